@@ -1,0 +1,4 @@
+//! The metric registry: a Cube data model, natively.
+
+pub mod catalog;
+pub mod query;

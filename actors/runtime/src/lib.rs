@@ -1,0 +1,12 @@
+//! What every stage shares: supervision, handles, the clock, typed events, work rows, run records,
+//! telemetry, and schema `ballpoint` in the warehouse with one typed repository a table.
+//!
+//! The stages never depend on each other. They meet here: `source` opens a [`segment::Segment`],
+//! `loader` lands it, both announce what happened as an [`event::Event`], and whoever needs a
+//! command carried out writes a [`work::WorkKind`] row.
+
+pub mod clock;
+pub mod event;
+pub mod segment;
+pub mod trace;
+pub mod work;

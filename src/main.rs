@@ -1,0 +1,2 @@
+//! ballpoint
+fn main() {}

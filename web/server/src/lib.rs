@@ -1,0 +1,1 @@
+//! ballpoint-web
