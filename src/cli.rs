@@ -1,0 +1,115 @@
+//! The command line: words, flags and exit codes (0 done, 1 the work failed, 2 usage or
+//! configuration). What a command does is in `commands`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+
+/// The modern data stack as one program.
+#[derive(Debug, Parser)]
+#[command(name = "ballpoint", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which project, and how to speak.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Place {
+    /// Folder with ballpoint.toml [default: the nearest one upward, else the shipped project]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Where databases, state and token live [default: <project>/.ballpoint; as root
+    /// /var/lib/ballpoint/<name>]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Business time to start from, for date phrases, seeds and freshness; it ticks on
+    #[arg(long, global = true, value_name = "RFC3339")]
+    pub(crate) now: Option<Timestamp>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything, serve, and keep watching
+    Up(UpArgs),
+    /// One pass: sync, build, refresh the metrics; then exit
+    Run,
+    /// Extract and load only
+    Sync(SyncArgs),
+    /// dbt's commands on any dbt project for PostgreSQL
+    #[command(disable_help_flag = true)]
+    Dbt {
+        /// dbt's own command and flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Answer a Cube query given as JSON
+    Query {
+        /// For example '{"measures": ["Production.count"]}'
+        query: String,
+    },
+    /// Answer a question
+    Ask(AskArgs),
+    /// Score a file of benchmark questions
+    Eval {
+        /// One case a line
+        file: PathBuf,
+    },
+    /// What runs: address, databases, actors
+    Status,
+    /// Restart an actor of the running system; a bare role restarts all its members
+    Restart {
+        /// Such as `metric_registry`, `loader.refills` or `loader`
+        actor: String,
+    },
+    /// Check configuration, models and metrics without changing anything
+    Check,
+    /// Check this machine: PostgreSQL, data dir, port
+    Doctor,
+    /// Fill the embedded sources from their seeds
+    Seed(SeedArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Address of the web app and the APIs
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Seed of the shipped sources' generator
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArgs {
+    /// Sources to sync [default: all]
+    pub(crate) sources: Vec<String>,
+    /// Read every table from its beginning and swap it in
+    #[arg(long)]
+    pub(crate) full_refresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    pub(crate) question: String,
+    /// Continue this conversation
+    #[arg(long, value_name = "ID")]
+    pub(crate) conversation: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SeedArgs {
+    /// Rows of each component
+    #[arg(long, default_value_t = 2160)]
+    pub(crate) rows: u64,
+    /// The same seed makes the same rows
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+}

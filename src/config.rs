@@ -1,0 +1,13 @@
+//! `ballpoint.toml`: read once at start, checked whole, passed down as values.
+//!
+//! Precedence, lowest first: the file, `${NAME}` inside its strings, `BALLPOINT__SECTION__KEY`
+//! overrides, flags (applied by the commands). This module is the only one that reads the
+//! environment.
+
+mod environment;
+mod project;
+mod schema;
+
+pub(crate) use environment::{Environment, otlp_endpoint};
+pub(crate) use project::{Project, ProjectError, locate};
+pub(crate) use schema::{AuthMode, Config, MetricsConfig, SourceConfig, SourceKind, SyncModeName};

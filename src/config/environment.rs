@@ -1,0 +1,49 @@
+//! The process environment, read here and nowhere else.
+
+use std::collections::BTreeMap;
+
+/// A snapshot of the environment, so that what follows is a pure function of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The environment of this process; values that are not UTF-8 are left out.
+    pub(crate) fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn into_map(self) -> BTreeMap<String, String> {
+        self.0
+    }
+
+    /// `BALLPOINT__SERVER__LISTEN=…` as (`["server", "listen"]`, value), in name order.
+    pub(crate) fn overrides(&self) -> impl Iterator<Item = (Vec<String>, &str)> {
+        self.0.iter().filter_map(|(name, value)| {
+            let path = name.strip_prefix("BALLPOINT__")?;
+            Some((path.split("__").map(str::to_lowercase).collect(), value.as_str()))
+        })
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+    }
+}
+
+/// Where traces go, by OpenTelemetry's own variable; absent means nowhere.
+pub(crate) fn otlp_endpoint(environment: &Environment) -> Option<String> {
+    environment
+        .get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        .filter(|endpoint| !endpoint.is_empty())
+        .map(str::to_owned)
+}

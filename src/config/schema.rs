@@ -1,0 +1,136 @@
+//! The shape of `ballpoint.toml`. Unknown keys are errors with their line.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+/// A whole project. Every section may be absent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) project: ProjectConfig,
+    pub(crate) server: ServerConfig,
+    pub(crate) warehouse: WarehouseConfig,
+    pub(crate) sources: BTreeMap<String, SourceConfig>,
+    pub(crate) transform: Option<TransformConfig>,
+    pub(crate) metrics: Option<MetricsConfig>,
+    pub(crate) auth: AuthConfig,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ProjectConfig {
+    /// Names the data dir when Ballpoint runs as root; the folder's name when absent.
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ServerConfig {
+    /// The one port of the web app, the APIs and the health checks.
+    pub(crate) listen: SocketAddr,
+    /// TLS ends at a proxy in front of us, so that a non-loopback address may be served.
+    pub(crate) tls_terminated: bool,
+    /// Browser origins other than our own that may call the APIs.
+    pub(crate) allowed_origins: Vec<String>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            tls_terminated: false,
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WarehouseConfig {
+    /// Absent: a database on the embedded cluster.
+    pub(crate) url: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceConfig {
+    pub(crate) kind: SourceKind,
+    /// Absent: a database of the source's name on the embedded cluster.
+    pub(crate) url: Option<String>,
+    /// Folder that fills the source once, if it is embedded and empty.
+    pub(crate) seed: Option<String>,
+    /// Where its tables land in the warehouse.
+    #[serde(default = "raw_schema")]
+    pub(crate) schema: String,
+    /// Patterns over `schema.table`; a leading `!` excludes.
+    #[serde(default = "every_public_table")]
+    pub(crate) tables: Vec<String>,
+    /// For tables that do not say it themselves; absent: the best that the source allows.
+    pub(crate) mode: Option<SyncModeName>,
+    /// By `schema.table`.
+    #[serde(default)]
+    pub(crate) table: BTreeMap<String, TableConfig>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SourceKind {
+    Postgres,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SyncModeName {
+    FullRefresh,
+    Incremental,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TableConfig {
+    pub(crate) mode: Option<SyncModeName>,
+    pub(crate) cursor: Option<String>,
+    pub(crate) primary_key: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TransformConfig {
+    /// A dbt project, relative to the project folder.
+    pub(crate) project_dir: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsConfig {
+    /// A folder of Cube YAML, relative to the project folder.
+    pub(crate) path: String,
+    /// IANA zone of date phrases; UTC when absent.
+    pub(crate) timezone: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AuthConfig {
+    pub(crate) mode: AuthMode,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AuthMode {
+    /// A random token, made at first start and kept in the data dir.
+    #[default]
+    Token,
+    /// No token; loopback only.
+    None,
+}
+
+fn raw_schema() -> String {
+    "raw".to_owned()
+}
+
+fn every_public_table() -> Vec<String> {
+    vec!["public.*".to_owned()]
+}
