@@ -1,0 +1,33 @@
+-- Every inspected spring, as its source has it. Rows marked as deleted in the source are left out.
+select
+    cast('springs' as text) as component_type,
+    units.id,
+    units.timestamp,
+    units.line_id,
+    units.machine_id,
+    units.batch_id,
+    units.shift_id,
+    units.operator_id,
+    units.quality_status,
+    units.cycle_time_seconds,
+    units.first_pass_yield,
+    units.defect_type,
+    units.rework_required,
+    units.material_cost_per_unit,
+    units.labor_cost_per_unit,
+    units.energy_cost_per_unit,
+    units.temperature_celsius,
+    units.humidity_percent,
+    units.oee,
+    units.availability,
+    units.performance,
+    units.quality_rate,
+    units.diameter_mm,
+    units.tensile_strength_mpa,
+    units.material,
+    units.compression_ratio,
+    units.created_at,
+    units.updated_at,
+    units._airbyte_extracted_at
+from {{ source('springs', 'springs_production') }} as units
+where units._ab_cdc_deleted_at is null
