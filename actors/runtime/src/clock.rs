@@ -16,17 +16,23 @@ pub struct Clock {
 impl Clock {
     /// A clock whose business time is the real time.
     pub fn system() -> Self {
-        Self { offset: Arc::new(SignedDuration::ZERO) }
+        Self {
+            offset: Arc::new(SignedDuration::ZERO),
+        }
     }
 
     /// A clock whose business time is `now` at this moment, and ticks on.
     pub fn starting_at(now: Timestamp) -> Self {
-        Self { offset: Arc::new(now.duration_since(real_now())) }
+        Self {
+            offset: Arc::new(now.duration_since(real_now())),
+        }
     }
 
     /// Business time, UTC.
     pub fn business_now(&self) -> Timestamp {
-        real_now().saturating_add(*self.offset).unwrap_or(Timestamp::MAX)
+        real_now()
+            .saturating_add(*self.offset)
+            .unwrap_or(Timestamp::MAX)
     }
 
     /// Real time, UTC: runs, leases, spans.
@@ -35,7 +41,10 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the clock is the one place that reads the time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clock is the one place that reads the time"
+)]
 fn real_now() -> Timestamp {
     Timestamp::now()
 }

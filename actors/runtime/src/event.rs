@@ -10,25 +10,50 @@ use crate::segment::TableName;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// A watcher saw that tables of a source moved past their checkpoint.
-    SourceChanged { source: String, tables: Vec<TableName> },
+    SourceChanged {
+        source: String,
+        tables: Vec<TableName>,
+    },
     /// A source could not be reached or read; `retry_in_ms` until the next attempt.
-    SourceUnavailable { source: String, error: String, retry_in_ms: u64 },
+    SourceUnavailable {
+        source: String,
+        error: String,
+        retry_in_ms: u64,
+    },
     /// A source answers again.
     SourceRecovered { source: String },
     /// Rows and checkpoint of one table were committed to the warehouse.
-    TableLoaded { source: String, table: TableName, raw: TableName, rows: u64 },
+    TableLoaded {
+        source: String,
+        table: TableName,
+        raw: TableName,
+        rows: u64,
+    },
     /// A sync of one source ended; `rows` over all its tables.
     SyncFinished { source: String, rows: u64 },
     /// A sync failed; nothing of the failing table was committed.
     SyncFailed { source: String, error: String },
     /// A build was published: these relations hold new data or a new definition.
-    BuildPublished { run_id: String, relations: Vec<TableName>, tests_passed: u64 },
+    BuildPublished {
+        run_id: String,
+        relations: Vec<TableName>,
+        tests_passed: u64,
+    },
     /// A build failed and published nothing of what it blocked.
-    BuildFailed { run_id: String, failed: Vec<String>, skipped: Vec<String> },
+    BuildFailed {
+        run_id: String,
+        failed: Vec<String>,
+        skipped: Vec<String>,
+    },
     /// The metric registry serves the data (and definitions) of this build.
     MetricsRefreshed { cubes: u64 },
     /// A data model file could not be read; the last good model stays.
     MetricsRejected { error: String },
     /// A supervised actor changed its state.
-    ActorChanged { actor: String, state: String, incarnation: u64, error: Option<String> },
+    ActorChanged {
+        actor: String,
+        state: String,
+        incarnation: u64,
+        error: Option<String>,
+    },
 }

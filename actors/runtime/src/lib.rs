@@ -8,5 +8,6 @@
 pub mod clock;
 pub mod event;
 pub mod segment;
+pub mod store;
 pub mod trace;
 pub mod work;

@@ -16,7 +16,10 @@ pub struct TableName {
 
 impl TableName {
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { schema: schema.into(), name: name.into() }
+        Self {
+            schema: schema.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -118,7 +121,11 @@ pub enum SourceError {
     Configuration { source_name: String, reason: String },
     /// The connection broke while rows were flowing; the segment is lost, nothing was committed.
     #[error("source {source_name}: reading {table} failed: {reason}")]
-    Read { source_name: String, table: TableName, reason: String },
+    Read {
+        source_name: String,
+        table: TableName,
+        reason: String,
+    },
 }
 
 impl SourceError {

@@ -9,7 +9,11 @@ use crate::segment::TableName;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum WorkKind {
     /// Bring these tables (empty: all) of a source up to date in raw. Done by `loader.<source>`.
-    Sync { source: String, tables: Vec<TableName>, full_refresh: bool },
+    Sync {
+        source: String,
+        tables: Vec<TableName>,
+        full_refresh: bool,
+    },
     /// Build what depends on these raw tables (empty: everything). Done by `transformer`.
     Build { changed: Vec<TableName> },
     /// Serve the new build. Done by `metric_registry`.
@@ -33,5 +37,85 @@ impl WorkKind {
             Self::Sync { source, .. } => source,
             Self::Build { .. } | Self::RefreshMetrics => "",
         }
+    }
+
+    /// One command that does what both do. Called for two of one kind and scope; the other is
+    /// ignored if it is not.
+    #[must_use]
+    pub fn merge(self, other: &Self) -> Self {
+        match (self, other) {
+            (
+                Self::Sync {
+                    source,
+                    tables,
+                    full_refresh,
+                },
+                Self::Sync {
+                    tables: more,
+                    full_refresh: refresh,
+                    ..
+                },
+            ) => Self::Sync {
+                source,
+                tables: union(tables, more),
+                full_refresh: full_refresh || *refresh,
+            },
+            (Self::Build { changed }, Self::Build { changed: more }) => Self::Build {
+                changed: union(changed, more),
+            },
+            (mine, _) => mine,
+        }
+    }
+}
+
+/// Both lists without repetition; an empty list means all, and stays so.
+fn union(mut tables: Vec<TableName>, more: &[TableName]) -> Vec<TableName> {
+    if tables.is_empty() || more.is_empty() {
+        return Vec::new();
+    }
+    tables.extend_from_slice(more);
+    tables.sort();
+    tables.dedup();
+    tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(name: &str) -> TableName {
+        TableName::new("public", name)
+    }
+
+    fn sync(tables: &[&str], full_refresh: bool) -> WorkKind {
+        let tables = tables.iter().map(|name| table(name)).collect();
+        WorkKind::Sync {
+            source: "orders".into(),
+            tables,
+            full_refresh,
+        }
+    }
+
+    #[test]
+    fn two_syncs_merge_into_the_union_of_their_tables() {
+        assert_eq!(
+            sync(&["b", "a"], false).merge(&sync(&["a", "c"], false)),
+            sync(&["a", "b", "c"], false)
+        );
+    }
+
+    #[test]
+    fn all_tables_and_a_full_refresh_survive_a_merge() {
+        assert_eq!(sync(&[], false).merge(&sync(&["a"], true)), sync(&[], true));
+        assert_eq!(sync(&["a"], true).merge(&sync(&[], false)), sync(&[], true));
+    }
+
+    #[test]
+    fn builds_merge_as_syncs_do() {
+        let build = |names: &[&str]| WorkKind::Build {
+            changed: names.iter().map(|name| table(name)).collect(),
+        };
+        assert_eq!(build(&["b"]).merge(&build(&["a"])), build(&["a", "b"]));
+        assert_eq!(build(&["b"]).merge(&build(&[])), build(&[]));
     }
 }

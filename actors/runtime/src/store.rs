@@ -1,0 +1,107 @@
+//! Schema `ballpoint` of the warehouse: its migrations and one typed repository a table.
+//!
+//! What a restart needs is here, never in a mailbox. Timestamps are PostgreSQL's own clock (real
+//! time); they leave it as microseconds, so that no driver type can overflow on them.
+
+mod checkpoints;
+mod conversations;
+mod error;
+mod events;
+mod migrations;
+mod proofs;
+mod runs;
+mod wake;
+mod work;
+
+use jiff::Timestamp;
+use sqlx::PgPool;
+
+pub use checkpoints::{Checkpoint, Checkpoints};
+pub use conversations::{ConversationSummary, Conversations, StoredMessage};
+pub use error::StoreError;
+pub use events::{EventBus, RecordedEvent};
+pub use proofs::Proofs;
+pub use runs::{RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, StepStatus};
+pub use wake::Wake;
+pub use work::{ATTEMPTS_MAX, ClaimedWork, WorkQueue, WorkRow};
+
+/// Entry to schema `ballpoint`. Cheap to clone; clones share wake-ups and the event broadcast.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    work: WorkQueue,
+    events: EventBus,
+}
+
+impl Store {
+    /// Brings the schema up to this binary's version and opens it.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] when a later version of Ballpoint wrote this warehouse; nothing is
+    /// changed then. The others are the database's.
+    pub async fn open(pool: PgPool) -> Result<Self, StoreError> {
+        migrations::run(&pool).await?;
+        Ok(Self {
+            work: WorkQueue::new(pool.clone()),
+            events: EventBus::new(pool.clone()),
+            pool,
+        })
+    }
+
+    /// Makes good what a kill -9 left behind: running work is queued again, running runs are marked
+    /// interrupted, old history is pruned. Called once, before the actors start, by the process that
+    /// owns the data dir: any lease found then belongs to a process that is gone.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        self.work.release_all_at_start().await?;
+        self.runs().interrupt_all().await?;
+        self.work.prune().await?;
+        self.events.prune().await?;
+        self.runs().prune().await
+    }
+
+    /// Commands.
+    pub fn work(&self) -> &WorkQueue {
+        &self.work
+    }
+
+    /// What happened.
+    pub fn events(&self) -> &EventBus {
+        &self.events
+    }
+
+    /// Where each table of each source stands.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.pool.clone())
+    }
+
+    /// Executions of stages, with their steps.
+    pub fn runs(&self) -> Runs {
+        Runs::new(self.pool.clone())
+    }
+
+    /// Conversations and their messages.
+    pub fn conversations(&self) -> Conversations {
+        Conversations::new(self.pool.clone())
+    }
+
+    /// The evidence behind each answer.
+    pub fn proofs(&self) -> Proofs {
+        Proofs::new(self.pool.clone())
+    }
+
+    /// The warehouse's pool, for a caller's own transaction around the `…_in` functions.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+/// A `timestamptz` that was read as microseconds since the epoch.
+fn timestamp(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Conversations and their messages (`ballpoint.conversations`, `ballpoint.messages`).
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use super::{StoreError, timestamp};
+
+/// Keeps conversations: an append-only list of messages each.
+#[derive(Clone, Debug)]
+pub struct Conversations {
+    pool: PgPool,
+}
+
+/// A conversation in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConversationSummary {
+    pub id: String,
+    pub messages: i64,
+    pub updated_at: Timestamp,
+}
+
+/// One message. Its content is JSON that only the agent which wrote it interprets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoredMessage {
+    /// Counts from 1 within the conversation.
+    pub seq: i32,
+    /// `user` or `assistant`.
+    pub role: String,
+    pub content: Value,
+    pub at: Timestamp,
+}
+
+impl Conversations {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Appends a message, beginning the conversation with its first; returns the message's `seq`.
+    /// Appends to one conversation are serialised by its row.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn append(&self, id: &str, role: &str, content: &Value) -> Result<i32, StoreError> {
+        let failed = || StoreError::query("keeping a message");
+        let mut transaction = self.pool.begin().await.map_err(failed())?;
+        // Its row lock makes the next statement see every earlier message.
+        sqlx::query(
+            "insert into ballpoint.conversations (id) values ($1)
+             on conflict (id) do update set updated_at = clock_timestamp()",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed())?;
+        let (seq,): (i32,) = sqlx::query_as(
+            "insert into ballpoint.messages (conversation_id, seq, role, content)
+             select $1, coalesce(max(seq), 0) + 1, $2, $3::text::json
+             from ballpoint.messages where conversation_id = $1
+             returning seq",
+        )
+        .bind(id)
+        .bind(role)
+        .bind(content.to_string())
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed())?;
+        transaction.commit().await.map_err(failed())?;
+        Ok(seq)
+    }
+
+    /// The last `limit` messages of a conversation, oldest first; empty for an unknown one.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn messages(&self, id: &str, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
+        let rows: Vec<(i32, String, String, i64)> = sqlx::query_as(
+            "select seq, role, content::text, (extract(epoch from at) * 1000000)::bigint
+             from (select * from ballpoint.messages where conversation_id = $1
+                   order by seq desc limit $2) latest
+             order by seq",
+        )
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::query("reading a conversation"))?;
+        rows.into_iter()
+            .map(|(seq, role, json, micros)| {
+                let content = serde_json::from_str(&json)
+                    .map_err(StoreError::malformed(format!("message {seq} of {id}")))?;
+                Ok(StoredMessage {
+                    seq,
+                    role,
+                    content,
+                    at: timestamp(micros),
+                })
+            })
+            .collect()
+    }
+
+    /// The latest conversations, newest first.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn recent(&self, limit: u32) -> Result<Vec<ConversationSummary>, StoreError> {
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+            "select c.id, count(m.seq), (extract(epoch from c.updated_at) * 1000000)::bigint
+             from ballpoint.conversations c
+             left join ballpoint.messages m on m.conversation_id = c.id
+             group by c.id order by c.updated_at desc limit $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::query("listing conversations"))?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, messages, micros)| ConversationSummary {
+                id,
+                messages,
+                updated_at: timestamp(micros),
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,51 @@
+//! The numbered migrations of schema `ballpoint`, embedded in the binary.
+
+use sqlx::PgPool;
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use super::StoreError;
+
+/// Version, name and SQL. A released migration never changes: sqlx compares its checksum.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "spine", include_str!("../../migrations/0001_spine.sql"))];
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.create_schema("ballpoint");
+    migrator.dangerous_set_table_name("ballpoint._sqlx_migrations");
+    migrator
+}
+
+/// Applies what is missing, on one connection, under sqlx's advisory lock: two programs that start
+/// on one warehouse migrate it once.
+pub(super) async fn run(pool: &PgPool) -> Result<(), StoreError> {
+    let mut connection = pool
+        .acquire()
+        .await
+        .map_err(StoreError::query("connecting to the warehouse"))?;
+    let outcome = migrator().run(&mut *connection).await;
+    let Err(error) = outcome else { return Ok(()) };
+    // A failed run leaves the session's advisory lock taken: the connection must not be pooled.
+    if let Err(error) = connection.close().await {
+        tracing::debug!(%error, "the migrating connection did not close cleanly");
+    }
+    let known = MIGRATIONS
+        .iter()
+        .map(|migration| migration.0)
+        .max()
+        .unwrap_or_default();
+    Err(match error {
+        MigrateError::VersionMissing(found) if found > known => StoreError::Newer { found, known },
+        other => StoreError::Migrate(other),
+    })
+}

@@ -1,0 +1,514 @@
+//! Commands (`ballpoint.work`): durable, coalescing, one running for each kind and scope (R2, R6).
+//!
+//! A row is `queued` → `running` → `done`. A failure queues it again after a backoff, and after
+//! [`ATTEMPTS_MAX`] attempts it is `dead`: visible, and out of the way. When newer work of the same
+//! kind and scope is already queued, a failed row's payload moves into it and the row stays `failed`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+
+use super::wake::{Wake, WakeHub};
+use super::{StoreError, timestamp};
+use crate::trace::TraceContext;
+use crate::work::WorkKind;
+
+/// Attempts until a row is given up.
+pub const ATTEMPTS_MAX: u32 = 8;
+
+/// The first retry waits about this long, each later one twice as long.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Finished rows older than this are pruned at start.
+const KEEP_FINISHED: &str = "7 days";
+
+/// Every write that can move a payload between rows of one kind and scope holds this lock, so that a
+/// payload is in exactly one live row.
+const LOCK: &str =
+    "select pg_advisory_xact_lock(hashtextextended('ballpoint.work ' || $1 || ' ' || $2, 0))";
+
+/// The queue of commands. Cheap to clone; clones share the wake-ups.
+#[derive(Clone, Debug)]
+pub struct WorkQueue {
+    pool: PgPool,
+    hub: WakeHub,
+}
+
+/// A command that the caller now carries out, until `complete`, `fail` or `abandon`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedWork {
+    pub id: i64,
+    pub work: WorkKind,
+    /// The trace of what caused it.
+    pub trace: TraceContext,
+    /// Counts from 1.
+    pub attempt: u32,
+}
+
+/// A row as it is shown to people.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WorkRow {
+    pub id: i64,
+    pub kind: String,
+    pub scope: String,
+    /// `queued`, `running`, `done`, `failed` or `dead`.
+    pub state: String,
+    pub attempt: i32,
+    pub last_error: Option<String>,
+    pub updated_at: jiff::Timestamp,
+}
+
+impl WorkQueue {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            hub: WakeHub::default(),
+        }
+    }
+
+    /// Writes a command, or merges it into the queued one of its kind and scope, and wakes whoever
+    /// does it. A merge keeps the older row's trace and does not shorten its backoff.
+    ///
+    /// # Errors
+    /// As every query; nothing is enqueued then.
+    pub async fn enqueue(&self, work: &WorkKind, trace: &TraceContext) -> Result<i64, StoreError> {
+        let mut transaction = self.begin("enqueueing work").await?;
+        let id = Self::enqueue_in(&mut transaction, work, trace).await?;
+        transaction
+            .commit()
+            .await
+            .map_err(StoreError::query("enqueueing work"))?;
+        self.wake(work.name());
+        Ok(id)
+    }
+
+    /// [`WorkQueue::enqueue`] in the caller's transaction. The caller calls [`WorkQueue::wake`]
+    /// after its commit; forgetting it costs one poll interval.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn enqueue_in(
+        connection: &mut PgConnection,
+        work: &WorkKind,
+        trace: &TraceContext,
+    ) -> Result<i64, StoreError> {
+        lock(connection, work.name(), work.scope()).await?;
+        if let Some(id) = merge_into_queued(connection, work, 0).await? {
+            return Ok(id);
+        }
+        let (id,): (i64,) = sqlx::query_as(
+            "insert into ballpoint.work (kind, scope, payload, traceparent)
+             values ($1, $2, $3::text::jsonb, $4) returning id",
+        )
+        .bind(work.name())
+        .bind(work.scope())
+        .bind(to_json(work)?)
+        .bind(&trace.0)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("enqueueing work"))?;
+        Ok(id)
+    }
+
+    /// Takes the queued command of this kind and scope if it is due and none is running. The lease
+    /// says until when nobody else may take it over; renew it with [`WorkQueue::extend`].
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn claim(
+        &self,
+        kind: &str,
+        scope: &str,
+        lease: Duration,
+    ) -> Result<Option<ClaimedWork>, StoreError> {
+        let claimed: Result<Option<(i64, String, String, i32)>, sqlx::Error> = sqlx::query_as(
+            "with due as (
+                 select id from ballpoint.work
+                 where kind = $1 and scope = $2 and state = 'queued'
+                   and run_after <= clock_timestamp()
+                   and not exists (select 1 from ballpoint.work
+                                   where kind = $1 and scope = $2 and state = 'running')
+                 for update skip locked
+             )
+             update ballpoint.work w
+             set state = 'running', attempt = attempt + 1, updated_at = clock_timestamp(),
+                 lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+             from due where w.id = due.id
+             returning w.id, w.payload::text, w.traceparent, w.attempt",
+        )
+        .bind(kind)
+        .bind(scope)
+        .bind(millis(lease))
+        .fetch_optional(&self.pool)
+        .await;
+        let row = match claimed {
+            Ok(row) => row,
+            // Somebody else claimed between the check and the update: one running is enough.
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => None,
+            Err(error) => return Err(StoreError::query("claiming work")(error)),
+        };
+        row.map(|(id, payload, trace, attempt)| {
+            Ok(ClaimedWork {
+                id,
+                work: from_json(id, &payload)?,
+                trace: TraceContext(trace),
+                attempt: attempt.unsigned_abs(),
+            })
+        })
+        .transpose()
+    }
+
+    /// Renews the lease of running work.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn extend(&self, id: i64, lease: Duration) -> Result<(), StoreError> {
+        sqlx::query(
+            "update ballpoint.work
+             set lease_until = clock_timestamp() + $2 * interval '1 millisecond'
+             where id = $1 and state = 'running'",
+        )
+        .bind(id)
+        .bind(millis(lease))
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("renewing a lease"))?;
+        Ok(())
+    }
+
+    /// The work is done.
+    ///
+    /// # Errors
+    /// As every query; the work is then carried out again, which must change nothing.
+    pub async fn complete(&self, id: i64) -> Result<(), StoreError> {
+        let row: Option<(String,)> = sqlx::query_as(
+            "update ballpoint.work
+             set state = 'done', lease_until = null, updated_at = clock_timestamp()
+             where id = $1 and state = 'running' returning kind",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::query("completing work"))?;
+        if let Some((kind,)) = row {
+            // Work that was queued meanwhile may start now.
+            self.wake(&kind);
+        }
+        Ok(())
+    }
+
+    /// The attempt failed: again after `retry_in`, or by the exponential backoff (1 s doubling to
+    /// 60 s, with jitter) when it is `None`. The eighth failure makes it dead.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn fail(
+        &self,
+        id: i64,
+        error: &str,
+        retry_in: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.end_attempt(id, error, Ending::Failed { retry_in })
+            .await
+    }
+
+    /// The work failed and trying again cannot help (a configuration error): dead at once.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn abandon(&self, id: i64, error: &str) -> Result<(), StoreError> {
+        self.end_attempt(id, error, Ending::Abandoned).await
+    }
+
+    /// Queues running work again whose lease has run out: its worker is gone. Returns how many.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn release_expired(&self) -> Result<u64, StoreError> {
+        let ids = self
+            .running("lease_until < clock_timestamp()", "", "")
+            .await?;
+        self.release(ids, "its lease ran out", true).await
+    }
+
+    /// Queues the running work of one kind and scope again, at once. For the one actor that does
+    /// this work, when it starts: whatever runs then belongs to its predecessor.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn reclaim(&self, kind: &str, scope: &str) -> Result<u64, StoreError> {
+        let ids = self
+            .running("kind = $1 and scope = $2", kind, scope)
+            .await?;
+        self.release(ids, "its worker was restarted", true).await
+    }
+
+    /// Queues all running work again. One process owns a data dir, so that at its start every lease
+    /// belongs to a process that is gone. An interruption is not counted as an attempt.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn release_all_at_start(&self) -> Result<u64, StoreError> {
+        let ids = self.running("true", "", "").await?;
+        self.release(ids, "the program ended while it ran", false)
+            .await
+    }
+
+    /// Wakes whoever waits for work of this kind.
+    pub fn wake(&self, kind: &str) {
+        self.hub.wake(kind);
+    }
+
+    /// A waiter for work of this kind. Subscribe first, then look at the table.
+    pub fn subscribe(&self, kind: &str) -> Wake {
+        self.hub.subscribe(kind)
+    }
+
+    /// The latest rows, newest first.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn recent(&self, limit: u32) -> Result<Vec<WorkRow>, StoreError> {
+        type Row = (i64, String, String, String, i32, Option<String>, i64);
+        let rows: Vec<Row> = sqlx::query_as(
+            "select id, kind, scope, state, attempt, last_error,
+                    (extract(epoch from updated_at) * 1000000)::bigint
+             from ballpoint.work order by id desc limit $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::query("listing work"))?;
+        let shown = |(id, kind, scope, state, attempt, last_error, micros): Row| WorkRow {
+            id,
+            kind,
+            scope,
+            state,
+            attempt,
+            last_error,
+            updated_at: timestamp(micros),
+        };
+        Ok(rows.into_iter().map(shown).collect())
+    }
+
+    /// How many rows are queued or running, of all kinds: zero when the pipeline has settled.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn open_count(&self) -> Result<i64, StoreError> {
+        let (count,): (i64,) = sqlx::query_as(
+            "select count(*) from ballpoint.work where state in ('queued', 'running')",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::query("counting open work"))?;
+        Ok(count)
+    }
+
+    pub(super) async fn prune(&self) -> Result<(), StoreError> {
+        sqlx::query(
+            "delete from ballpoint.work
+             where state in ('done', 'failed', 'dead')
+               and updated_at < clock_timestamp() - $1::text::interval",
+        )
+        .bind(KEEP_FINISHED)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("pruning finished work"))?;
+        Ok(())
+    }
+
+    async fn begin(
+        &self,
+        doing: &'static str,
+    ) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, StoreError> {
+        self.pool.begin().await.map_err(StoreError::query(doing))
+    }
+
+    /// The ids of running rows that match a condition of this module's own making.
+    async fn running(
+        &self,
+        condition: &'static str,
+        kind: &str,
+        scope: &str,
+    ) -> Result<Vec<i64>, StoreError> {
+        let statement = format!(
+            "select id from ballpoint.work
+             where state = 'running' and $1::text is not null and $2::text is not null
+               and {condition} order by id"
+        );
+        let rows: Vec<(i64,)> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+            .bind(kind)
+            .bind(scope)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::query("looking for running work"))?;
+        Ok(rows.into_iter().map(|(id,)| id).collect())
+    }
+
+    async fn release(&self, ids: Vec<i64>, why: &str, counts: bool) -> Result<u64, StoreError> {
+        let released = ids.len() as u64;
+        for id in ids {
+            self.end_attempt(id, why, Ending::Interrupted { counts })
+                .await?;
+        }
+        Ok(released)
+    }
+
+    async fn end_attempt(&self, id: i64, error: &str, ending: Ending) -> Result<(), StoreError> {
+        let mut transaction = self.begin("ending work").await?;
+        if let Some(kind) = end_attempt_in(&mut transaction, id, error, ending).await? {
+            transaction
+                .commit()
+                .await
+                .map_err(StoreError::query("ending work"))?;
+            self.wake(&kind);
+        }
+        Ok(())
+    }
+}
+
+/// How an attempt ended, other than well.
+#[derive(Clone, Copy)]
+enum Ending {
+    Failed {
+        retry_in: Option<Duration>,
+    },
+    /// `counts`: as an attempt, because the work itself may be what ended its worker.
+    Interrupted {
+        counts: bool,
+    },
+    Abandoned,
+}
+
+/// Ends the attempt of a running row and returns its kind, or `None` when it is not running any more.
+async fn end_attempt_in(
+    connection: &mut PgConnection,
+    id: i64,
+    error: &str,
+    ending: Ending,
+) -> Result<Option<String>, StoreError> {
+    let found: Option<(String, String)> =
+        sqlx::query_as("select kind, scope from ballpoint.work where id = $1")
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(StoreError::query("ending work"))?;
+    let Some((kind, scope)) = found else {
+        return Ok(None);
+    };
+    lock(connection, &kind, &scope).await?;
+    let running: Option<(String, i32)> = sqlx::query_as(
+        "select payload::text, attempt from ballpoint.work where id = $1 and state = 'running'",
+    )
+    .bind(id)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(StoreError::query("ending work"))?;
+    let Some((payload, attempt)) = running else {
+        return Ok(None);
+    };
+    let attempts = attempt.unsigned_abs();
+    let (attempt, delay, give_up) = match ending {
+        Ending::Failed { retry_in } => {
+            let delay = retry_in.unwrap_or_else(|| backoff(attempts, rand::random()));
+            (attempt, delay, attempts >= ATTEMPTS_MAX)
+        }
+        Ending::Interrupted { counts: true } => (attempt, Duration::ZERO, attempts >= ATTEMPTS_MAX),
+        Ending::Interrupted { counts: false } => (attempt - 1, Duration::ZERO, false),
+        Ending::Abandoned => (attempt, Duration::ZERO, true),
+    };
+    let state = if give_up {
+        "dead"
+    } else if merge_into_queued(connection, &from_json(id, &payload)?, attempt)
+        .await?
+        .is_some()
+    {
+        "failed"
+    } else {
+        "queued"
+    };
+    sqlx::query(
+        "update ballpoint.work
+         set state = $2, attempt = $3, last_error = $4, lease_until = null,
+             run_after = clock_timestamp() + $5 * interval '1 millisecond',
+             updated_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(id)
+    .bind(state)
+    .bind(attempt)
+    .bind(error)
+    .bind(millis(delay))
+    .execute(connection)
+    .await
+    .map_err(StoreError::query("ending work"))?;
+    Ok(Some(kind))
+}
+
+/// Merges `work` into the queued row of its kind and scope, if there is one. `attempt` is what the
+/// work has behind it: a poison payload does not begin anew by moving.
+async fn merge_into_queued(
+    connection: &mut PgConnection,
+    work: &WorkKind,
+    attempt: i32,
+) -> Result<Option<i64>, StoreError> {
+    let queued: Option<(i64, String)> = sqlx::query_as(
+        "select id, payload::text from ballpoint.work
+         where kind = $1 and scope = $2 and state = 'queued' for update",
+    )
+    .bind(work.name())
+    .bind(work.scope())
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(StoreError::query("looking for queued work"))?;
+    let Some((id, payload)) = queued else {
+        return Ok(None);
+    };
+    let merged = from_json(id, &payload)?.merge(work);
+    sqlx::query(
+        "update ballpoint.work
+         set payload = $2::text::jsonb, attempt = greatest(attempt, $3),
+             updated_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(id)
+    .bind(to_json(&merged)?)
+    .bind(attempt)
+    .execute(connection)
+    .await
+    .map_err(StoreError::query("merging work"))?;
+    Ok(Some(id))
+}
+
+async fn lock(connection: &mut PgConnection, kind: &str, scope: &str) -> Result<(), StoreError> {
+    sqlx::query(LOCK)
+        .bind(kind)
+        .bind(scope)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("locking the work queue"))?;
+    Ok(())
+}
+
+/// 1 s, 2 s, 4 s … 60 s, each shortened by up to a half: `jitter` is uniform in 0..1.
+fn backoff(attempts: u32, jitter: f64) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    (BACKOFF_MIN * 2_u32.pow(doublings))
+        .min(BACKOFF_MAX)
+        .mul_f64(1.0 - jitter / 2.0)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn to_json(work: &WorkKind) -> Result<String, StoreError> {
+    serde_json::to_string(work).map_err(StoreError::malformed("the new work"))
+}
+
+fn from_json(id: i64, payload: &str) -> Result<WorkKind, StoreError> {
+    serde_json::from_str(payload).map_err(StoreError::malformed(format!("work {id}")))
+}
