@@ -1,1 +1,13 @@
-//! ballpoint-postgres
+//! Everything that touches PostgreSQL itself: the embedded cluster, pools, COPY streams and quoting.
+//!
+//! Reading order: [`ident`] (names into SQL), [`pool`] (connections), [`copy`] (rows as bytes),
+//! [`lock`] (one owner per data dir), [`cluster`] (Ballpoint's own PostgreSQL). Depends on no other
+//! crate of ours.
+
+pub mod cluster;
+pub mod copy;
+pub mod ident;
+pub mod lock;
+pub mod pool;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,165 @@
+//! Finding `initdb` and `postgres` on this machine.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::ClusterError;
+
+/// Older majors lack what the engine relies on, and are past their end of life.
+pub(super) const MAJOR_MIN: u32 = 14;
+
+/// Parents whose `<version>/bin` holds a server, as distributions install it.
+const VERSIONED_PARENTS: [(&str, &str); 4] = [
+    ("/usr/lib/postgresql", ""),
+    ("/usr", "pgsql-"),
+    ("/opt/homebrew/opt", "postgresql@"),
+    ("/usr/local/opt", "postgresql@"),
+];
+
+/// A usable pair of programs of one version.
+#[derive(Debug, Clone)]
+pub(super) struct Binaries {
+    pub(super) initdb: PathBuf,
+    pub(super) postgres: PathBuf,
+    /// As `postgres --version` says it, e.g. `15.20`.
+    pub(super) version: String,
+    pub(super) major: u32,
+}
+
+/// Finds PostgreSQL: `configured` alone if given, else what `pg_config` names, else the newest
+/// installed version, else the PATH. With `wanted_major` the first of that major.
+pub(super) fn find(
+    configured: Option<&Path>,
+    wanted_major: Option<u32>,
+    data_dir: &Path,
+) -> Result<Binaries, ClusterError> {
+    let mut found = Vec::new();
+    if let Some(dir) = configured {
+        let binaries = probe(Some(dir)).map_err(|reason| ClusterError::BinariesUnusable {
+            bin_dir: dir.to_owned(),
+            reason,
+        })?;
+        found.push(binaries);
+    } else {
+        for candidate in candidates() {
+            let Ok(binaries) = probe(candidate.as_deref()) else {
+                continue;
+            };
+            let suits = wanted_major.is_none_or(|major| major == binaries.major);
+            found.push(binaries);
+            if suits {
+                break;
+            }
+        }
+    }
+    let Some(major) = wanted_major else {
+        return found.pop().ok_or(ClusterError::NoPostgres);
+    };
+    if let Some(index) = found.iter().position(|binaries| binaries.major == major) {
+        return Ok(found.swap_remove(index));
+    }
+    Err(ClusterError::OtherMajor {
+        data_dir: data_dir.to_owned(),
+        cluster_major: major,
+        found: found
+            .first()
+            .map_or_else(|| "none".to_owned(), |binaries| binaries.version.clone()),
+    })
+}
+
+/// Directories to try, best first; `None` stands for the PATH.
+fn candidates() -> Vec<Option<PathBuf>> {
+    let mut dirs = Vec::new();
+    if let Ok(stdout) = run(Command::new("pg_config").arg("--bindir")) {
+        dirs.push(Some(PathBuf::from(stdout)));
+    }
+    let mut versioned: Vec<(u32, PathBuf)> = Vec::new();
+    for (parent, prefix) in VERSIONED_PARENTS {
+        let Ok(entries) = fs::read_dir(parent) else {
+            continue;
+        };
+        versioned.extend(entries.flatten().filter_map(|entry| {
+            let name = entry.file_name();
+            let major = leading_number(name.to_str()?.strip_prefix(prefix)?)?;
+            Some((major, entry.path().join("bin")))
+        }));
+    }
+    versioned.sort_by(|a, b| b.0.cmp(&a.0));
+    dirs.extend(versioned.into_iter().map(|(_, dir)| Some(dir)));
+    dirs.push(None);
+    dirs
+}
+
+/// Checks that both programs are there and new enough.
+fn probe(dir: Option<&Path>) -> Result<Binaries, String> {
+    let program = |name: &str| dir.map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
+    let (initdb, postgres) = (program("initdb"), program("postgres"));
+    run(Command::new(&initdb).arg("--version")).map_err(|reason| format!("initdb: {reason}"))?;
+    let line = run(Command::new(&postgres).arg("--version"))
+        .map_err(|reason| format!("postgres: {reason}"))?;
+    let version = version_in(&line).ok_or_else(|| format!("{line:?} names no version"))?;
+    let major = leading_number(&version).ok_or_else(|| format!("{line:?} names no version"))?;
+    if major < MAJOR_MIN {
+        return Err(format!("version {version} is older than {MAJOR_MIN}"));
+    }
+    Ok(Binaries {
+        initdb,
+        postgres,
+        version,
+        major,
+    })
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(output.status.to_string());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// `postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)` → `15.20`.
+fn version_in(line: &str) -> Option<String> {
+    line.split_whitespace()
+        .find(|word| leading_number(word).is_some())
+        .map(str::to_owned)
+}
+
+fn leading_number(text: &str) -> Option<u32> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    text[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_every_spelling() {
+        let debian = "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)";
+        assert_eq!(version_in(debian).as_deref(), Some("15.20"));
+        assert_eq!(
+            leading_number(&version_in("postgres (PostgreSQL) 18beta1").unwrap()),
+            Some(18)
+        );
+        assert_eq!(version_in("postgres"), None);
+    }
+
+    #[test]
+    fn an_empty_configured_folder_is_an_error_and_not_a_fallback() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = find(Some(dir.path()), None, dir.path()).unwrap_err();
+        assert!(
+            matches!(error, ClusterError::BinariesUnusable { .. }),
+            "{error}"
+        );
+    }
+}
