@@ -14,4 +14,4 @@ check: ## format and lints only
 	cargo clippy --workspace --all-targets --features failpoints -- -D warnings
 
 bench: ## the figures of the README, printed
-	tests/bench/run
+	cargo bench --bench spine

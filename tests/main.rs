@@ -1,1 +1,15 @@
-//! Whole-stack tests.
+//! The whole stack, as its users meet it: the real binary on a real PostgreSQL, asked over HTTP.
+//!
+//! Figures (seconds, percentiles, memory) are not asserted here: `make bench` prints them.
+
+mod support;
+
+mod bad_input;
+mod cold_start;
+mod corruption;
+mod freshness;
+mod kill;
+mod page;
+mod questions;
+mod supervision;
+mod telemetry;

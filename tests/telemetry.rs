@@ -1,0 +1,63 @@
+//! One trace from a source's change to the queryable metric, one from a question to its answer, as
+//! a collector receives them.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::freshness::INSERT_ONE;
+use crate::support::collector::{Collector, Span};
+use crate::support::{Folder, Stack, until};
+
+#[tokio::test]
+async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_answer() {
+    let collector = Collector::start().await;
+    let folder = Folder::new();
+    let stack = Stack::launch(&folder.path().join("data"), |command| {
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint);
+    });
+    stack.until_ready().await;
+    let source = stack.pool("springs").await;
+    let count = json!({"measures": ["Production.count"]});
+    let before = stack.load(count.clone()).await;
+    let seen = collector.spans().len();
+    sqlx::query(INSERT_ONE).execute(&source).await.unwrap();
+    until("the row is counted", Duration::from_secs(20), || async {
+        (stack.load(count.clone()).await != before).then_some(())
+    })
+    .await;
+
+    let refresh = arrival(&collector, |spans| {
+        spans.iter().skip(seen).find(|s| s.name == "metrics.refresh" && !s.parent_id.is_empty()).cloned()
+    })
+    .await;
+    let chain = until("the whole chain arrives", Duration::from_secs(20), || async {
+        let chain = collector.ancestry(&refresh);
+        chain.last().is_some_and(|root| root == "source.changed").then_some(chain)
+    })
+    .await;
+    let order: Vec<_> = ["metrics.refresh", "transformer.build", "loader.sync", "source.changed"]
+        .iter()
+        .map(|name| chain.iter().position(|n| n == name))
+        .collect();
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{chain:?}");
+
+    let answer = stack.ask("pass rate by component").await;
+    let trace_id = answer["trace_id"].as_str().unwrap().to_owned();
+    let query = arrival(&collector, |spans| {
+        spans.iter().find(|s| s.trace_id == trace_id && s.name == "metrics.query").cloned()
+    })
+    .await;
+    let chain = until("the question's chain arrives", Duration::from_secs(20), || async {
+        let chain = collector.ancestry(&query);
+        chain.last().is_some_and(|root| root.starts_with("POST /api/ask")).then_some(chain)
+    })
+    .await;
+    for name in ["chat.ask", "analyst.answer"] {
+        assert!(chain.iter().any(|n| n == name), "{name} is missing: {chain:?}");
+    }
+}
+
+async fn arrival(collector: &Collector, find: impl Fn(&[Span]) -> Option<Span>) -> Span {
+    until("the span arrives", Duration::from_secs(20), || async { find(&collector.spans()) }).await
+}
