@@ -1,1 +1,14 @@
-//! ballpoint-web
+//! The door for people and programs: the page, our API, and Cube's API, on one port.
+//!
+//! Routes hold no logic of a stage: they turn HTTP into calls on handles, and the answers back.
+
+mod actor;
+mod app;
+mod doors;
+mod error;
+mod page;
+mod routes;
+
+pub use actor::{Web, WebArgs, WebMsg};
+pub use app::{App, Readiness, SystemFacts};
+pub use doors::Doors;

@@ -1,0 +1,56 @@
+//! One file a group of commands. Each opens what it needs, calls the stages, and prints.
+
+mod check;
+mod dbt;
+mod operate;
+mod pass;
+mod questions;
+mod seed;
+mod up;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ballpoint_runtime::clock::Clock;
+
+use crate::cli::{Cli, Command, Place};
+use crate::config::{self, Environment, Project};
+
+/// What every command starts from.
+pub(crate) struct Context {
+    pub(crate) place: Place,
+    pub(crate) environment: Environment,
+}
+
+impl Context {
+    fn project(&self) -> anyhow::Result<Arc<Project>> {
+        let Place { project, data_dir, .. } = &self.place;
+        Ok(Arc::new(config::locate(project.as_deref(), data_dir.as_deref(), &self.environment)?))
+    }
+
+    fn clock(&self) -> Clock {
+        self.place.now.map_or_else(Clock::system, Clock::starting_at)
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What went wrong, outermost first; `output::fail` prints it and chooses the exit code.
+pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<ExitCode> {
+    let context = Context { place: cli.place, environment };
+    match cli.command {
+        Command::Up(args) => up::run(&context, args).await,
+        Command::Run => pass::run(&context).await,
+        Command::Sync(args) => pass::sync(&context, args).await,
+        Command::Dbt { args } => dbt::run(&context, args).await,
+        Command::Query { query } => questions::query(&context, &query).await,
+        Command::Ask(args) => questions::ask(&context, args).await,
+        Command::Eval { file } => questions::eval(&context, &file).await,
+        Command::Status => operate::status(&context).await,
+        Command::Restart { actor } => operate::restart(&context, &actor).await,
+        Command::Check => check::check(&context).await,
+        Command::Doctor => check::doctor(&context).await,
+        Command::Seed(args) => seed::run(&context, args).await,
+    }
+}

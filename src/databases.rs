@@ -1,0 +1,138 @@
+//! Where each database of a project is: at its configured URL, or on the embedded cluster.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use ballpoint_postgres::cluster::{Cluster, ClusterOptions};
+use ballpoint_postgres::pool::{self, PoolOptions};
+use ballpoint_seeds::SeedFiles;
+use jiff::Timestamp;
+use sqlx::PgPool;
+
+use crate::config::Project;
+use crate::output;
+
+/// The warehouse's name among the databases.
+pub(crate) const WAREHOUSE: &str = "warehouse";
+
+/// The databases of a project, reachable.
+pub(crate) struct Databases {
+    /// `None` when every database has a URL of its own.
+    cluster: Option<Cluster>,
+    urls: BTreeMap<String, String>,
+}
+
+impl Databases {
+    /// Brings the embedded cluster up if any database needs it. The caller holds the data dir's lock.
+    ///
+    /// # Errors
+    /// When the cluster cannot be started.
+    pub(crate) async fn open(project: &Project) -> anyhow::Result<Self> {
+        let config = &project.config;
+        let mut urls = BTreeMap::new();
+        let mut embedded = Vec::new();
+        let configured = config.sources.iter().map(|(name, source)| (name.as_str(), &source.url));
+        for (name, url) in configured.chain([(WAREHOUSE, &config.warehouse.url)]) {
+            match url {
+                Some(url) => {
+                    urls.insert(name.to_owned(), url.clone());
+                }
+                None => embedded.push(name.to_owned()),
+            }
+        }
+        let mut cluster = None;
+        if !embedded.is_empty() {
+            let opened =
+                Cluster::open(&ClusterOptions::new(&project.data_dir, embedded.clone())).await?;
+            urls.extend(embedded.into_iter().map(|name| {
+                let url = opened.url(&name);
+                (name, url)
+            }));
+            cluster = Some(opened);
+        }
+        Ok(Self { cluster, urls })
+    }
+
+    /// The connection URL of a source, or of [`WAREHOUSE`].
+    pub(crate) fn url(&self, name: &str) -> anyhow::Result<&str> {
+        self.urls.get(name).map(String::as_str).with_context(|| format!("no database {name}"))
+    }
+
+    /// Name → URL, passwords included: for the data dir's owner only.
+    pub(crate) fn urls(&self) -> &BTreeMap<String, String> {
+        &self.urls
+    }
+
+    /// A pool on the warehouse.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub(crate) async fn warehouse(&self) -> anyhow::Result<PgPool> {
+        let options = PoolOptions { max_connections: 16, ..PoolOptions::named("ballpoint") };
+        Ok(pool::connect(self.url(WAREHOUSE)?, options).await.context("opening the warehouse")?)
+    }
+
+    /// Fills each embedded source that has a seed and is empty; `rows` of each, or the seed's own
+    /// number. Returns the sources that were filled.
+    ///
+    /// # Errors
+    /// When a seed cannot be read or its database not written.
+    pub(crate) async fn fill_empty_sources(
+        &self,
+        project: &Project,
+        rows: Option<u64>,
+        seed: u64,
+        now: Timestamp,
+    ) -> anyhow::Result<Vec<String>> {
+        let mut filled = Vec::new();
+        for (name, source) in &project.config.sources {
+            let Some(folder) = &source.seed else { continue };
+            let pool = pool::connect(self.url(name)?, PoolOptions::named("ballpoint seed")).await?;
+            if has_tables(&pool).await? {
+                continue;
+            }
+            let files = seed_files(project, folder)?;
+            let rows = rows.unwrap_or(ROWS_BY_DEFAULT);
+            ballpoint_seeds::fill(&pool, &files, rows, seed, now)
+                .await
+                .with_context(|| format!("seeding {name}"))?;
+            pool.close().await;
+            output::note(format!("seeded {name}: {rows} rows"));
+            filled.push(name.clone());
+        }
+        Ok(filled)
+    }
+
+    /// Stops the embedded cluster: whoever started or adopted it stops it.
+    ///
+    /// # Errors
+    /// When the server does not end.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        match self.cluster {
+            Some(cluster) => Ok(cluster.stop().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Hourly over 90 days.
+const ROWS_BY_DEFAULT: u64 = 2160;
+
+async fn has_tables(pool: &PgPool) -> anyhow::Result<bool> {
+    const SQL: &str = "select exists (select from pg_class c join pg_namespace n on n.oid = relnamespace
+         where relkind in ('r', 'p') and nspname !~ '^pg_' and nspname <> 'information_schema')";
+    Ok(sqlx::query_scalar(SQL).fetch_one(pool).await?)
+}
+
+fn seed_files(project: &Project, folder: &str) -> anyhow::Result<SeedFiles> {
+    let folder = project.folder.join(folder);
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    Ok(SeedFiles {
+        directory: folder.display().to_string(),
+        schema_sql: read("schema.sql")?,
+        generator_yml: read("generator.yml")?,
+    })
+}

@@ -1,0 +1,49 @@
+//! What the commands print: results on standard output, everything else on standard error.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+/// The user has something to mend: usage or configuration. Exit code 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UserError(pub(crate) String);
+
+/// A line of a command's result.
+pub(crate) fn line(text: impl AsRef<str>) {
+    println!("{}", text.as_ref());
+}
+
+/// A command's result as JSON, on one line.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// What is going on, for a person who waits.
+pub(crate) fn note(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
+}
+
+/// Says in one line what went wrong, outermost first, and gives the exit code.
+pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // A cause that its parent has said already is not said twice.
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.replace('\n', " "));
+    }
+    eprintln!("error: {text}");
+    let is_the_users = error
+        .chain()
+        .any(|cause| cause.is::<UserError>() || cause.is::<crate::config::ProjectError>());
+    ExitCode::from(if is_the_users { 2 } else { 1 })
+}

@@ -1,0 +1,80 @@
+//! What the routes reach: the handles of the running system and the facts about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware;
+use ballpoint_chat::ChatHandle;
+use ballpoint_metrics::MetricRegistryHandle;
+use ballpoint_runtime::store::Store;
+use ballpoint_runtime::supervision::TreeHandle;
+use tokio::sync::watch;
+use tower_http::trace::TraceLayer;
+
+use crate::doors::{self, Doors};
+use crate::{page, routes};
+
+/// A question or a query is small; nothing larger is read.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Everything a route may need. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub chat: ChatHandle,
+    pub metrics: MetricRegistryHandle,
+    pub tree: TreeHandle,
+    pub store: Store,
+    pub readiness: watch::Receiver<Readiness>,
+    pub system: Arc<SystemFacts>,
+    pub doors: Arc<Doors>,
+}
+
+/// How far the first pass is, kept by the composition root.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    /// Every stage has finished its first pass, or has failed it and waits for its next try.
+    pub first_pass_done: bool,
+    /// What does not work at the moment, in words: a source, the build, a metrics file.
+    pub degraded: Vec<String>,
+}
+
+/// What does not change while the process lives.
+#[derive(Clone, Debug)]
+pub struct SystemFacts {
+    /// Host and port, as bound.
+    pub listen: String,
+    /// Name → connection URL, passwords included; behind the token.
+    pub databases: BTreeMap<String, String>,
+    /// The sources' names.
+    pub sources: Vec<String>,
+    pub project: String,
+}
+
+impl App {
+    /// All routes behind the doors.
+    pub(crate) fn router(self) -> Router {
+        let doors = Arc::clone(&self.doors);
+        Router::new()
+            .merge(page::routes())
+            .merge(routes::all())
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(TraceLayer::new_for_http().make_span_with(request_span))
+            .layer(middleware::from_fn_with_state(doors, doors::guard))
+            .with_state(self)
+    }
+}
+
+/// The root of a question's trace; named as HTTP conventions name it.
+fn request_span(request: &Request) -> tracing::Span {
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| request.uri().path().to_owned(), |path| path.as_str().to_owned());
+    let method = request.method();
+    if matches!(path.as_str(), "/livez" | "/readyz" | "/health") {
+        return tracing::Span::none();
+    }
+    tracing::info_span!("http.request", otel.name = format!("{method} {path}"), otel.kind = "server", %method, path)
+}

@@ -1,0 +1,47 @@
+//! Questions and their proofs: `POST /api/ask`, `GET /api/proofs/{id}`.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ballpoint_analyst::Answer;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// In characters; what a person types.
+const QUESTION_MAX: usize = 2000;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/api/ask", post(ask)).route("/api/proofs/{id}", get(proof))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    question: String,
+    conversation_id: Option<String>,
+}
+
+async fn ask(
+    State(app): State<App>,
+    asked: Result<Json<Asked>, JsonRejection>,
+) -> Result<Json<Answer>, ApiError> {
+    let Json(Asked { question, conversation_id }) =
+        asked.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    if question.trim().is_empty() || question.chars().count() > QUESTION_MAX {
+        return Err(ApiError::bad_request(format!("a question has 1 to {QUESTION_MAX} characters")));
+    }
+    let answer = app.chat.ask(question, conversation_id).await;
+    answer.map(Json).map_err(|error| ApiError::unavailable(error.to_string()))
+}
+
+async fn proof(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    match app.store.proofs().get(&id).await {
+        Ok(Some(proof)) => Ok(Json(proof)),
+        Ok(None) => Err(ApiError::not_found(format!("no proof {id}"))),
+        Err(error) => Err(ApiError::failed(error.to_string())),
+    }
+}
