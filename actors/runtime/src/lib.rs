@@ -9,5 +9,6 @@ pub mod clock;
 pub mod event;
 pub mod segment;
 pub mod store;
+pub mod supervision;
 pub mod trace;
 pub mod work;
