@@ -3,11 +3,11 @@
 //! A fact's SQL is written once against `{{table}}` and checked wherever the rows have got to:
 //! at the source, in `raw`, or in the mart that holds all units. Some facts also have a Cube query.
 //! Placeholders: `{{table}}`, `{{component}}`, `{{rows}}`, `{{hours}}`, `{{now}}`, `{{from}}`,
-//! `{{to}}` and `{{today}}` (a date).
+//! `{{to}}`, `{{today}}` and `{{today-14}}` (dates, UTC), and what the component's `values` name.
 
 use std::collections::BTreeMap;
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,17 +27,19 @@ pub struct AnswersError {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answers {
-    tables: BTreeMap<String, Tables>,
+    components: BTreeMap<String, Component>,
     facts: Vec<FactEntry>,
 }
 
-/// Where the rows of one component are, as something to select from.
+/// Where the rows of one component are, as something to select from, and its own placeholders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tables {
+struct Component {
     source: String,
     raw: String,
     marts: String,
+    #[serde(default)]
+    values: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -48,9 +50,6 @@ struct FactEntry {
     /// The components it holds for; one fact each.
     of: Vec<String>,
     sql: Option<String>,
-    /// Values that differ by component, replaced like the other placeholders.
-    #[serde(default)]
-    values: BTreeMap<String, BTreeMap<String, String>>,
     expect: Option<ExpectEntry>,
     cube: Option<CubeEntry>,
 }
@@ -124,7 +123,7 @@ pub struct Fact {
 #[derive(Clone, Debug)]
 pub struct Check {
     template: String,
-    tables: Tables,
+    tables: Component,
     /// The value at every stage.
     pub expect: Expectation,
 }
@@ -221,9 +220,9 @@ impl Answers {
             if let Some(component) = fact
                 .of
                 .iter()
-                .find(|name| !answers.tables.contains_key(*name))
+                .find(|name| !answers.components.contains_key(*name))
             {
-                return Err(problem(format!("`{component}` has no tables")));
+                return Err(problem(format!("`{component}` is no component")));
             }
             if fact.sql.is_some() != fact.expect.is_some() {
                 return Err(problem("`sql` and `expect` go together".to_owned()));
@@ -246,13 +245,13 @@ impl Answers {
 
     fn fact(&self, entry: &FactEntry, component: &str, context: &Context) -> Fact {
         let mut values = placeholders(component, context);
-        for (name, by_component) in &entry.values {
-            if let Some(value) = by_component.get(component) {
-                values.push((name.clone(), value.clone()));
-            }
-        }
+        let own = &self.components[component];
+        values.extend(
+            own.values
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         let fill = |text: &str| substitute(text, &values);
-        let tables = &self.tables[component];
         Fact {
             id: entry.id.clone(),
             component: component.to_owned(),
@@ -263,7 +262,7 @@ impl Answers {
                 .zip(entry.expect.as_ref())
                 .map(|(sql, expect)| Check {
                     template: fill(sql),
-                    tables: tables.clone(),
+                    tables: own.clone(),
                     expect: expectation(expect, &fill),
                 }),
             cube: entry.cube.as_ref().map(|cube| CubeCheck {
@@ -292,6 +291,13 @@ fn expectation(entry: &ExpectEntry, fill: &impl Fn(&str) -> String) -> Expectati
 
 fn placeholders(component: &str, context: &Context) -> Vec<(String, String)> {
     let window = context.window;
+    let today = context.now.to_zoned(TimeZone::UTC).date();
+    // A day more than the window has: facts may speak of the day before it.
+    let days_back = i64::try_from(window.hours() / 24 + 1).unwrap_or_default();
+    let days = (1..=days_back).map(|days| {
+        let date = today.saturating_sub(days.days());
+        (format!("today-{days}"), date.to_string())
+    });
     [
         ("component", component.to_owned()),
         ("rows", context.rows.to_string()),
@@ -299,13 +305,12 @@ fn placeholders(component: &str, context: &Context) -> Vec<(String, String)> {
         ("now", context.now.to_string()),
         ("from", window.from().to_string()),
         ("to", window.to().to_string()),
-        (
-            "today",
-            context.now.to_zoned(TimeZone::UTC).date().to_string(),
-        ),
+        ("today", today.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    .into_iter()
+    .chain(days)
+    .collect()
 }
 
 fn substitute(text: &str, values: &[(String, String)]) -> String {
@@ -348,8 +353,8 @@ mod tests {
 
     #[test]
     fn a_fact_about_an_unknown_component_is_refused_with_its_line() {
-        let text = "tables: {}\nfacts:\n  - id: count\n    statement: x\n    of: [caps]\n";
+        let text = "components: {}\nfacts:\n  - id: count\n    statement: x\n    of: [caps]\n";
         let error = Answers::parse(text).unwrap_err();
-        assert_eq!(error.to_string(), "answers.yml:3: `caps` has no tables");
+        assert_eq!(error.to_string(), "answers.yml:3: `caps` is no component");
     }
 }

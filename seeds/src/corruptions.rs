@@ -1,4 +1,7 @@
 //! `corruptions.yml`: faults a source can hold, how to plant each and how to repair it.
+//!
+//! `{{table}}` is replaced by the source's table, `public.<source>_production`; `{{touched}}` by the
+//! expression of that name.
 
 use serde::Deserialize;
 
@@ -16,6 +19,8 @@ pub struct CorruptionsError {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Corruptions {
+    /// SQL for a moment after all others in the cursor column.
+    touched: String,
     /// In the order of the file.
     pub corruptions: Vec<Corruption>,
 }
@@ -44,7 +49,7 @@ impl Corruptions {
     /// # Errors
     /// When it is not YAML, or holds an unknown key or a name twice.
     pub fn parse(text: &str) -> Result<Self, CorruptionsError> {
-        let parsed: Self = serde_norway::from_str(text).map_err(|error| CorruptionsError {
+        let mut parsed: Self = serde_norway::from_str(text).map_err(|error| CorruptionsError {
             line: error.location().map_or(1, |location| location.line()),
             message: error.to_string(),
         })?;
@@ -62,6 +67,13 @@ impl Corruptions {
                 });
             }
         }
+        for corruption in &mut parsed.corruptions {
+            let table = format!("public.{}_production", corruption.source);
+            for sql in [&mut corruption.plant, &mut corruption.repair] {
+                let whole = sql.replace("{{touched}}", &parsed.touched);
+                *sql = whole.replace("{{table}}", &table);
+            }
+        }
         Ok(parsed)
     }
 }
@@ -73,12 +85,12 @@ mod tests {
 
     #[test]
     fn a_name_listed_twice_is_refused_with_its_line() {
-        let one =
-            "  - { source: a, fault: b, plant: c, repair: d, fails: [],\n      name: same\n    }\n";
-        let error = Corruptions::parse(&format!("corruptions:\n{one}{one}")).unwrap_err();
+        let one = "  - name: same\n    source: a\n    fault: b\n    plant: c\n    repair: d\n    fails: []\n";
+        let error =
+            Corruptions::parse(&format!("touched: now()\ncorruptions:\n{one}{one}")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "corruptions.yml:6: `same` is listed twice"
+            "corruptions.yml:9: `same` is listed twice"
         );
     }
 }

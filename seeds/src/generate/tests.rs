@@ -247,6 +247,26 @@ fn failed_units_show_where_their_defect_says() {
 }
 
 #[test]
+fn the_last_daily_means_of_worn_wire_rise_under_every_seed() {
+    for seed in 0..30 {
+        let mut days: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for row in rows("springs", 2160, seed) {
+            let day = &row["timestamp"][..10];
+            if row["material"] == "music_wire" && ("2026-03-24".."2026-03-31").contains(&day) {
+                let diameters = days.entry(day.to_owned()).or_default();
+                diameters.push(number(&row, "diameter_mm"));
+            }
+        }
+        let means = days
+            .values()
+            .map(|all| all.iter().sum::<f64>() / all.len() as f64);
+        let means: Vec<f64> = means.collect();
+        assert!(means.len() >= 6, "seed {seed}: {means:?}");
+        assert!(means.is_sorted_by(|a, b| a < b), "seed {seed}: {means:?}");
+    }
+}
+
+#[test]
 fn every_material_and_machine_comes_up_on_every_day() {
     for seed in [1, 7, 42] {
         let mut days: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
