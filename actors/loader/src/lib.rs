@@ -1,1 +1,22 @@
-//! ballpoint-loader
+//! Land a source's rows in the warehouse, exactly once.
+//!
+//! [`Loader`] is the library: it asks a reader for what lies past a table's checkpoint, brings those
+//! COPY bytes into the table undecoded, and commits rows and checkpoint in one transaction. A kill at
+//! any moment leaves the table and its checkpoint as they were before or as they are after, never in
+//! between. [`actor`] is the supervised actor over it.
+
+pub mod actor;
+mod drift;
+mod error;
+mod extraction;
+mod merge;
+mod replace;
+mod report;
+mod dependents;
+mod sync;
+mod target;
+mod transaction;
+
+pub use error::{LoadError, SyncError, TableFailure};
+pub use report::{Progress, ProgressSink, SyncReport, TableReport};
+pub use sync::Loader;

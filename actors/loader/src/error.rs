@@ -1,0 +1,98 @@
+//! Why a table could not be loaded, and whether trying again can help.
+
+use ballpoint_runtime::segment::{SourceError, TableName};
+use ballpoint_runtime::store::StoreError;
+
+use crate::report::SyncReport;
+
+/// Why one table was not loaded. Nothing of it was committed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The source could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Schema `ballpoint` could not be read or written.
+    #[error("keeping the checkpoint failed")]
+    Store(#[from] StoreError),
+    /// A statement in the warehouse failed.
+    #[error("{doing} failed: {source}")]
+    Warehouse {
+        doing: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The source's columns and those of the table in the warehouse no longer fit together.
+    #[error("{raw} cannot take the source's rows: {difference}; a full refresh replaces the table")]
+    Drift { raw: TableName, difference: String },
+    /// Something that hangs on the table cannot be made again on its new version.
+    #[error("{dependent} depends on {raw} and does not fit its new columns: {reason}")]
+    Dependent { raw: TableName, dependent: String, reason: String },
+    /// A named crash point was told to fail (tests only).
+    #[error("stopped at crash point {0}")]
+    CrashPoint(&'static str),
+}
+
+impl LoadError {
+    pub(crate) fn warehouse(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Warehouse { doing, source }
+    }
+
+    /// Whether trying again later can help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Source(error) => error.is_transient(),
+            Self::Drift { .. } | Self::Dependent { .. } => false,
+            Self::Store(_) | Self::Warehouse { .. } | Self::CrashPoint(_) => true,
+        }
+    }
+}
+
+/// A table that was not loaded.
+#[derive(Debug)]
+pub struct TableFailure {
+    pub table: TableName,
+    pub error: LoadError,
+}
+
+/// Why a sync did not do all that it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The source could not say what it holds; nothing was loaded.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The warehouse could not be prepared; nothing was loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A table that the source does not have, or that its patterns leave out, was asked for.
+    #[error("source {source_name} has no table {table} to sync; it has {known}")]
+    UnknownTable { source_name: String, table: TableName, known: String },
+    /// Some tables failed; the others are loaded and committed.
+    #[error("{}", describe(.failures))]
+    Tables { failures: Vec<TableFailure>, report: SyncReport },
+}
+
+impl SyncError {
+    /// Whether trying again later can help with any part of it.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Source(error) => error.is_transient(),
+            Self::Load(error) => error.is_transient(),
+            Self::UnknownTable { .. } => false,
+            Self::Tables { failures, .. } => failures.iter().any(|f| f.error.is_transient()),
+        }
+    }
+}
+
+fn describe(failures: &[TableFailure]) -> String {
+    let each: Vec<String> =
+        failures.iter().map(|failure| format!("{}: {}", failure.table, failure.error)).collect();
+    each.join("; ")
+}
+
+/// A durable step, at which tests stop or kill the program. Does nothing without the feature
+/// `failpoints`.
+pub(crate) fn crash_point(name: &'static str) -> Result<(), LoadError> {
+    fail::fail_point!(name, |_| Err(LoadError::CrashPoint(name)));
+    let _ = name;
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What a source's own catalog says about its tables. Read-only, and cheap: no table is touched.
+//!
+//! A column whose type's binary form means the same on every PostgreSQL is read in that form and
+//! keeps its type. The binary form of an enum, domain, composite or extension type holds object ids
+//! of its own database: such a column is read as text and lands as `text`. So do the `reg*` types.
+
+use ballpoint_postgres::ident::{quote, quote_qualified};
+use ballpoint_runtime::segment::{Column, TableName};
+use sqlx::postgres::PgConnection;
+
+/// A table of the source, as its catalog has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceTable {
+    pub oid: i64,
+    pub table: TableName,
+    pub columns: Vec<SourceColumn>,
+    /// In key order; empty when the table has none.
+    pub primary_key: Vec<String>,
+    /// Columns that lead a complete btree index: their maximum is read from the index alone.
+    pub index_leads: Vec<String>,
+    /// Whether the configured user may SELECT from it.
+    pub readable: bool,
+}
+
+/// A column and how it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceColumn {
+    /// As it lands: `text` when it is not [`Self::portable`].
+    pub column: Column,
+    /// Whether its binary form can be passed on undecoded.
+    pub portable: bool,
+    /// Whether rows older than the column hold a value in it without having been rewritten.
+    pub fills_old_rows: bool,
+}
+
+impl SourceTable {
+    /// The quoted, qualified name.
+    pub(crate) fn quoted(&self) -> String {
+        quote_qualified(&self.table.schema, &self.table.name)
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Option<&SourceColumn> {
+        self.columns.iter().find(|column| column.column.name == name)
+    }
+
+    pub(crate) fn is_index_lead(&self, name: &str) -> bool {
+        self.index_leads.iter().any(|lead| lead == name)
+    }
+
+    /// The select list that reads every column in the form in which it travels.
+    pub(crate) fn select_list(&self) -> String {
+        let expressions: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let name = quote(&column.column.name);
+                if column.portable { name } else { format!("{name}::text") }
+            })
+            .collect();
+        expressions.join(", ")
+    }
+}
+
+/// Ordinary and partitioned tables outside PostgreSQL's own schemas; partitions are read through
+/// their parent. `$1` restricts to one table.
+const TABLES: &str = "
+select c.oid::bigint, n.nspname::text, c.relname::text,
+       has_table_privilege(c.oid, 'SELECT') and has_schema_privilege(n.oid, 'USAGE'),
+       coalesce((select array_agg(a.attname::text order by k.position)
+                 from pg_index i
+                 cross join unnest(i.indkey::int2[]) with ordinality k(attnum, position)
+                 join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+                 where i.indrelid = c.oid and i.indisprimary), '{}'),
+       coalesce((select array_agg(distinct a.attname::text)
+                 from pg_index i
+                 join pg_class ic on ic.oid = i.indexrelid
+                 join pg_am m on m.oid = ic.relam and m.amname = 'btree'
+                 join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+                 where i.indrelid = c.oid and i.indisvalid and i.indpred is null), '{}')
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
+  and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+  and ($1::text is null or c.oid = to_regclass($1))
+order by 2, 3";
+
+const COLUMNS: &str = "
+select a.attrelid::bigint, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       t.typnamespace = 'pg_catalog'::regnamespace and t.typtype in ('b', 'r', 'm')
+         and t.typsend <> 0 and t.typname !~ '^_?(reg|aclitem)'
+         and coalesce(e.typtype in ('b', 'r', 'm') and e.typnamespace = t.typnamespace, true),
+       a.atthasmissing or a.attgenerated <> '' or a.attidentity <> ''
+from pg_attribute a
+join pg_type t on t.oid = a.atttypid
+left join pg_type e on e.oid = t.typelem and t.typelem <> 0 and t.typcategory = 'A'
+where a.attrelid = any($1::bigint[]::oid[]) and a.attnum > 0 and not a.attisdropped
+order by a.attrelid, a.attnum";
+
+type TableRow = (i64, String, String, bool, Vec<String>, Vec<String>);
+type ColumnRow = (i64, String, String, bool, bool, bool);
+
+/// Every table of the database, or the one called `only`.
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    only: Option<&TableName>,
+) -> Result<Vec<SourceTable>, sqlx::Error> {
+    let only = only.map(|table| quote_qualified(&table.schema, &table.name));
+    let tables: Vec<TableRow> =
+        sqlx::query_as(TABLES).bind(only).fetch_all(&mut *connection).await?;
+    let oids: Vec<i64> = tables.iter().map(|row| row.0).collect();
+    let columns: Vec<ColumnRow> =
+        sqlx::query_as(COLUMNS).bind(&oids).fetch_all(&mut *connection).await?;
+    let mut tables: Vec<SourceTable> = tables.into_iter().map(table_of).collect();
+    for (oid, name, declared, not_null, portable, fills_old_rows) in columns {
+        let sql_type = if portable { declared } else { "text".to_owned() };
+        let column = Column { name, sql_type, not_null };
+        if let Some(table) = tables.iter_mut().find(|table| table.oid == oid) {
+            table.columns.push(SourceColumn { column, portable, fills_old_rows });
+        }
+    }
+    Ok(tables)
+}
+
+fn table_of((oid, schema, name, readable, primary_key, index_leads): TableRow) -> SourceTable {
+    let table = TableName::new(schema, name);
+    SourceTable { oid, table, columns: Vec::new(), primary_key, index_leads, readable }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use ballpoint_postgres::testing::TestDatabase;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_catalog_is_read_with_keys_indexes_and_portable_types() {
+        let database = TestDatabase::create().await;
+        sqlx::raw_sql(
+            "create type mood as enum ('good', 'bad');
+             create domain price as numeric(8,2);
+             create table t (
+               b int, a int generated always as identity, m mood, p price, ms mood[],
+               n numeric(6,2) not null, xs int[], r int4range, j json, c regclass,
+               twice int generated always as (b * 2) stored, primary key (b, a));
+             create index on t (n);
+             create index on t (r) where b > 0;
+             create table parts (id int primary key) partition by range (id);
+             create table parts_1 partition of parts for values from (0) to (10);
+             create view v as select 1;",
+        )
+        .execute(database.pool())
+        .await
+        .unwrap();
+        let mut connection = database.pool().acquire().await.unwrap();
+        let tables = read(&mut connection, None).await.unwrap();
+        let names: Vec<&str> = tables.iter().map(|table| table.table.name.as_str()).collect();
+        assert_eq!(names, ["parts", "t"]);
+        let t = &tables[1];
+        assert_eq!(t.primary_key, ["b", "a"]);
+        assert_eq!(t.index_leads, ["b", "n"]);
+        let types: Vec<(&str, &str)> = t
+            .columns
+            .iter()
+            .map(|c| (c.column.name.as_str(), c.column.sql_type.as_str()))
+            .collect();
+        assert_eq!(
+            types,
+            [
+                ("b", "integer"), ("a", "integer"), ("m", "text"), ("p", "text"), ("ms", "text"),
+                ("n", "numeric(6,2)"), ("xs", "integer[]"), ("r", "int4range"), ("j", "json"),
+                ("c", "text"), ("twice", "integer"),
+            ]
+        );
+        let one = read(&mut connection, Some(&TableName::new("public", "t"))).await.unwrap();
+        assert_eq!(one.len(), 1);
+        assert!(read(&mut connection, Some(&TableName::new("no", "t"))).await.unwrap().is_empty());
+    }
+}

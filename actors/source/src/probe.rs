@@ -1,0 +1,220 @@
+//! The cheap questions: has anything been committed, how far do the indexes reach, how many changes
+//! has PostgreSQL counted. None of them reads a table.
+
+use std::collections::BTreeMap;
+
+use ballpoint_postgres::ident::{quote, quote_qualified};
+use ballpoint_runtime::segment::{SyncMode, TableName, TableSpec};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+
+use crate::catalog::SourceTable;
+use crate::position::{Counter, CursorPosition, Present, Snapshot, counter_moved};
+
+/// Changes as PostgreSQL's statistics count them, summed over partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Counters {
+    epoch: Option<String>,
+    written: i64,
+    deleted: i64,
+}
+
+impl Counters {
+    /// The counter that matters to a mode: a cursor does not see deletes, a full refresh does.
+    pub(crate) fn of(&self, mode: &SyncMode) -> Option<Counter> {
+        let deleted = if *mode == SyncMode::FullRefresh { self.deleted } else { 0 };
+        let epoch = self.epoch.clone()?;
+        Some(Counter { epoch, changes: self.written + deleted })
+    }
+}
+
+/// The epoch of the counters; null where they are off or are another server's (a standby).
+const EPOCH: &str = "case when current_setting('track_counts')::bool and not pg_is_in_recovery()
+  then pg_postmaster_start_time()::text || coalesce((select stats_reset::text from pg_stat_database
+       where datname = current_database()), '') end";
+
+const COUNTS: &str = "
+select coalesce(sum(pg_stat_get_tuples_inserted(p.relid) + pg_stat_get_tuples_updated(p.relid)), 0)::bigint,
+       coalesce(sum(pg_stat_get_tuples_deleted(p.relid)), 0)::bigint
+from pg_partition_tree(t.oid::oid) p";
+
+/// Reads the counters of one table; call it before taking the snapshot that they go with.
+pub(crate) async fn counters_of(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<Counters, sqlx::Error> {
+    let sql = format!(
+        "select {EPOCH}, c.written, c.deleted from (select to_regclass($1)::oid as oid) t,
+         lateral ({COUNTS}) c(written, deleted)"
+    );
+    let (epoch, written, deleted) = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(quote_qualified(&table.schema, &table.name))
+        .fetch_one(connection)
+        .await?;
+    Ok(Counters { epoch, written, deleted })
+}
+
+/// What one look at the whole source sees. Equal looks mean that nothing was committed between them
+/// and no counter was reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    snapshot_text: String,
+    snapshot: Snapshot,
+    counters: BTreeMap<i64, Counters>,
+}
+
+/// Looks at the source: one query, whatever the number of tables.
+pub(crate) async fn look(
+    connection: &mut PgConnection,
+    oids: &[i64],
+) -> Result<Look, sqlx::Error> {
+    let sql = format!(
+        "select pg_current_snapshot()::text, {EPOCH}, t.oid, c.written, c.deleted
+         from unnest($1::bigint[]) t(oid), lateral ({COUNTS}) c(written, deleted)"
+    );
+    let rows: Vec<(String, Option<String>, i64, i64, i64)> =
+        sqlx::query_as(AssertSqlSafe(sql)).bind(oids).fetch_all(connection).await?;
+    let snapshot_text = rows.first().map(|row| row.0.clone()).unwrap_or_default();
+    let snapshot = parse_snapshot(&snapshot_text);
+    let counters = rows
+        .into_iter()
+        .map(|(_, epoch, oid, written, deleted)| (oid, Counters { epoch, written, deleted }))
+        .collect();
+    Ok(Look { snapshot_text, snapshot, counters })
+}
+
+/// How far a table's indexes reach.
+pub(crate) type Extents = (Option<String>, Option<String>);
+
+/// The greatest cursor and the greatest leading key column, each from its index alone.
+pub(crate) async fn extents(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+    spec: &TableSpec,
+) -> Result<Extents, sqlx::Error> {
+    let cursor = match &spec.mode {
+        SyncMode::Incremental { cursor } => Some(cursor),
+        SyncMode::FullRefresh => None,
+    };
+    let sql = format!(
+        "select {}, {}",
+        greatest(table, cursor),
+        greatest(table, spec.primary_key.first()),
+    );
+    sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+}
+
+/// As a subquery; null when the column is absent or leads no index.
+fn greatest(table: &SourceTable, column: Option<&String>) -> String {
+    match column.filter(|column| table.is_index_lead(column)) {
+        Some(column) => {
+            let name = quote(column);
+            format!(
+                "(select {name}::text from {} where {name} is not null order by {name} desc limit 1)",
+                table.quoted()
+            )
+        }
+        None => "null::text".to_owned(),
+    }
+}
+
+/// The state of one table under the snapshot of the enclosing transaction.
+pub(crate) async fn present(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+    spec: &TableSpec,
+    counters: Counters,
+) -> Result<Present, sqlx::Error> {
+    let cluster = cluster(connection).await?;
+    let (snapshot, storage, pages, writing): (String, String, i64, bool) = sqlx::query_as(
+        "select pg_current_snapshot()::text,
+                $1 || '/' || string_agg(coalesce(pg_relation_filenode(p.relid)::text, ''), ',' order by p.relid),
+                coalesce(sum(pg_relation_size(p.relid)), 0)::bigint / 8192,
+                exists (select from pg_locks l join pg_partition_tree($1::oid) w on w.relid = l.relation
+                        where l.mode = 'RowExclusiveLock' and l.granted
+                          and l.database = (select oid from pg_database where datname = current_database()))
+         from pg_partition_tree($1::oid) p",
+    )
+    .bind(table.oid.to_string())
+    .fetch_one(&mut *connection)
+    .await?;
+    let snapshot = parse_snapshot(&snapshot);
+    let mut in_flight = writing && snapshot.xmin < snapshot.xmax;
+    if spec.primary_key.is_empty() && snapshot.xmin < snapshot.xmax {
+        in_flight |= deferred(connection, table, snapshot).await?;
+    }
+    let (cursor_max, key_max) = extents(connection, table, spec).await?;
+    let names = |columns: Vec<&crate::catalog::SourceColumn>| {
+        columns.iter().map(|column| column.column.name.clone()).collect()
+    };
+    Ok(Present {
+        cluster,
+        storage,
+        mode: spec.mode.clone(),
+        keyed: !spec.primary_key.is_empty(),
+        columns: names(table.columns.iter().collect()),
+        filling_columns: names(table.columns.iter().filter(|c| c.fills_old_rows).collect()),
+        pages,
+        snapshot,
+        counter: counters.of(&spec.mode),
+        cursor_max,
+        key_max,
+        in_flight,
+    })
+}
+
+/// Whether committed rows wait for an older transaction of another table to finish (append only).
+async fn deferred(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+    snapshot: Snapshot,
+) -> Result<bool, sqlx::Error> {
+    let sql = format!(
+        "select exists (select from {} where age(xmin) between 0 and age('{}'::xid))",
+        table.quoted(),
+        snapshot.xmin & u64::from(u32::MAX)
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+}
+
+/// System identifier and timeline, where the user may ask for them.
+async fn cluster(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let allowed: bool = sqlx::query_scalar(
+        "select has_function_privilege('pg_control_system()', 'execute')
+            and has_function_privilege('pg_control_checkpoint()', 'execute')",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !allowed {
+        return Ok("unknown".to_owned());
+    }
+    sqlx::query_scalar(
+        "select system_identifier::text || '/' || timeline_id::text
+         from pg_control_system(), pg_control_checkpoint()",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Whether a table moved past its checkpoint.
+pub(crate) fn moved(
+    look: &Look,
+    table: &SourceTable,
+    spec: &TableSpec,
+    extents: &Extents,
+    checkpoint: Option<&CursorPosition>,
+) -> bool {
+    let Some(checkpoint) = checkpoint else { return true };
+    let counter = look.counters.get(&table.oid).and_then(|counters| counters.of(&spec.mode));
+    let countable = checkpoint.counter.is_some() && counter.is_some();
+    (&checkpoint.cursor_max, &checkpoint.key_max) != (&extents.0, &extents.1)
+        || checkpoint.mode != spec.mode
+        || (checkpoint.in_flight && look.snapshot.xmin > checkpoint.snapshot.xmin)
+        || (countable && counter_moved(checkpoint.counter.as_ref(), counter.as_ref()))
+        || (checkpoint.counter.is_none() && look.snapshot.xmax > checkpoint.snapshot.xmax)
+}
+
+fn parse_snapshot(text: &str) -> Snapshot {
+    let mut parts = text.split(':').map(|part| part.parse().unwrap_or(0));
+    Snapshot { xmin: parts.next().unwrap_or(0), xmax: parts.next().unwrap_or(0) }
+}
