@@ -1,0 +1,202 @@
+//! Running a planned statement: read only, with a time-out, every value as PostgreSQL's own text.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ballpoint_postgres::ident::quote;
+use serde_json::{Number, Value};
+use sqlx::{
+    AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, Row as _, SqlSafeStr as _,
+    Statement as _, TypeInfo as _,
+};
+
+use crate::plan::{Plan, QueryError, Statement};
+
+/// Descriptions kept; more distinct statements than this start over.
+const DESCRIPTIONS_MAX: usize = 512;
+
+/// Rows in the order of the plan's columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    pub rows: Vec<Vec<Value>>,
+    pub total: Option<u64>,
+}
+
+/// Runs statements on the warehouse.
+pub struct Runner {
+    pool: PgPool,
+    statement_timeout: Duration,
+    /// What PostgreSQL said of a statement, until the tables change.
+    descriptions: Mutex<HashMap<String, Arc<Description>>>,
+}
+
+/// The types of a statement's values and columns.
+struct Description {
+    params: Vec<String>,
+    columns: Vec<String>,
+}
+
+impl Runner {
+    pub fn new(pool: PgPool, statement_timeout: Duration) -> Self {
+        Self { pool, statement_timeout, descriptions: Mutex::default() }
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Forgets what is known of statements: the tables may have new columns.
+    pub fn forget(&self) {
+        self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Runs a plan in one read-only snapshot.
+    ///
+    /// # Errors
+    /// What PostgreSQL refuses, time-outs, and a warehouse that cannot be reached.
+    pub async fn run(&self, plan: &Plan) -> Result<Rows, QueryError> {
+        let failed = |error| self.explain(error);
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut transaction = self.pool.begin_with(begin).await.map_err(failed)?;
+        let settings = format!(
+            "SET LOCAL statement_timeout = {}; SET LOCAL timezone = 'UTC'",
+            self.statement_timeout.as_millis()
+        );
+        sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *transaction).await.map_err(failed)?;
+        let rows = self.rows(&mut transaction, &plan.statement).await.map_err(failed)?;
+        let total = match &plan.total {
+            None => None,
+            Some(statement) => {
+                let counted = self.rows(&mut transaction, statement).await.map_err(failed)?;
+                let cell = counted.first().and_then(|row| row.first());
+                cell.and_then(Value::as_str).and_then(|text| text.parse().ok())
+            }
+        };
+        transaction.commit().await.map_err(failed)?;
+        Ok(Rows { rows, total })
+    }
+
+    async fn rows(
+        &self,
+        connection: &mut PgConnection,
+        statement: &Statement,
+    ) -> Result<Vec<Vec<Value>>, sqlx::Error> {
+        let description = self.describe(connection, statement).await?;
+        // Columns are addressed by place, so that equal names cannot meet.
+        let names: Vec<String> = (0..description.columns.len()).map(|at| format!("c{at}")).collect();
+        let texts: Vec<String> =
+            names.iter().zip(&description.columns).map(|(name, kind)| as_text(name, kind)).collect();
+        let sql = format!(
+            "SELECT {} FROM ({}) AS result ({})",
+            texts.join(", "),
+            statement.typed_sql(&description.params),
+            names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        for value in &statement.params {
+            query = query.bind(value);
+        }
+        let fetched = query.fetch_all(connection).await?;
+        fetched
+            .iter()
+            .map(|row| {
+                description
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .map(|(at, kind)| {
+                        let text: Option<String> = row.try_get(at)?;
+                        Ok(text.map_or(Value::Null, |text| to_value(text, kind)))
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Lets PostgreSQL infer the types of a statement's values and columns.
+    async fn describe(
+        &self,
+        connection: &mut PgConnection,
+        statement: &Statement,
+    ) -> Result<Arc<Description>, sqlx::Error> {
+        let sql = statement.sql();
+        let known = {
+            let descriptions = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner);
+            descriptions.get(&sql).cloned()
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let prepared = connection.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await?;
+        let params = match prepared.parameters() {
+            Some(sqlx::Either::Left(types)) => types.iter().map(|t| type_name(t.name())).collect(),
+            _ => Vec::new(),
+        };
+        let columns =
+            prepared.columns().iter().map(|column| type_name(column.type_info().name())).collect();
+        // The driver would keep the statement and its types past the next build.
+        sqlx::Connection::clear_cached_statements(connection).await?;
+        let description = Arc::new(Description { params, columns });
+        let mut descriptions = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        if descriptions.len() >= DESCRIPTIONS_MAX {
+            descriptions.clear();
+        }
+        descriptions.insert(sql, Arc::clone(&description));
+        Ok(description)
+    }
+
+    fn explain(&self, error: sqlx::Error) -> QueryError {
+        match error {
+            sqlx::Error::Database(error) => match error.code().as_deref() {
+                Some("57014") => QueryError::TooSlow { seconds: self.statement_timeout.as_secs() },
+                code => QueryError::Database {
+                    message: error.message().to_owned(),
+                    code: code.map(str::to_owned),
+                },
+            },
+            other => QueryError::Unavailable(format!("the warehouse cannot be reached: {other}")),
+        }
+    }
+}
+
+/// The driver's name of a type as SQL reads it.
+fn type_name(name: &str) -> String {
+    if name == "\"CHAR\"" { "\"char\"".to_owned() } else { name.to_owned() }
+}
+
+/// A column as text: times in Cube's form, everything else as PostgreSQL writes it.
+fn as_text(name: &str, kind: &str) -> String {
+    const FORMAT: &str = "'YYYY-MM-DD\"T\"HH24:MI:SS.MS'";
+    match kind {
+        "TIMESTAMP" | "DATE" => format!("to_char({name}, {FORMAT})"),
+        "TIMESTAMPTZ" => format!("to_char({name} AT TIME ZONE 'UTC', {FORMAT})"),
+        _ => format!("{name}::text"),
+    }
+}
+
+/// The JSON that Cube's driver makes of a type: what fits a double is a number, the rest is text.
+fn to_value(text: String, kind: &str) -> Value {
+    match kind {
+        "INT2" | "INT4" | "OID" => {
+            text.parse::<i64>().map_or(Value::String(text), |n| Value::Number(n.into()))
+        }
+        "FLOAT4" | "FLOAT8" => match text.parse::<f64>() {
+            Ok(number) => double(number),
+            Err(_) => Value::String(text),
+        },
+        "BOOL" => Value::Bool(text == "true"),
+        "JSON" | "JSONB" => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        _ => Value::String(text),
+    }
+}
+
+/// JavaScript's spelling: whole numbers without a fraction, null for what JSON cannot say.
+fn double(number: f64) -> Value {
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() < WHOLE_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "whole and within 53 bits")]
+        return Value::Number((number as i64).into());
+    }
+    Number::from_f64(number).map_or(Value::Null, Value::Number)
+}

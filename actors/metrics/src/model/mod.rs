@@ -1,0 +1,371 @@
+//! A Cube data model: YAML files compiled to cubes whose references are resolved.
+
+mod access;
+mod compile;
+mod members;
+pub mod joins;
+mod reference;
+mod source;
+pub mod template;
+pub mod title;
+mod views;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+pub use access::{Policy, SecurityContext};
+pub use source::{ModelError, Problem, SourceFile, nearest};
+pub use template::{Part, Template};
+
+/// A compiled data model.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub cubes: Vec<Cube>,
+    /// SHA-256 over the files, names and texts.
+    pub hash: String,
+    by_name: HashMap<String, usize>,
+}
+
+/// A member by its place in [`Model::cubes`] and [`Cube::members`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId {
+    pub cube: usize,
+    pub index: usize,
+}
+
+/// A cube, or a view over members of cubes.
+#[derive(Clone, Debug, Default)]
+pub struct Cube {
+    pub name: String,
+    /// The table alias in generated SQL.
+    pub alias: String,
+    pub title: String,
+    pub description: Option<String>,
+    pub public: bool,
+    /// Where the rows come from; `None` for a view.
+    pub table: Option<Table>,
+    pub joins: Vec<Join>,
+    pub members: Vec<Member>,
+    pub primary_key: Vec<MemberId>,
+    pub hierarchies: Vec<Value>,
+    pub folders: Vec<Value>,
+    pub meta: Value,
+    /// Cubes that joins connect have the same number; `None` when it is alone.
+    pub component: Option<usize>,
+    /// Who may see what; `None`: everybody everything.
+    pub policies: Option<Vec<Policy>>,
+    by_name: HashMap<String, usize>,
+}
+
+/// The rows of a cube.
+#[derive(Clone, Debug)]
+pub enum Table {
+    /// `sql_table`, as the model writes it.
+    Name(String),
+    /// `sql`: a query.
+    Query(Template),
+}
+
+/// A declared join; `sql` relates the columns of both.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub to: usize,
+    pub relationship: Relationship,
+    pub sql: Template,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relationship {
+    OneToOne,
+    OneToMany,
+    ManyToOne,
+}
+
+/// A measure, dimension or segment.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub name: String,
+    /// `Cube.member`.
+    pub full_name: String,
+    /// The column alias in generated SQL.
+    pub alias: String,
+    pub title: String,
+    pub short_title: String,
+    pub description: Option<String>,
+    pub public: bool,
+    pub meta: Value,
+    pub format: Option<Value>,
+    pub currency: Option<String>,
+    pub definition: Definition,
+    /// For a member of a view: what it stands for, and the join path that leads there.
+    pub origin: Option<Origin>,
+    /// The SQL as the file writes it.
+    pub sql: Option<String>,
+    /// SHA-256 over all that decides the member's value, what it refers to included.
+    pub hash: String,
+}
+
+/// What a view's member stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub member: MemberId,
+    pub path: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Definition {
+    Measure(Measure),
+    Dimension(Dimension),
+    Segment(Template),
+}
+
+#[derive(Clone, Debug)]
+pub struct Measure {
+    pub aggregation: Aggregation,
+    pub sql: Option<Template>,
+    pub filters: Vec<Template>,
+    pub drill_members: Vec<String>,
+    pub rolling_window: Option<RollingWindow>,
+    /// Set for measures computed over the result of others.
+    pub stage: Option<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregation {
+    Count,
+    CountDistinct,
+    CountDistinctApprox,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Number,
+    String,
+    Time,
+    Boolean,
+    Rank,
+    NumberAgg,
+}
+
+impl Aggregation {
+    /// The type as YAML writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::CountDistinct => "count_distinct",
+            Self::CountDistinctApprox => "count_distinct_approx",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Number => "number",
+            Self::String => "string",
+            Self::Time => "time",
+            Self::Boolean => "boolean",
+            Self::Rank => "rank",
+            Self::NumberAgg => "number_agg",
+        }
+    }
+
+    /// Whether the SQL is an expression of its own rather than the argument of an aggregate.
+    pub fn is_calculated(self) -> bool {
+        matches!(
+            self,
+            Self::Number | Self::String | Self::Time | Self::Boolean | Self::NumberAgg
+        )
+    }
+}
+
+/// The window of a measure that accumulates over time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RollingWindow {
+    /// Intervals before and after each point; `None` is unbounded.
+    Fixed { trailing: Option<String>, leading: Option<String>, from_start: bool },
+    /// From the start of this granularity.
+    ToDate { granularity: String },
+}
+
+/// How a multi-stage measure is computed over the grouped result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stage {
+    pub group_by: Option<Vec<MemberId>>,
+    pub reduce_by: Option<Vec<MemberId>>,
+    pub order_by: Vec<(Template, bool)>,
+    pub time_shifts: Vec<TimeShift>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeShift {
+    pub dimension: Option<MemberId>,
+    /// A PostgreSQL interval.
+    pub interval: String,
+    pub prior: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Dimension {
+    pub kind: DimensionKind,
+    pub sql: DimensionSql,
+    pub primary_key: bool,
+    pub sub_query: bool,
+    pub granularities: Vec<Granularity>,
+    pub suggest_filter_values: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DimensionKind {
+    String,
+    Number,
+    Boolean,
+    Time,
+    Geo,
+}
+
+impl DimensionKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::Time => "time",
+            Self::Geo => "geo",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum DimensionSql {
+    Expression(Template),
+    Case { when: Vec<(Template, CaseLabel)>, otherwise: Option<CaseLabel> },
+    Geo { latitude: Template, longitude: Template },
+}
+
+#[derive(Clone, Debug)]
+pub enum CaseLabel {
+    Text(String),
+    Sql(Template),
+}
+
+/// A granularity that the model adds to a time dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granularity {
+    pub name: String,
+    pub title: String,
+    pub interval: String,
+    pub offset: Option<String>,
+    pub origin: Option<String>,
+}
+
+impl Model {
+    /// Reads and compiles every model file under `path`.
+    ///
+    /// # Errors
+    /// Every problem of every file, each with its file and line.
+    pub fn load(path: &Path) -> Result<Self, ModelError> {
+        Self::compile(&source::read_files(path)?)
+    }
+
+    /// Compiles model files.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn compile(files: &[SourceFile]) -> Result<Self, ModelError> {
+        compile::compile(files)
+    }
+
+    pub fn cube(&self, name: &str) -> Option<&Cube> {
+        self.by_name.get(name).map(|&index| &self.cubes[index])
+    }
+
+    pub fn cube_index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// A member by its full name.
+    pub fn find(&self, full_name: &str) -> Option<MemberId> {
+        let (cube, member) = full_name.split_once('.')?;
+        let cube = self.cube_index(cube)?;
+        let index = *self.cubes[cube].by_name.get(member)?;
+        Some(MemberId { cube, index })
+    }
+
+    pub fn member(&self, id: MemberId) -> &Member {
+        &self.cubes[id.cube].members[id.index]
+    }
+
+    /// The full names of all public members: what error texts offer.
+    pub fn public_names(&self) -> impl Iterator<Item = &str> {
+        self.cubes
+            .iter()
+            .filter(|cube| cube.public)
+            .flat_map(|cube| cube.members.iter().filter(|member| member.public))
+            .map(|member| member.full_name.as_str())
+    }
+}
+
+impl Member {
+    pub fn measure(&self) -> Option<&Measure> {
+        match &self.definition {
+            Definition::Measure(measure) => Some(measure),
+            _ => None,
+        }
+    }
+
+    pub fn dimension(&self) -> Option<&Dimension> {
+        match &self.definition {
+            Definition::Dimension(dimension) => Some(dimension),
+            _ => None,
+        }
+    }
+
+    pub fn segment(&self) -> Option<&Template> {
+        match &self.definition {
+            Definition::Segment(sql) => Some(sql),
+            _ => None,
+        }
+    }
+
+    /// The type as Cube reports it in annotations.
+    pub fn value_type(&self) -> &'static str {
+        match &self.definition {
+            Definition::Measure(measure) => match measure.aggregation {
+                Aggregation::String => "string",
+                Aggregation::Time => "time",
+                Aggregation::Boolean => "boolean",
+                _ => "number",
+            },
+            Definition::Dimension(dimension) => dimension.kind.name(),
+            Definition::Segment(_) => "boolean",
+        }
+    }
+
+    /// Every expression that decides the member's value.
+    pub fn templates(&self) -> Vec<&Template> {
+        match &self.definition {
+            Definition::Measure(measure) => {
+                measure.sql.iter().chain(&measure.filters).collect()
+            }
+            Definition::Dimension(dimension) => match &dimension.sql {
+                DimensionSql::Expression(sql) => vec![sql],
+                DimensionSql::Geo { latitude, longitude } => vec![latitude, longitude],
+                DimensionSql::Case { when, otherwise } => when
+                    .iter()
+                    .flat_map(|(sql, label)| std::iter::once(sql).chain(label.template()))
+                    .chain(otherwise.iter().filter_map(CaseLabel::template))
+                    .collect(),
+            },
+            Definition::Segment(sql) => vec![sql],
+        }
+    }
+}
+
+impl CaseLabel {
+    fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Text(_) => None,
+            Self::Sql(sql) => Some(sql),
+        }
+    }
+}

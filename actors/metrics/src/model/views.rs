@@ -1,0 +1,232 @@
+//! Views: members of cubes reached along join paths, under one roof.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use super::members::member_alias;
+use super::reference::Names;
+use super::source::{Node, Problems, hint, scalar, to_json};
+use super::title::titleize;
+use super::{Definition, Member, MemberId, Model, Origin};
+
+/// `includes` as names, `None` for `"*"` or when absent.
+pub(super) fn includes_of(
+    node: &Node<'_>,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<Vec<String>> {
+    match node.get(key)? {
+        serde_norway::Value::String(all) if all == "*" => None,
+        _ => Some(node.texts(key, problems)),
+    }
+}
+
+/// A member that a view takes in, with what it overrides.
+struct Included {
+    name: String,
+    alias: Option<String>,
+    title: Option<String>,
+    description: Option<String>,
+    format: Option<serde_json::Value>,
+    meta: Option<serde_json::Value>,
+}
+
+pub(super) fn compile_view(
+    names: &Names<'_>,
+    index: usize,
+    model: &mut Model,
+    problems: &mut Problems,
+) {
+    let draft = &names.drafts[index];
+    for node in draft.node.nodes("cubes", problems) {
+        node.allow(
+            &["join_path", "includes", "excludes", "prefix", "alias", "split"],
+            "a view's cube",
+            problems,
+        );
+        let Some(path) = read_path(names, model, &node, problems) else { continue };
+        let Some(&cube) = path.last() else { continue };
+        let prefix = node.flag("prefix", problems).unwrap_or(false).then(|| {
+            node.text("alias", problems).unwrap_or_else(|| model.cubes[cube].name.clone())
+        });
+        let excludes = node.texts("excludes", problems);
+        for included in read_includes(model, cube, &node, problems) {
+            if excludes.contains(&included.name) {
+                continue;
+            }
+            let Some(&at) = model.cubes[cube].by_name.get(&included.name) else {
+                let known = model.cubes[cube].members.iter().map(|m| m.name.as_str());
+                let hint = hint(&included.name, known);
+                let place = node.place.at(&included.name);
+                problems.add(
+                    &place,
+                    format!("\"{}\" has no member \"{}\"{hint}", model.cubes[cube].name, included.name),
+                );
+                continue;
+            };
+            let id = MemberId { cube, index: at };
+            add_member(model, index, id, &path, prefix.as_deref(), included);
+        }
+    }
+    map_drill_members(model, index);
+    model.cubes[index].folders = read_folders(&draft.node, &model.cubes[index], problems);
+}
+
+fn read_path(
+    names: &Names<'_>,
+    model: &Model,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<usize>> {
+    let Some(text) = node.text("join_path", problems) else {
+        problems.add(&node.place, "a view's cube needs \"join_path\"");
+        return None;
+    };
+    let mut path = Vec::new();
+    for name in text.split('.') {
+        let Some(&cube) = names.by_name.get(name) else {
+            let hint = hint(name, names.by_name.keys().map(String::as_str));
+            problems.add(&node.place.at(&text), format!("unknown cube \"{name}\"{hint}"));
+            return None;
+        };
+        if let Some(&last) = path.last()
+            && !model.cubes[last as usize].joins.iter().any(|join| join.to == cube)
+        {
+            let from = &model.cubes[last as usize].name;
+            problems.add(&node.place.at(&text), format!("\"{from}\" has no join to \"{name}\""));
+            return None;
+        }
+        path.push(cube);
+    }
+    Some(path)
+}
+
+fn read_includes(
+    model: &Model,
+    cube: usize,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Vec<Included> {
+    let plain = |name: String| Included {
+        name,
+        alias: None,
+        title: None,
+        description: None,
+        format: None,
+        meta: None,
+    };
+    match node.get("includes") {
+        Some(serde_norway::Value::Sequence(items)) => items
+            .iter()
+            .filter_map(|item| match item {
+                serde_norway::Value::Mapping(mapping) => {
+                    let item = Node::new(node.place.at("includes"), mapping);
+                    let keys = ["name", "alias", "title", "description", "format", "meta"];
+                    item.allow(&keys, "an included member", problems);
+                    Some(Included {
+                        name: item.text("name", problems)?,
+                        alias: item.text("alias", problems),
+                        title: item.text("title", problems),
+                        description: item.text("description", problems),
+                        format: item.get("format").map(to_json),
+                        meta: item.get("meta").map(to_json),
+                    })
+                }
+                other => scalar(other).map(plain),
+            })
+            .collect(),
+        Some(serde_norway::Value::String(all)) if all == "*" => {
+            model.cubes[cube].members.iter().map(|member| plain(member.name.clone())).collect()
+        }
+        Some(_) => {
+            problems.add(&node.place.at("includes"), "\"includes\" must be \"*\" or a list");
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+fn add_member(
+    model: &mut Model,
+    view: usize,
+    id: MemberId,
+    path: &[usize],
+    prefix: Option<&str>,
+    included: Included,
+) {
+    let source = model.member(id).clone();
+    let own_title = (source.short_title != titleize(&source.name)).then_some(source.short_title);
+    let name = included.alias.unwrap_or_else(|| source.name.clone());
+    let name = prefix.map_or_else(|| name.clone(), |prefix| format!("{prefix}_{name}"));
+    let short_title = included.title.or(own_title).unwrap_or_else(|| titleize(&name));
+    let mut definition = source.definition;
+    if let Definition::Dimension(dimension) = &mut definition {
+        dimension.primary_key = false;
+    }
+    let cube = &mut model.cubes[view];
+    let index = cube.members.len();
+    let member = Member {
+        full_name: format!("{}.{name}", cube.name),
+        alias: member_alias(cube, &name, index),
+        title: format!("{} {short_title}", cube.title),
+        short_title,
+        description: included.description.or(source.description),
+        public: source.public,
+        meta: included.meta.unwrap_or(source.meta),
+        format: included.format.or(source.format),
+        currency: source.currency,
+        definition,
+        origin: Some(Origin { member: id, path: path.to_vec() }),
+        sql: source.sql,
+        name: name.clone(),
+        hash: String::new(),
+    };
+    cube.by_name.insert(name, index);
+    cube.members.push(member);
+}
+
+/// Drill members of a view's measures are those that the view has, under its names.
+fn map_drill_members(model: &mut Model, view: usize) {
+    let full: HashMap<String, String> = model.cubes[view]
+        .members
+        .iter()
+        .filter_map(|member| {
+            let origin = model.member(member.origin.as_ref()?.member);
+            Some((origin.full_name.clone(), member.full_name.clone()))
+        })
+        .collect();
+    for member in &mut model.cubes[view].members {
+        if let Definition::Measure(measure) = &mut member.definition {
+            measure.drill_members =
+                measure.drill_members.iter().filter_map(|name| full.get(name).cloned()).collect();
+        }
+    }
+}
+
+fn read_folders(
+    node: &Node<'_>,
+    view: &super::Cube,
+    problems: &mut Problems,
+) -> Vec<serde_json::Value> {
+    let mut folders = Vec::new();
+    for folder in node.nodes("folders", problems) {
+        folder.allow(&["name", "includes"], "a folder", problems);
+        let name = folder.text("name", problems).unwrap_or_default();
+        let mut members = Vec::new();
+        for member in includes_of(&folder, "includes", problems).unwrap_or_else(|| {
+            view.members.iter().map(|member| member.name.clone()).collect()
+        }) {
+            match view.by_name.get(&member) {
+                Some(&at) => members.push(view.members[at].full_name.clone()),
+                None => {
+                    let known = view.members.iter().map(|member| member.name.as_str());
+                    let message = format!("unknown member \"{member}\"{}", hint(&member, known));
+                    problems.add(&folder.place.at(&member), message);
+                }
+            }
+        }
+        folders.push(json!({ "name": name, "members": members }));
+    }
+    folders
+}

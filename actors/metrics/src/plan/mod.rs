@@ -1,0 +1,61 @@
+//! From a Cube query to one PostgreSQL statement: normalize, resolve members, join, write.
+
+pub mod dates;
+pub mod error;
+mod filters;
+pub mod granularity;
+pub mod normalize;
+mod resolve;
+mod select;
+mod statement;
+mod writer;
+
+pub use error::QueryError;
+pub use normalize::{Normalized, QueryType, normalize};
+pub use statement::Statement;
+
+use crate::model::{MemberId, Model, SecurityContext};
+
+/// What to send to PostgreSQL, and what its columns are.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub statement: Statement,
+    pub columns: Vec<Column>,
+    /// Counts the rows without limit and offset, when the query asks for it.
+    pub total: Option<Statement>,
+    /// The order that applies: the query's, or Cube's default.
+    pub order: Vec<(String, bool)>,
+    /// Cubes that the statement reads.
+    pub cubes: Vec<usize>,
+}
+
+/// A column of the result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The key in result rows: `Cube.member` or `Cube.time.granularity`.
+    pub key: String,
+    /// The name in the statement.
+    pub alias: String,
+    pub member: MemberId,
+    pub kind: ColumnKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    Dimension,
+    Time { granularity: String },
+    Measure,
+}
+
+/// Plans one normalized query for the caller that `context` describes.
+///
+/// # Errors
+/// Members that do not exist, may not be seen or cannot be joined.
+pub fn plan(
+    model: &Model,
+    query: &Normalized,
+    context: &SecurityContext,
+) -> Result<Plan, QueryError> {
+    let resolved = resolve::resolve(model, query, context)?;
+    select::write(model, query, context, resolved)
+}

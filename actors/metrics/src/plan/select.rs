@@ -1,0 +1,614 @@
+//! Writing the statement.
+//!
+//! Measures whose rows no join repeats are aggregated together. Those of a cube whose rows are
+//! repeated get a sub-query of their own over the distinct keys of that cube; the parts are then
+//! put together by their dimensions.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ballpoint_postgres::ident::quote;
+
+use super::error::QueryError;
+use super::filters::Condition;
+use super::normalize::Normalized;
+use super::resolve::{Resolved, find};
+use super::statement::Statement;
+use super::writer::Writer;
+use super::{Column, ColumnKind, Plan};
+use crate::model::joins::JoinTree;
+use crate::model::{Aggregation, MemberId, Model, SecurityContext};
+
+pub(crate) fn write(
+    model: &Model,
+    query: &Normalized,
+    context: &SecurityContext,
+    resolved: Resolved,
+) -> Result<Plan, QueryError> {
+    let writer = Writer {
+        model,
+        context,
+        zone: &query.zone,
+        zone_name: &query.zone_name,
+        params: Vec::new(),
+        prefix: String::new(),
+        columns: HashMap::new(),
+        multiplied: Vec::new(),
+        ungrouped: query.query.ungrouped.unwrap_or(false),
+        shifts: HashMap::new(),
+    };
+    let mut select = Select::new(writer, resolved)?;
+    let body = select.body()?;
+    let mut text = body.clone();
+    let order = select.order_clause();
+    text.push_str(&order);
+    text.push_str(&format!(" LIMIT {}", query.query.limit.unwrap_or_default()));
+    if let Some(offset) = query.query.offset {
+        text.push_str(&format!(" OFFSET {offset}"));
+    }
+    let params = select.writer.params.clone();
+    let total = (query.query.total == Some(true)).then(|| {
+        let text = format!("SELECT count(*) AS total FROM ({body}) AS original_query");
+        Statement::new(text, params.clone())
+    });
+    let named = |id: &MemberId| model.member(*id).full_name.clone();
+    Ok(Plan {
+        statement: Statement::new(text, params),
+        columns: select.dimensions.iter().chain(&select.measures).cloned().collect(),
+        total,
+        order: select.order.iter().map(|(id, desc)| (named(id), *desc)).collect(),
+        cubes: select.tree.cubes(model),
+    })
+}
+
+/// A statement under construction.
+pub(crate) struct Select<'a> {
+    pub(crate) writer: Writer<'a>,
+    pub(crate) dimensions: Vec<Column>,
+    pub(crate) measures: Vec<Column>,
+    segments: Vec<MemberId>,
+    ranges: Vec<(MemberId, jiff::civil::DateTime, jiff::civil::DateTime)>,
+    conditions: Vec<Condition>,
+    having: Vec<Condition>,
+    order: Vec<(MemberId, bool)>,
+    tree: JoinTree,
+    denied: bool,
+    tie_breaks: bool,
+}
+
+impl<'a> Select<'a> {
+    fn new(writer: Writer<'a>, resolved: Resolved) -> Result<Self, QueryError> {
+        let model = writer.model;
+        let (mut conditions, mut having) = (Vec::new(), Vec::new());
+        for filter in &resolved.filters {
+            let condition = writer.resolve_filter(filter, &|name| find(model, name))?;
+            if writer.is_on_measures(&condition)? {
+                having.push(condition);
+            } else {
+                conditions.push(condition);
+            }
+        }
+        let tie_breaks = resolved.order.as_ref().is_none_or(|order| !order.is_empty());
+        let order = resolved.order.clone().unwrap_or_else(|| default_order(&resolved));
+        let mut select = Self {
+            writer,
+            dimensions: resolved.dimensions,
+            measures: resolved.measures,
+            segments: resolved.segments,
+            ranges: resolved.ranges,
+            conditions,
+            having,
+            order,
+            tree: JoinTree::default(),
+            denied: resolved.denied,
+            tie_breaks,
+        };
+        select.tree = select.join_tree()?;
+        Ok(select)
+    }
+
+    /// All members that the statement evaluates.
+    fn members(&self) -> Vec<MemberId> {
+        let mut members: Vec<MemberId> =
+            self.measures.iter().chain(&self.dimensions).map(|column| column.member).collect();
+        members.extend(&self.segments);
+        for condition in self.conditions.iter().chain(&self.having) {
+            condition.members(&mut members);
+        }
+        members.extend(self.ranges.iter().map(|(id, _, _)| *id));
+        members.extend(self.ordered_measures());
+        members
+    }
+
+    /// Measures that the order names and the result does not show.
+    fn ordered_measures(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.order.iter().map(|(id, _)| *id).filter(|id| {
+            self.writer.model.member(*id).measure().is_some()
+                && !self.measures.iter().any(|column| column.member == *id)
+        })
+    }
+
+    fn join_tree(&self) -> Result<JoinTree, QueryError> {
+        let model = self.writer.model;
+        let mut cubes = Vec::new();
+        let mut hints: Vec<Vec<usize>> = Vec::new();
+        for id in self.members() {
+            if let Some(origin) = &model.member(id).origin
+                && origin.path.len() > 1
+            {
+                hints.push(origin.path.clone());
+            }
+            collect_cubes(model, self.writer.resolve(id), &mut cubes, &mut BTreeSet::new());
+        }
+        hints.sort();
+        hints.dedup();
+        JoinTree::find(model, &cubes, &hints).map_err(|(from, to)| {
+            QueryError::Unplannable(format!(
+                "Can't find join path to join '{}', '{}'",
+                model.cubes[from].name, model.cubes[to].name
+            ))
+        })
+    }
+
+    /// The statement without order and limit.
+    fn body(&mut self) -> Result<String, QueryError> {
+        let mut repeated: Vec<usize> = Vec::new();
+        let mut plain = false;
+        for leaf in self.leaves() {
+            let safe = self.is_safe_when_repeated(leaf);
+            if !safe && self.tree.multiplies(self.writer.model, leaf.cube) {
+                if !repeated.contains(&leaf.cube) {
+                    repeated.push(leaf.cube);
+                }
+            } else {
+                plain = true;
+            }
+        }
+        let cubes = self.tree.cubes(self.writer.model);
+        self.writer.multiplied = cubes
+            .into_iter()
+            .filter(|cube| self.tree.multiplies(self.writer.model, *cube))
+            .collect();
+        if repeated.is_empty() || self.writer.ungrouped {
+            return self.single();
+        }
+        self.combined(&repeated, plain)
+    }
+
+    /// The measures that aggregate rows, behind the selected, filtered and ordered ones.
+    fn leaves(&self) -> Vec<MemberId> {
+        let mut wanted: Vec<MemberId> = self.measures.iter().map(|column| column.member).collect();
+        for condition in &self.having {
+            condition.members(&mut wanted);
+        }
+        wanted.extend(self.ordered_measures());
+        let mut leaves = Vec::new();
+        for id in wanted {
+            self.collect_leaves(self.writer.resolve(id), &mut leaves);
+        }
+        leaves
+    }
+
+    fn collect_leaves(&self, id: MemberId, leaves: &mut Vec<MemberId>) {
+        let model = self.writer.model;
+        let Some(measure) = model.member(id).measure() else { return };
+        let calculation = measure.sql.as_ref().filter(|sql| {
+            measure.aggregation.is_calculated()
+                && sql.cubes().next().is_none()
+                && sql.members().next().is_some()
+                && sql.members().all(|inner| model.member(inner).measure().is_some())
+        });
+        match calculation {
+            Some(sql) => {
+                for inner in sql.members() {
+                    self.collect_leaves(self.writer.resolve(inner), leaves);
+                }
+            }
+            None if !leaves.contains(&id) => leaves.push(id),
+            None => {}
+        }
+    }
+
+    /// Whether repeated rows leave the measure's value as it is.
+    fn is_safe_when_repeated(&self, id: MemberId) -> bool {
+        let model = self.writer.model;
+        let Some(measure) = model.member(id).measure() else { return true };
+        match measure.aggregation {
+            Aggregation::CountDistinct
+            | Aggregation::CountDistinctApprox
+            | Aggregation::Min
+            | Aggregation::Max => true,
+            Aggregation::Count => {
+                measure.sql.is_none() && !model.cubes[id.cube].primary_key.is_empty()
+            }
+            _ => false,
+        }
+    }
+
+    /// One SELECT over the joined tables.
+    fn single(&mut self) -> Result<String, QueryError> {
+        let mut columns = Vec::new();
+        for column in self.dimensions.clone() {
+            columns.push(self.dimension_column(&column)?);
+        }
+        for column in self.measures.clone() {
+            let sql = self.writer.member(column.member)?;
+            columns.push(format!("{sql} AS {}", quote(&column.alias)));
+        }
+        let from = self.from_clause()?;
+        let filter = self.where_clause()?;
+        let group = self.group_clause(self.dimensions.len());
+        let having = self.having_clause(" HAVING ")?;
+        Ok(format!("SELECT {} FROM {from}{filter}{group}{having}", columns.join(", ")))
+    }
+
+    fn dimension_column(&mut self, column: &Column) -> Result<String, QueryError> {
+        let sql = match &column.kind {
+            ColumnKind::Time { granularity } => {
+                self.writer.at_granularity(column.member, granularity)?
+            }
+            _ => self.writer.shown_dimension(column.member)?,
+        };
+        Ok(format!("{sql} AS {}", quote(&column.alias)))
+    }
+
+    fn group_clause(&self, dimensions: usize) -> String {
+        if self.writer.ungrouped || dimensions == 0 {
+            return String::new();
+        }
+        let numbers: Vec<String> = (1..=dimensions).map(|number| number.to_string()).collect();
+        format!(" GROUP BY {}", numbers.join(", "))
+    }
+
+    fn having_clause(&mut self, keyword: &str) -> Result<String, QueryError> {
+        let mut parts = Vec::new();
+        for condition in self.having.clone() {
+            parts.push(self.writer.condition(&condition)?);
+        }
+        if parts.is_empty() {
+            return Ok(String::new());
+        }
+        if self.writer.ungrouped {
+            return Err(QueryError::Unplannable(
+                "an ungrouped query can not be filtered by a measure".to_owned(),
+            ));
+        }
+        Ok(format!("{keyword}{}", parts.join(" AND ")))
+    }
+
+    fn from_clause(&mut self) -> Result<String, QueryError> {
+        let mut from = self.writer.table(self.tree.root)?;
+        let model = self.writer.model;
+        for (cube, index) in self.tree.edges.clone() {
+            let join = &model.cubes[cube].joins[index];
+            let table = self.writer.table(join.to)?;
+            let condition = self.writer.template(&join.sql)?;
+            from.push_str(&format!(" LEFT JOIN {table} ON {condition}"));
+        }
+        for id in self.sub_query_dimensions() {
+            from.push_str(&self.sub_query_join(id)?);
+        }
+        Ok(from)
+    }
+
+    fn where_clause(&mut self) -> Result<String, QueryError> {
+        let mut parts = Vec::new();
+        if self.denied {
+            parts.push("(1 = 0)".to_owned());
+        }
+        for (id, from, to) in self.ranges.clone() {
+            let sql = self.writer.member(id)?;
+            parts.push(self.writer.in_range(id, &sql, from, to)?);
+        }
+        for segment in self.segments.clone() {
+            parts.push(self.writer.member(segment)?);
+        }
+        for condition in self.conditions.clone() {
+            parts.push(self.writer.condition(&condition)?);
+        }
+        let clause = parts.join(" AND ");
+        Ok(if clause.is_empty() { clause } else { format!(" WHERE {clause}") })
+    }
+
+    /// Dimensions of type `sub_query` among those evaluated: each is a measure of another cube.
+    fn sub_query_dimensions(&self) -> Vec<MemberId> {
+        let model = self.writer.model;
+        let mut found: Vec<MemberId> = Vec::new();
+        for id in self.members() {
+            let id = self.writer.resolve(id);
+            let is_sub_query = model.member(id).dimension().is_some_and(|d| d.sub_query);
+            if is_sub_query && !found.contains(&id) {
+                found.push(id);
+            }
+        }
+        found
+    }
+
+    /// Joins the measure behind a `sub_query` dimension, grouped by the cube's key.
+    fn sub_query_join(&mut self, id: MemberId) -> Result<String, QueryError> {
+        let model = self.writer.model;
+        let dimension = model.member(id);
+        let Some(crate::model::DimensionSql::Expression(sql)) =
+            dimension.dimension().map(|dimension| &dimension.sql)
+        else {
+            return Ok(String::new());
+        };
+        let keys = model.cubes[id.cube].primary_key.clone();
+        let outer: Vec<String> =
+            keys.iter().map(|key| self.writer.member(*key)).collect::<Result<_, _>>()?;
+        let name = format!("{}{}_subquery", self.writer.prefix, dimension.alias);
+        let mut cubes: Vec<usize> = sql.members().map(|id| self.writer.resolve(id).cube).collect();
+        cubes.push(id.cube);
+        let tree = JoinTree::find(model, &cubes, &[]).map_err(|(from, to)| {
+            QueryError::Unplannable(format!(
+                "Can't find join path to join '{}', '{}'",
+                model.cubes[from].name, model.cubes[to].name
+            ))
+        })?;
+        let outside = (
+            std::mem::replace(&mut self.writer.prefix, format!("{name}__")),
+            std::mem::replace(&mut self.tree, tree),
+            std::mem::take(&mut self.writer.columns),
+        );
+        let inner = self.sub_query(sql, &keys);
+        (self.writer.prefix, self.tree, self.writer.columns) = outside;
+        self.writer.columns.insert(id, format!("{}.value", quote(&name)));
+        let on: Vec<String> = outer
+            .iter()
+            .enumerate()
+            .map(|(at, outer)| format!("{}.key_{at} = {outer}", quote(&name)))
+            .collect();
+        Ok(format!(" LEFT JOIN ({}) AS {} ON {}", inner?, quote(&name), on.join(" AND ")))
+    }
+
+    fn sub_query(
+        &mut self,
+        sql: &crate::model::Template,
+        keys: &[MemberId],
+    ) -> Result<String, QueryError> {
+        let model = self.writer.model;
+        let multiplied = |cube: &usize| self.tree.multiplies(model, *cube);
+        if sql.members().any(|id| multiplied(&self.writer.resolve(id).cube)) {
+            return Err(QueryError::Unplannable(
+                "a sub-query dimension whose measure is repeated by its joins is not supported"
+                    .to_owned(),
+            ));
+        }
+        let mut columns = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            columns.push(format!("{} AS key_{at}", self.writer.member(*key)?));
+        }
+        columns.push(format!("{} AS value", self.writer.template(sql)?));
+        let mut from = self.writer.table(self.tree.root)?;
+        for (cube, index) in self.tree.edges.clone() {
+            let join = &model.cubes[cube].joins[index];
+            let table = self.writer.table(join.to)?;
+            let condition = self.writer.template(&join.sql)?;
+            from.push_str(&format!(" LEFT JOIN {table} ON {condition}"));
+        }
+        let group = self.group_clause(keys.len());
+        Ok(format!("SELECT {} FROM {from}{group}", columns.join(", ")))
+    }
+
+    /// The parts of a query whose joins repeat rows, put together by their dimensions.
+    fn combined(&mut self, repeated: &[usize], plain: bool) -> Result<String, QueryError> {
+        let leaves = self.leaves();
+        let mut parts: Vec<String> = Vec::new();
+        let mut columns = HashMap::new();
+        if plain {
+            let own: Vec<MemberId> = leaves
+                .iter()
+                .copied()
+                .filter(|leaf| {
+                    self.is_safe_when_repeated(*leaf) || !repeated.contains(&leaf.cube)
+                })
+                .collect();
+            parts.push(self.part(&own, "main__", |select| select.from_clause())?);
+            for leaf in own {
+                columns.insert(leaf, part_column(0, leaf));
+            }
+        }
+        for &cube in repeated {
+            let own: Vec<MemberId> = leaves
+                .iter()
+                .copied()
+                .filter(|leaf| leaf.cube == cube && !self.is_safe_when_repeated(*leaf))
+                .collect();
+            let number = parts.len();
+            parts.push(self.keyed_part(cube, &own)?);
+            for leaf in own {
+                columns.insert(leaf, part_column(number, leaf));
+            }
+        }
+        let mut selected = Vec::new();
+        for column in &self.dimensions {
+            selected.push(format!("q_0.{0} AS {0}", quote(&column.alias)));
+        }
+        let outside = std::mem::replace(&mut self.writer.columns, columns);
+        for column in self.measures.clone() {
+            let sql = self.writer.member(column.member)?;
+            selected.push(format!("{sql} AS {}", quote(&column.alias)));
+        }
+        let having = self.having_clause(" WHERE ")?;
+        self.writer.columns = outside;
+        let mut from = format!("({}) AS q_0", parts[0]);
+        for (number, part) in parts.iter().enumerate().skip(1) {
+            let on: Vec<String> = self
+                .dimensions
+                .iter()
+                .map(|c| format!("q_0.{0} IS NOT DISTINCT FROM q_{number}.{0}", quote(&c.alias)))
+                .collect();
+            let on = if on.is_empty() { "TRUE".to_owned() } else { on.join(" AND ") };
+            from.push_str(&format!(" JOIN ({part}) AS q_{number} ON {on}"));
+        }
+        Ok(format!("SELECT {} FROM {from}{having}", selected.join(", ")))
+    }
+
+    /// Dimensions and leaf measures over the joined tables.
+    fn part(
+        &mut self,
+        leaves: &[MemberId],
+        prefix: &str,
+        from: impl Fn(&mut Self) -> Result<String, QueryError>,
+    ) -> Result<String, QueryError> {
+        let outside = std::mem::replace(&mut self.writer.prefix, prefix.to_owned());
+        let from = from(self)?;
+        let mut columns = Vec::new();
+        for column in self.dimensions.clone() {
+            columns.push(self.dimension_column(&column)?);
+        }
+        for leaf in leaves {
+            let sql = self.writer.member(*leaf)?;
+            columns.push(format!("{sql} AS {}", leaf_alias(*leaf)));
+        }
+        let filter = self.where_clause()?;
+        let group = self.group_clause(self.dimensions.len());
+        self.writer.prefix = outside;
+        Ok(format!("SELECT {} FROM {from}{filter}{group}", columns.join(", ")))
+    }
+
+    /// Leaf measures of a cube whose rows are repeated: its distinct keys first, its rows then.
+    fn keyed_part(&mut self, cube: usize, leaves: &[MemberId]) -> Result<String, QueryError> {
+        let model = self.writer.model;
+        let keys = model.cubes[cube].primary_key.clone();
+        if keys.is_empty() {
+            return Err(QueryError::Unplannable(format!(
+                "joins repeat the rows of '{0}': give '{0}' a primary_key dimension",
+                model.cubes[cube].name
+            )));
+        }
+        let prefix = format!("{}_key__", model.cubes[cube].alias);
+        let outside = std::mem::replace(&mut self.writer.prefix, prefix);
+        let from = self.from_clause()?;
+        let mut distinct = Vec::new();
+        for column in self.dimensions.clone() {
+            distinct.push(self.dimension_column(&column)?);
+        }
+        let mut on = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let sql = self.writer.member(*key)?;
+            distinct.push(format!("{sql} AS key_{at}"));
+            on.push(format!("keys.key_{at} = {sql}"));
+        }
+        let filter = self.where_clause()?;
+        let mut columns: Vec<String> =
+            self.dimensions.iter().map(|c| format!("keys.{}", quote(&c.alias))).collect();
+        let multiplied = std::mem::take(&mut self.writer.multiplied);
+        for leaf in leaves {
+            self.check_own_columns(*leaf)?;
+            let sql = self.writer.member(*leaf)?;
+            columns.push(format!("{sql} AS {}", leaf_alias(*leaf)));
+        }
+        let table = self.writer.table(cube)?;
+        self.writer.multiplied = multiplied;
+        self.writer.prefix = outside;
+        let group = self.group_clause(self.dimensions.len());
+        Ok(format!(
+            "SELECT {} FROM (SELECT DISTINCT {} FROM {from}{filter}) AS keys LEFT JOIN {table} ON {}{group}",
+            columns.join(", "),
+            distinct.join(", "),
+            on.join(" AND ")
+        ))
+    }
+
+    /// A repeated cube's measure can only be summed from that cube's own columns.
+    fn check_own_columns(&self, leaf: MemberId) -> Result<(), QueryError> {
+        let model = self.writer.model;
+        let mut cubes = Vec::new();
+        collect_cubes(model, leaf, &mut cubes, &mut BTreeSet::new());
+        if cubes.iter().all(|cube| *cube == leaf.cube) {
+            return Ok(());
+        }
+        Err(QueryError::Unplannable(format!(
+            "'{}' mixes columns of several cubes while joins repeat its rows",
+            model.member(leaf).full_name
+        )))
+    }
+
+    /// By position where the column is shown, by expression for other measures.
+    fn order_clause(&mut self) -> String {
+        let shown: Vec<&Column> = self.dimensions.iter().chain(&self.measures).collect();
+        let mut parts = Vec::new();
+        let mut used = BTreeSet::new();
+        for (id, descending) in &self.order {
+            let direction = if *descending { "DESC" } else { "ASC" };
+            if let Some(at) = shown.iter().position(|column| column.member == *id)
+                && used.insert(at)
+            {
+                parts.push(format!("{} {direction}", at + 1));
+            }
+        }
+        // Equal rows keep one order from run to run, and so does what a limit cuts off.
+        if self.tie_breaks {
+            for at in 0..self.dimensions.len() {
+                if used.insert(at) {
+                    parts.push(format!("{} ASC", at + 1));
+                }
+            }
+        }
+        if parts.is_empty() { String::new() } else { format!(" ORDER BY {}", parts.join(", ")) }
+    }
+}
+
+fn leaf_alias(leaf: MemberId) -> String {
+    format!("m_{}_{}", leaf.cube, leaf.index)
+}
+
+fn part_column(part: usize, leaf: MemberId) -> String {
+    format!("q_{part}.m_{}_{}", leaf.cube, leaf.index)
+}
+
+/// Cube's: by the first time dimension, else by the first measure from the top, else by the first
+/// dimension.
+fn default_order(resolved: &Resolved) -> Vec<(MemberId, bool)> {
+    let time = resolved
+        .dimensions
+        .iter()
+        .find(|column| matches!(column.kind, ColumnKind::Time { .. }));
+    if let Some(column) = time {
+        return vec![(column.member, false)];
+    }
+    match (resolved.measures.first(), resolved.dimensions.first()) {
+        (Some(measure), Some(_)) => vec![(measure.member, true)],
+        (None, Some(dimension)) => vec![(dimension.member, false)],
+        _ => Vec::new(),
+    }
+}
+
+/// The cubes whose columns a member needs, its own first.
+fn collect_cubes(
+    model: &Model,
+    id: MemberId,
+    cubes: &mut Vec<usize>,
+    seen: &mut BTreeSet<MemberId>,
+) {
+    if !seen.insert(id) {
+        return;
+    }
+    if let Some(origin) = &model.member(id).origin {
+        return collect_cubes(model, origin.member, cubes, seen);
+    }
+    let member = model.member(id);
+    let sub_query = member.dimension().is_some_and(|dimension| dimension.sub_query);
+    let templates = member.templates();
+    // A calculation over members of others reads nothing of its own cube.
+    let foreign = !sub_query
+        && !templates.is_empty()
+        && member.measure().is_none_or(|measure| measure.aggregation.is_calculated())
+        && templates.iter().all(|t| t.cubes().next().is_none() && t.members().next().is_some());
+    let mut direct: Vec<usize> = templates.iter().flat_map(|t| t.cubes()).collect();
+    if !foreign {
+        direct.insert(0, id.cube);
+    }
+    for cube in direct {
+        if !cubes.contains(&cube) {
+            cubes.push(cube);
+        }
+    }
+    if sub_query {
+        return;
+    }
+    let references: Vec<MemberId> = templates.iter().flat_map(|t| t.members()).collect();
+    for reference in references {
+        collect_cubes(model, reference, cubes, seen);
+    }
+}

@@ -1,0 +1,173 @@
+//! Answering queries from one state of the model: what the handle does with a snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ballpoint_runtime::clock::Clock;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::api::annotation;
+use crate::catalog::Catalog;
+use crate::execute::{Rows, Runner};
+use crate::model::{Model, SecurityContext};
+use crate::plan::{self, ColumnKind, Normalized, Plan, QueryError, granularity};
+use crate::query::Query;
+
+/// The model that is served, and what its data looks like.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub model: Arc<Model>,
+    pub catalog: Arc<Catalog>,
+    /// Per time dimension of a cube: the first and last time in its data.
+    pub coverage: HashMap<String, (String, String)>,
+    /// Counts the refreshes of the data.
+    pub data_version: u64,
+    /// When the data was last refreshed; `None` until it was first looked at.
+    pub refreshed: Option<Timestamp>,
+}
+
+/// Rows, and how they came about.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueryResult {
+    pub rows: Vec<Map<String, Value>>,
+    /// Rows without limit and offset, when asked for.
+    pub total: Option<u64>,
+    /// As asked, with date ranges resolved and defaults filled in.
+    pub query: Query,
+    /// The same as Cube echoes it.
+    pub normalized: Value,
+    pub sql: String,
+    pub params: Vec<String>,
+    pub annotation: Value,
+    pub started: Timestamp,
+    pub elapsed_ms: u64,
+    pub data_version: u64,
+    /// The definition's hash of each member that was asked for.
+    pub definitions: Map<String, Value>,
+    /// SHA-256 over the rows as JSON: a replay compares it.
+    pub checksum: String,
+}
+
+/// Plans and runs queries against a snapshot.
+#[derive(Clone)]
+pub struct Service {
+    pub snapshot: Arc<Snapshot>,
+    pub runner: Arc<Runner>,
+    pub clock: Clock,
+}
+
+/// A planned query with its rows.
+pub(crate) struct Answer {
+    pub(crate) plan: Plan,
+    pub(crate) rows: Rows,
+}
+
+impl Service {
+    /// Answers a typed query as the owner of the data: what has an access policy stays closed.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn query(&self, query: &Query) -> Result<QueryResult, QueryError> {
+        let started = self.clock.real_now();
+        let clock = Instant::now();
+        let context = SecurityContext::default();
+        let value = serde_json::to_value(query)
+            .map_err(|error| QueryError::Invalid(error.to_string()))?;
+        let (_, mut queries) = plan::normalize(&value, self.clock.business_now())?;
+        let normalized = match (queries.pop(), queries.is_empty()) {
+            (Some(only), true) => only,
+            _ => {
+                return Err(QueryError::Invalid(
+                    "compareDateRange holds several queries: ask them one by one".to_owned(),
+                ));
+            }
+        };
+        let answer = self.answer(&normalized, &context).await?;
+        let rows = objects(&self.snapshot.model, &answer.plan, &answer.rows);
+        let elapsed_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(QueryResult {
+            total: answer.rows.total,
+            query: normalized.query.clone(),
+            normalized: normalized.json.clone(),
+            sql: answer.plan.statement.sql(),
+            params: answer.plan.statement.params.clone(),
+            annotation: annotation::annotation(&self.snapshot.model, &answer.plan),
+            started,
+            elapsed_ms,
+            data_version: self.snapshot.data_version,
+            definitions: definitions(&self.snapshot.model, &normalized),
+            checksum: checksum(&rows),
+            rows,
+        })
+    }
+
+    pub(crate) async fn answer(
+        &self,
+        normalized: &Normalized,
+        context: &SecurityContext,
+    ) -> Result<Answer, QueryError> {
+        let plan = plan::plan(&self.snapshot.model, normalized, context)?;
+        let rows = self.runner.run(&plan).await?;
+        Ok(Answer { plan, rows })
+    }
+}
+
+/// SHA-256 over rows as JSON text.
+pub fn checksum(rows: &[Map<String, Value>]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hasher = Sha256::new();
+    for row in rows {
+        for (key, value) in row {
+            hasher.update(format!("{key}={value}\n"));
+        }
+        hasher.update("\n");
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn definitions(model: &Model, normalized: &Normalized) -> Map<String, Value> {
+    let query = &normalized.query;
+    let times = query.time_dimensions.iter().map(|time| &time.dimension);
+    let names = query.measures.iter().chain(&query.dimensions).chain(&query.segments).chain(times);
+    names
+        .filter_map(|name| {
+            let member = model.member(model.find(name)?);
+            Some((name.clone(), Value::String(member.hash.clone())))
+        })
+        .collect()
+}
+
+/// Keys of the result in order: the columns, then each time dimension by its finest granularity.
+pub(crate) fn keys(model: &Model, plan: &Plan) -> Vec<(String, usize)> {
+    let mut keys: Vec<(String, usize)> =
+        plan.columns.iter().enumerate().map(|(at, c)| (c.key.clone(), at)).collect();
+    let mut finest: Vec<(String, i64, usize)> = Vec::new();
+    for (at, column) in plan.columns.iter().enumerate() {
+        let ColumnKind::Time { granularity } = &column.kind else { continue };
+        let member = model.member(column.member);
+        let seconds = granularity::seconds_of(member, granularity);
+        match finest.iter_mut().find(|(name, _, _)| *name == member.full_name) {
+            Some(found) if found.1 > seconds => (found.1, found.2) = (seconds, at),
+            Some(_) => {}
+            None => finest.push((member.full_name.clone(), seconds, at)),
+        }
+    }
+    for (name, _, at) in finest {
+        if !keys.iter().any(|(key, _)| *key == name) {
+            keys.push((name, at));
+        }
+    }
+    keys
+}
+
+/// Rows as objects under Cube's keys.
+pub(crate) fn objects(model: &Model, plan: &Plan, rows: &Rows) -> Vec<Map<String, Value>> {
+    let keys = keys(model, plan);
+    rows.rows
+        .iter()
+        .map(|row| keys.iter().map(|(key, at)| (key.clone(), row[*at].clone())).collect())
+        .collect()
+}
