@@ -1,0 +1,547 @@
+//! What each command does.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value as Json, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use super::arguments::{
+    Arguments, Command, Common, ListFlags, NodeFlags, SelectionFlags, ShowFlags, SourceCommand,
+};
+use super::log::Log;
+use super::{CliEnv, EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE};
+use crate::artifacts;
+use crate::error::ProjectError;
+use crate::project::node::ResourceType;
+use crate::project::{LoadOptions, Project, TargetChoice};
+use crate::queries::{blocking_compile, fetch};
+use crate::run::{self, NodeResult, RunOptions, Status, describe};
+use crate::select::{Selection, select};
+
+/// Why a command cannot go on.
+pub(super) enum Stop {
+    Project(ProjectError),
+    Database(sqlx::Error),
+    Output(std::io::Error),
+}
+
+impl From<ProjectError> for Stop {
+    fn from(error: ProjectError) -> Self {
+        Self::Project(error)
+    }
+}
+
+impl From<sqlx::Error> for Stop {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// A command with its project read.
+struct Session {
+    project: Arc<Project>,
+    target_dir: PathBuf,
+    threads: usize,
+    log: Log,
+    env: CliEnv,
+    begin: Instant,
+}
+
+pub(super) async fn run(arguments: Arguments, env: &CliEnv) -> u8 {
+    let quiet = common(&arguments.command).quiet;
+    let log = Log::new(env, quiet);
+    match dispatch(arguments.command, env, &log).await {
+        Ok(code) => code,
+        Err(stop) => {
+            log.always("Encountered an error:");
+            log.plain(&match stop {
+                Stop::Project(error) => error.to_string(),
+                Stop::Database(error) => format!("database error: {}", describe(&error)),
+                Stop::Output(error) => format!("target folder: {error}"),
+            });
+            EXIT_UNUSABLE
+        }
+    }
+}
+
+fn common(command: &Command) -> &Common {
+    match command {
+        Command::Build(flags) | Command::Run(flags) | Command::Test(flags) => &flags.common,
+        Command::Seed(flags) | Command::Compile(flags) => &flags.common,
+        Command::Source {
+            command: SourceCommand::Freshness(flags),
+        } => &flags.common,
+        Command::Parse(common) | Command::Debug(common) | Command::Clean(common) => common,
+        Command::List(flags) => &flags.common,
+        Command::Show(flags) => &flags.common,
+    }
+}
+
+async fn dispatch(command: Command, env: &CliEnv, log: &Log) -> Result<u8, Stop> {
+    use ResourceType::{Model, Seed, Test};
+    match command {
+        Command::Build(flags) => build(env, log, "build", &flags, &[Model, Seed, Test]).await,
+        Command::Run(flags) => build(env, log, "run", &flags, &[Model]).await,
+        Command::Test(flags) => build(env, log, "test", &flags, &[Test]).await,
+        Command::Seed(flags) => build(env, log, "seed", &flags, &[Seed]).await,
+        Command::Compile(flags) => compile(env, log, &flags).await,
+        Command::Parse(common) => {
+            let session = session(env, log, &common, "parse", false)?;
+            session.write_manifest()?;
+            Ok(EXIT_DONE)
+        }
+        Command::List(flags) => list(env, log, &flags),
+        Command::Show(flags) => show(env, log, &flags).await,
+        Command::Source {
+            command: SourceCommand::Freshness(flags),
+        } => freshness(env, log, &flags).await,
+        Command::Debug(common) => debug(env, log, &common).await,
+        Command::Clean(common) => {
+            let session = session(env, log, &common, "clean", false)?;
+            if session.target_dir.is_dir() {
+                std::fs::remove_dir_all(&session.target_dir)?;
+            }
+            log.info(&format!("Cleaned {}", session.target_dir.display()));
+            Ok(EXIT_DONE)
+        }
+    }
+}
+
+fn vars(text: Option<&str>) -> Result<Map<String, Json>, ProjectError> {
+    let Some(text) = text else {
+        return Ok(Map::new());
+    };
+    let parsed: Json = serde_norway::from_str(text)
+        .map_err(|error| ProjectError::Configuration(format!("--vars is not YAML: {error}")))?;
+    match parsed {
+        Json::Object(map) => Ok(map),
+        Json::Null => Ok(Map::new()),
+        _ => Err(ProjectError::Configuration(
+            "--vars must be a mapping".to_owned(),
+        )),
+    }
+}
+
+fn session(
+    env: &CliEnv,
+    log: &Log,
+    common: &Common,
+    command: &str,
+    full_refresh: bool,
+) -> Result<Session, Stop> {
+    let begin = Instant::now();
+    let project_dir = match (&common.project_dir, &env.default_project_dir) {
+        (Some(dir), _) => env.working_dir.join(dir),
+        (None, Some(dir)) => dir.clone(),
+        (None, None) => env.working_dir.clone(),
+    };
+    // What the command line says of profiles beats the configured warehouse.
+    let names_profile = common.profiles_dir.is_some() || common.profile.is_some();
+    let target = match &env.default_target {
+        Some(target) if !names_profile => TargetChoice::Explicit(target.clone()),
+        _ => TargetChoice::Profiles {
+            dir: common
+                .profiles_dir
+                .as_ref()
+                .map(|dir| env.working_dir.join(dir)),
+            profile: common.profile.clone(),
+            target: common.target.clone(),
+        },
+    };
+    let options = LoadOptions {
+        target,
+        vars: vars(common.vars.as_deref())?,
+        env: env.env.clone(),
+        full_refresh,
+        command: command.to_owned(),
+        run_started_at: env.clock.real_now().to_string(),
+        ..LoadOptions::new(project_dir, crate::project::profile::Target::default())
+    };
+    let project = Project::load(&options)?;
+    for warning in &project.warnings {
+        log.info(&format!("[WARNING]: {warning}"));
+    }
+    let threads = common.threads.unwrap_or(project.target.threads).max(1);
+    Ok(Session {
+        target_dir: project.root.join("target"),
+        project: Arc::new(project),
+        threads,
+        log: log.clone(),
+        env: env.clone(),
+        begin,
+    })
+}
+
+fn resource_types(names: &[String]) -> Result<Vec<ResourceType>, ProjectError> {
+    names
+        .iter()
+        .filter(|name| *name != "all")
+        .map(|name| match name.as_str() {
+            "model" => Ok(ResourceType::Model),
+            "seed" => Ok(ResourceType::Seed),
+            "test" => Ok(ResourceType::Test),
+            "source" => Ok(ResourceType::Source),
+            other => Err(ProjectError::Configuration(format!(
+                "resource type '{other}' is not known"
+            ))),
+        })
+        .collect()
+}
+
+impl Session {
+    async fn pool(&self) -> Result<PgPool, sqlx::Error> {
+        PgPoolOptions::new()
+            // One more than threads: a render may query while every thread holds a connection.
+            .max_connections(self.threads as u32 * 2)
+            .acquire_timeout(std::time::Duration::from_secs(30))
+            .connect_with(self.project.target.connect_options())
+            .await
+    }
+
+    fn select(
+        &self,
+        flags: &SelectionFlags,
+        default: &[ResourceType],
+    ) -> Result<BTreeSet<String>, ProjectError> {
+        let given = resource_types(&flags.resource_type)?;
+        let types = if given.is_empty() {
+            default.to_vec()
+        } else {
+            given
+        };
+        let selection = Selection {
+            select: flags.select.clone(),
+            exclude: flags.exclude.clone(),
+            resource_types: types,
+        };
+        select(&self.project, &selection)
+    }
+
+    fn now(&self) -> String {
+        self.env.clock.real_now().to_string()
+    }
+
+    fn write_manifest(&self) -> std::io::Result<()> {
+        let manifest = artifacts::manifest(&self.project, &self.now());
+        artifacts::write(&self.target_dir, "manifest.json", &manifest)
+    }
+
+    fn write_results(&self, results: &[NodeResult]) -> std::io::Result<()> {
+        for result in results {
+            if let (Some(sql), Some(node)) =
+                (&result.compiled, self.project.nodes.get(&result.unique_id))
+            {
+                artifacts::write_compiled(&self.target_dir, &self.project, node, sql)?;
+            }
+        }
+        let elapsed = self.begin.elapsed().as_secs_f64();
+        let artifact = artifacts::run_results(&self.project, results, elapsed, &self.now());
+        artifacts::write(&self.target_dir, "run_results.json", &artifact)?;
+        self.write_manifest()
+    }
+
+    fn found(&self) -> String {
+        let count = |kind: ResourceType| {
+            self.project
+                .nodes
+                .values()
+                .filter(|node| node.resource_type == kind)
+                .count()
+        };
+        format!(
+            "Found {} models, {} data tests, {} seeds, {} sources, {} macros",
+            count(ResourceType::Model),
+            count(ResourceType::Test),
+            count(ResourceType::Seed),
+            self.project.sources.len(),
+            self.project.engine.macros.len(),
+        )
+    }
+}
+
+async fn build(
+    env: &CliEnv,
+    log: &Log,
+    command: &str,
+    flags: &NodeFlags,
+    types: &[ResourceType],
+) -> Result<u8, Stop> {
+    let session = session(env, log, &flags.common, command, flags.full_refresh)?;
+    log.info(&session.found());
+    let selected = session.select(&flags.selection, types)?;
+    let runnable = selected
+        .iter()
+        .any(|id| session.project.nodes.contains_key(id));
+    if !runnable {
+        log.info("Nothing to do. Try checking your model configs and model specification args");
+        session.write_results(&[])?;
+        return Ok(EXIT_DONE);
+    }
+    let pool = session.pool().await?;
+    if command != "test" {
+        run::create_schemas(&pool, &session.project, &selected).await?;
+    }
+    let compiler = run::compiler_for(&session.project, &pool, flags.full_refresh).await?;
+    log.info(&format!(
+        "Concurrency: {} threads (target='{}')",
+        session.threads, session.project.target.name
+    ));
+    let options = RunOptions {
+        threads: session.threads,
+        fail_fast: flags.fail_fast,
+        tests_block: command == "build",
+    };
+    let shown = log.clone();
+    let results = run::run(&compiler, &pool, &selected, &options, &move |progress| {
+        shown.progress(&progress)
+    })
+    .await;
+    pool.close().await;
+    session.write_results(&results)?;
+    summarize(&session, &results)
+}
+
+fn summarize(session: &Session, results: &[NodeResult]) -> Result<u8, Stop> {
+    let count = |statuses: &[Status]| {
+        results
+            .iter()
+            .filter(|result| statuses.contains(&result.status))
+            .count()
+    };
+    let log = &session.log;
+    let (passed, warned) = (
+        count(&[Status::Success, Status::Pass]),
+        count(&[Status::Warn]),
+    );
+    let (failed, skipped) = (
+        count(&[Status::Error, Status::Fail]),
+        count(&[Status::Skipped]),
+    );
+    log.info(&format!(
+        "Finished running in {:.2} seconds.",
+        session.begin.elapsed().as_secs_f64()
+    ));
+    if failed + warned == 0 {
+        log.info("Completed successfully");
+    } else {
+        log.always(&format!(
+            "Completed with {failed} errors and {warned} warnings:"
+        ));
+    }
+    for result in results {
+        let word = match result.status {
+            Status::Error | Status::Fail => "Failure",
+            Status::Warn => "Warning",
+            _ => continue,
+        };
+        let node = &session.project.nodes[&result.unique_id];
+        let kind = node.resource_type.name();
+        log.always(&format!(
+            "{word} in {kind} {} ({})",
+            node.name, node.original_file_path
+        ));
+        for line in result.message.lines() {
+            log.always(&format!("  {line}"));
+        }
+    }
+    log.info(&format!(
+        "Done. PASS={passed} WARN={warned} ERROR={failed} SKIP={skipped} NO-OP=0 TOTAL={}",
+        results.len()
+    ));
+    Ok(if failed == 0 { EXIT_DONE } else { EXIT_FAILED })
+}
+
+async fn compile(env: &CliEnv, log: &Log, flags: &NodeFlags) -> Result<u8, Stop> {
+    let session = session(env, log, &flags.common, "compile", flags.full_refresh)?;
+    log.info(&session.found());
+    let selected = session.select(&flags.selection, &[ResourceType::Model, ResourceType::Test])?;
+    let pool = session.pool().await?;
+    let compiler = run::compiler_for(&session.project, &pool, flags.full_refresh).await?;
+    let mut failed = false;
+    for id in &selected {
+        let Some(node) = session.project.nodes.get(id) else {
+            continue;
+        };
+        match blocking_compile(&compiler, &pool, id).await {
+            Ok(compiled) => {
+                artifacts::write_compiled(
+                    &session.target_dir,
+                    &session.project,
+                    node,
+                    &compiled.sql,
+                )?;
+                if !flags.selection.select.is_empty() && !node.is_test() {
+                    log.info(&format!("Compiled node '{}' is:", node.name));
+                    log.plain(&compiled.sql);
+                }
+            }
+            Err(failure) => {
+                failed = true;
+                log.always(&failure.message);
+            }
+        }
+    }
+    session.write_manifest()?;
+    Ok(if failed { EXIT_FAILED } else { EXIT_DONE })
+}
+
+fn list(env: &CliEnv, log: &Log, flags: &ListFlags) -> Result<u8, Stop> {
+    let session = session(env, log, &flags.common, "ls", false)?;
+    let selected = session.select(&flags.selection, &[])?;
+    let project = &session.project;
+    for id in &selected {
+        let line = if let Some(node) = project.nodes.get(id) {
+            match flags.output.as_str() {
+                "name" => node.name.clone(),
+                "path" => node.original_file_path.clone(),
+                "json" => json!({
+                    "name": node.name, "resource_type": node.resource_type.name(),
+                    "package_name": node.package, "original_file_path": node.original_file_path,
+                    "unique_id": id, "alias": node.relation.identifier, "tags": node.tags,
+                    "config": node.config,
+                    "depends_on": {"macros": [], "nodes": node.depends_on},
+                })
+                .to_string(),
+                _ => node.fqn.join("."),
+            }
+        } else {
+            let source = &project.sources[id];
+            match flags.output.as_str() {
+                "name" => source.name.clone(),
+                "path" => source.original_file_path.clone(),
+                "json" => json!({
+                    "name": source.name, "resource_type": "source", "unique_id": id,
+                    "package_name": source.package, "source_name": source.source_name,
+                    "original_file_path": source.original_file_path, "tags": source.tags,
+                })
+                .to_string(),
+                _ => format!(
+                    "source:{}.{}.{}",
+                    project.name, source.source_name, source.name
+                ),
+            }
+        };
+        log.plain(&line);
+    }
+    if selected.is_empty() {
+        log.info("No nodes selected!");
+    }
+    Ok(EXIT_DONE)
+}
+
+async fn show(env: &CliEnv, log: &Log, flags: &ShowFlags) -> Result<u8, Stop> {
+    let session = session(env, log, &flags.common, "show", false)?;
+    let pool = session.pool().await?;
+    let compiler = run::compiler_for(&session.project, &pool, false).await?;
+    let mut queries: Vec<String> = Vec::new();
+    if let Some(inline) = &flags.inline {
+        queries.push(compiler.compile_inline(inline)?);
+    } else {
+        for id in session.select(&flags.selection, &[ResourceType::Model])? {
+            match blocking_compile(&compiler, &pool, &id).await {
+                Ok(compiled) => queries.push(compiled.sql),
+                Err(failure) => {
+                    log.always(&failure.message);
+                    return Ok(EXIT_FAILED);
+                }
+            }
+        }
+    }
+    for sql in queries {
+        let limited = match flags.limit {
+            limit if limit < 0 => sql,
+            limit => format!("select * from (\n{sql}\n) as show_subquery limit {limit}"),
+        };
+        let mut conn = pool.acquire().await?;
+        let (columns, rows) = match fetch(&mut conn, &limited).await {
+            Ok(table) => table,
+            Err(error) => {
+                log.always(&describe(&error));
+                return Ok(EXIT_FAILED);
+            }
+        };
+        log.plain(&format!("| {} |", columns.join(" | ")));
+        for row in rows {
+            let cells: Vec<String> = row
+                .iter()
+                .map(|cell| {
+                    cell.as_str()
+                        .map_or_else(|| cell.to_string(), str::to_owned)
+                })
+                .collect();
+            log.plain(&format!("| {} |", cells.join(" | ")));
+        }
+    }
+    Ok(EXIT_DONE)
+}
+
+async fn freshness(env: &CliEnv, log: &Log, flags: &NodeFlags) -> Result<u8, Stop> {
+    let session = session(env, log, &flags.common, "freshness", false)?;
+    let selected = session.select(&flags.selection, &[ResourceType::Source])?;
+    let pool = session.pool().await?;
+    let mut conn = pool.acquire().await?;
+    let mut results = Vec::new();
+    let mut worst = EXIT_DONE;
+    for id in &selected {
+        let Some(source) = session.project.sources.get(id) else {
+            continue;
+        };
+        let Some(checked) = crate::freshness::check(&mut conn, source, None).await? else {
+            continue;
+        };
+        log.info(&format!(
+            "{} freshness of {}.{}",
+            checked.status.to_uppercase(),
+            source.source_name,
+            source.name
+        ));
+        if checked.status == "error" {
+            worst = EXIT_FAILED;
+        }
+        results.push(checked.json(source));
+    }
+    let artifact = json!({
+        "metadata": artifacts::metadata(
+            &session.project, "https://schemas.getdbt.com/dbt/sources/v3.json", &session.now()),
+        "results": results,
+        "elapsed_time": session.begin.elapsed().as_secs_f64(),
+    });
+    artifacts::write(&session.target_dir, "sources.json", &artifact)?;
+    Ok(worst)
+}
+
+async fn debug(env: &CliEnv, log: &Log, common: &Common) -> Result<u8, Stop> {
+    let session = session(env, log, common, "debug", false)?;
+    let target = &session.project.target;
+    log.info(&format!(
+        "project: {} at {}",
+        session.project.name,
+        session.project.root.display()
+    ));
+    log.info(&format!(
+        "target: {} = {}@{}:{}/{} schema {}",
+        target.name, target.user, target.host, target.port, target.database, target.schema
+    ));
+    match session.pool().await {
+        Ok(pool) => {
+            pool.close().await;
+            log.info("Connection test: OK");
+            log.info("All checks passed!");
+            Ok(EXIT_DONE)
+        }
+        Err(error) => {
+            log.always(&format!("Connection test: ERROR {}", describe(&error)));
+            Ok(EXIT_FAILED)
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The template environment of a project: its macros, its templates, and where each line came from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+
+use minijinja::value::Value;
+use minijinja::{Environment, Error};
+
+use super::builtins::{self, RaisedByTemplate};
+use super::lift::{BlockKind, LiftedBlock, lift, rewrite_expression};
+use super::macros::{HostMacro, returned};
+use crate::error::{Place, ProjectError};
+
+/// The namespace of the built-in library.
+const BUILT_IN: &str = "dbt";
+
+/// A macro and where it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct MacroInfo {
+    pub(crate) package: String,
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) source: String,
+}
+
+/// Compiled templates and macros. Built once a project, read by every render.
+pub(crate) struct Engine {
+    env: Environment<'static>,
+    pub(crate) macros: Vec<MacroInfo>,
+    packages: HashMap<String, BTreeMap<String, Value>>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({} macros)", self.macros.len())
+    }
+}
+
+impl Engine {
+    /// An environment that knows the built-in library alone.
+    pub(crate) fn new() -> Result<Self, ProjectError> {
+        let mut env = Environment::new();
+        builtins::install(&mut env);
+        let mut engine = Self {
+            env,
+            macros: Vec::new(),
+            packages: HashMap::new(),
+        };
+        engine.add_macro_file(BUILT_IN, "dbt/builtin.sql", builtins::LIBRARY)?;
+        Ok(engine)
+    }
+
+    /// Registers every macro of a file; a later one of the same name replaces an earlier one.
+    pub(crate) fn add_macro_file(
+        &mut self,
+        package: &str,
+        file: &str,
+        source: &str,
+    ) -> Result<(), ProjectError> {
+        let lifted = lift(source, &|_| None).map_err(|error| self.located(&error, file))?;
+        for block in lifted.blocks {
+            self.add_block(package, file, block)?;
+        }
+        Ok(())
+    }
+
+    fn add_block(
+        &mut self,
+        package: &str,
+        file: &str,
+        block: LiftedBlock,
+    ) -> Result<(), ProjectError> {
+        let name = match block.kind {
+            BlockKind::Macro => block.name,
+            BlockKind::Test => format!("test_{}", block.name),
+            BlockKind::Materialization => {
+                let what = format!("the custom materialization '{}'", block.name);
+                return Err(ProjectError::Unsupported {
+                    place: Place::line(file, block.line),
+                    what,
+                });
+            }
+            BlockKind::Snapshot => {
+                let what = format!("the snapshot '{}'", block.name);
+                return Err(ProjectError::Unsupported {
+                    place: Place::line(file, block.line),
+                    what,
+                });
+            }
+        };
+        let place = Place::line(file, block.line);
+        let earlier = self
+            .macros
+            .iter()
+            .position(|known| known.package == package && known.name == name);
+        if let (Some(earlier), true) = (earlier, package != BUILT_IN) {
+            let first = self.macros[earlier].place.clone();
+            return Err(ProjectError::Duplicate {
+                what: "macro",
+                name,
+                first,
+                second: place,
+            });
+        }
+        let value = self.host_macro(package, file, &name, &block.params, &block.body)?;
+        self.env.add_global(name.clone(), value.clone());
+        let package_macros = self.packages.entry(package.to_owned()).or_default();
+        package_macros.insert(name.clone(), value);
+        let exported = Value::from_pairs(package_macros.clone());
+        self.env.add_global(package.to_owned(), exported);
+        let (package, source) = (package.to_owned(), block.body);
+        self.macros.push(MacroInfo {
+            package,
+            name,
+            place,
+            source,
+        });
+        Ok(())
+    }
+
+    fn host_macro(
+        &mut self,
+        package: &str,
+        file: &str,
+        name: &str,
+        params: &[super::lift::Param],
+        body: &str,
+    ) -> Result<Value, ProjectError> {
+        let template = format!("{file}#{package}.{name}");
+        self.env
+            .add_template_owned(template.clone(), body.to_owned())
+            .map_err(|error| self.located(&error, file))?;
+        Ok(Value::from_object(HostMacro {
+            name: name.to_owned(),
+            params: params.to_vec(),
+            template,
+            takes_varargs: body.contains("varargs"),
+            takes_kwargs: body.contains("kwargs"),
+        }))
+    }
+
+    /// Compiles a template under its file's name, with the macros that it declares itself.
+    pub(crate) fn add_template(&mut self, file: &str, source: &str) -> Result<(), ProjectError> {
+        let inline = |name: &str| Some(format!("__inline[{:?}]", format!("{file}#{name}")));
+        let lifted = lift(source, &inline).map_err(|error| self.located(&error, file))?;
+        if !lifted.blocks.is_empty() {
+            let mut inline_macros = self.packages.remove("__inline").unwrap_or_default();
+            for block in lifted.blocks {
+                let value =
+                    self.host_macro("__inline", file, &block.name, &block.params, &block.body)?;
+                inline_macros.insert(format!("{file}#{}", block.name), value);
+            }
+            self.env
+                .add_global("__inline", Value::from_pairs(inline_macros.clone()));
+            self.packages.insert("__inline".to_owned(), inline_macros);
+        }
+        self.env
+            .add_template_owned(file.to_owned(), lifted.source)
+            .map_err(|error| self.located(&error, file))
+    }
+
+    /// Whether a macro of this name exists.
+    pub(crate) fn has_macro(&self, name: &str) -> bool {
+        self.macros.iter().any(|known| known.name == name)
+    }
+
+    /// Where a project's macro of this name is written.
+    pub(crate) fn macro_place(&self, name: &str) -> Option<&Place> {
+        self.macros
+            .iter()
+            .rev()
+            .find(|known| known.name == name)
+            .map(|known| &known.place)
+    }
+
+    /// Renders a template that was added under this name; `place` is where it stands when it is
+    /// not a file of its own.
+    pub(crate) fn render(
+        &self,
+        name: &str,
+        place: &Place,
+        scope: Value,
+    ) -> Result<String, ProjectError> {
+        self.env
+            .get_template(name)
+            .and_then(|template| template.render(scope))
+            .map_err(|error| self.placed(&error, place))
+    }
+
+    /// Renders a piece of text that stands in a file.
+    pub(crate) fn render_text(
+        &self,
+        text: &str,
+        place: &Place,
+        scope: Value,
+    ) -> Result<String, ProjectError> {
+        let at = |error: Error| self.placed(&error, place);
+        let lifted = lift(text, &|_| None).map_err(at)?;
+        self.env
+            .render_named_str("<text>", &lifted.source, scope)
+            .map_err(at)
+    }
+
+    /// The value of a text: of its expression when it is nothing but one `{{ … }}`.
+    pub(crate) fn native(
+        &self,
+        text: &str,
+        place: &Place,
+        scope: Value,
+    ) -> Result<Value, ProjectError> {
+        let inner = text
+            .trim()
+            .strip_prefix("{{")
+            .and_then(|rest| rest.strip_suffix("}}"));
+        match inner.filter(|inner| !inner.contains("{{")) {
+            Some(expression) => rewrite_expression(expression)
+                .and_then(|source| self.env.compile_expression_owned(source)?.eval(scope))
+                .map_err(|error| self.placed(&error, place)),
+            None => self.render_text(text, place, scope).map(Value::from),
+        }
+    }
+
+    /// Calls a macro by name.
+    pub(crate) fn call_macro(
+        &self,
+        name: &str,
+        args: Vec<(&str, Value)>,
+        scope: Value,
+    ) -> Result<String, ProjectError> {
+        let names: Vec<&str> = args.iter().map(|(name, _)| *name).collect();
+        let call = format!("{{{{ {name}({}) }}}}", names.join(", "));
+        let locals = args
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        let scope = Value::from_object(super::macros::Scope {
+            locals,
+            base: scope,
+        });
+        let place = self.macro_place(name).cloned().unwrap_or_default();
+        self.env
+            .render_named_str("<call>", &call, scope)
+            .map_err(|error| self.placed(&error, &place))
+    }
+
+    /// An error at its own place: the template and line that minijinja reports.
+    fn located(&self, error: &Error, file: &str) -> ProjectError {
+        self.placed(error, &Place::file(file))
+    }
+
+    fn placed(&self, error: &Error, default: &Place) -> ProjectError {
+        let origin = innermost(error);
+        let reported = origin.name().filter(|name| !name.starts_with('<'));
+        let place = match reported {
+            Some(name) => {
+                let file = name.split('#').next().unwrap_or(name);
+                Place {
+                    file: PathBuf::from(file),
+                    line: origin.line(),
+                }
+            }
+            None if default.line.is_none() => Place {
+                file: default.file.clone(),
+                line: origin.line(),
+            },
+            None => default.clone(),
+        };
+        ProjectError::Jinja {
+            place,
+            message: message(origin),
+        }
+    }
+}
+
+/// The deepest template error of a chain: where it really happened.
+fn innermost(error: &Error) -> &Error {
+    let mut found = error;
+    let mut source = std::error::Error::source(error);
+    while let Some(current) = source {
+        if let Some(deeper) = current.downcast_ref::<Error>() {
+            found = deeper;
+        }
+        source = current.source();
+    }
+    found
+}
+
+fn message(error: &Error) -> String {
+    if returned(error).is_some() {
+        return "return() is used outside of a macro".to_owned();
+    }
+    if let Some(raised) = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<RaisedByTemplate>())
+    {
+        return raised.0.clone();
+    }
+    match error.detail() {
+        Some(detail) => detail.to_owned(),
+        None => error.kind().to_string(),
+    }
+}

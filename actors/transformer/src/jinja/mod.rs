@@ -1,0 +1,10 @@
+//! dbt's Jinja on minijinja: block tags it does not know are lifted out before compilation,
+//! literals become mutable objects, macros are host objects so that `return()` can unwind.
+
+pub(crate) mod builtins;
+pub(crate) mod context;
+pub(crate) mod engine;
+pub(crate) mod lift;
+pub(crate) mod macros;
+pub(crate) mod relation;
+pub(crate) mod values;

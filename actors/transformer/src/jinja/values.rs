@@ -1,0 +1,210 @@
+//! Lists and dicts as Python has them: mutable, shared by reference.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
+use minijinja::{Error, ErrorKind, State};
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn argument(method: &str, args: &[Value], index: usize) -> Result<Value, Error> {
+    args.get(index).cloned().ok_or_else(|| {
+        Error::new(
+            ErrorKind::MissingArgument,
+            format!("{method}() takes {} arguments", index + 1),
+        )
+    })
+}
+
+/// A list that `append` and its kin change in place.
+#[derive(Debug, Default)]
+pub(crate) struct MutableList(Mutex<Vec<Value>>);
+
+impl MutableList {
+    pub(crate) fn value(items: Vec<Value>) -> Value {
+        Value::from_object(Self(Mutex::new(items)))
+    }
+
+    fn index(&self, position: i64) -> Option<usize> {
+        let len = held(&self.0).len() as i64;
+        let index = if position < 0 {
+            position + len
+        } else {
+            position
+        };
+        (0..len).contains(&index).then_some(index as usize)
+    }
+}
+
+impl Object for MutableList {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let index = self.index(key.as_i64()?)?;
+        held(&self.0).get(index).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let items = held(&self.0).clone();
+        Enumerator::Iter(Box::new(items.into_iter()))
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        Some(held(&self.0).len())
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        args: &[Value],
+    ) -> Result<Value, Error> {
+        match method {
+            "append" => held(&self.0).push(argument(method, args, 0)?),
+            "extend" => {
+                let more: Vec<Value> = argument(method, args, 0)?.try_iter()?.collect();
+                held(&self.0).extend(more);
+            }
+            "insert" => {
+                let at = argument(method, args, 0)?.as_i64().unwrap_or(0);
+                let mut items = held(&self.0);
+                let len = items.len() as i64;
+                let at = if at < 0 {
+                    (at + len).max(0)
+                } else {
+                    at.min(len)
+                };
+                items.insert(at as usize, argument(method, args, 1)?);
+            }
+            "remove" => {
+                let wanted = argument(method, args, 0)?;
+                let mut items = held(&self.0);
+                let at = items
+                    .iter()
+                    .position(|item| *item == wanted)
+                    .ok_or_else(|| {
+                        Error::new(ErrorKind::InvalidOperation, "list.remove(x): x not in list")
+                    })?;
+                items.remove(at);
+            }
+            "pop" => {
+                let at = args.first().and_then(Value::as_i64).unwrap_or(-1);
+                let at = self.index(at).ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidOperation, "pop index out of range")
+                })?;
+                return Ok(held(&self.0).remove(at));
+            }
+            "clear" => held(&self.0).clear(),
+            "reverse" => held(&self.0).reverse(),
+            "sort" => held(&self.0).sort(),
+            "copy" => return Ok(Self::value(held(&self.0).clone())),
+            _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+        Ok(Value::from(()))
+    }
+}
+
+/// A dict that `update` and its kin change in place; keeps insertion order.
+#[derive(Debug, Default)]
+pub(crate) struct MutableDict(Mutex<Vec<(Value, Value)>>);
+
+impl MutableDict {
+    pub(crate) fn value(pairs: Vec<(Value, Value)>) -> Value {
+        let dict = Self::default();
+        for (key, value) in pairs {
+            dict.set(key, value);
+        }
+        Value::from_object(dict)
+    }
+
+    /// A dict of a mapping or of pairs, as Python's `dict(x)`.
+    pub(crate) fn of(value: &Value) -> Result<Vec<(Value, Value)>, Error> {
+        let mut pairs = Vec::new();
+        for item in value.try_iter()? {
+            if value.kind() == ValueKind::Map {
+                pairs.push((item.clone(), value.get_item(&item)?));
+            } else {
+                pairs.push((item.get_item_by_index(0)?, item.get_item_by_index(1)?));
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn get(&self, key: &Value) -> Option<Value> {
+        held(&self.0)
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, value)| value.clone())
+    }
+
+    fn set(&self, key: Value, value: Value) {
+        let mut pairs = held(&self.0);
+        match pairs.iter_mut().find(|(known, _)| *known == key) {
+            Some(pair) => pair.1 = value,
+            None => pairs.push((key, value)),
+        }
+    }
+}
+
+impl Object for MutableDict {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get(key)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let keys: Vec<Value> = held(&self.0).iter().map(|(key, _)| key.clone()).collect();
+        Enumerator::Iter(Box::new(keys.into_iter()))
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        Some(held(&self.0).len())
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        args: &[Value],
+    ) -> Result<Value, Error> {
+        match method {
+            "update" => {
+                for given in args {
+                    for (key, value) in Self::of(given)? {
+                        self.set(key, value);
+                    }
+                }
+            }
+            "pop" => {
+                let key = argument(method, args, 0)?;
+                let mut pairs = held(&self.0);
+                return match pairs.iter().position(|(known, _)| *known == key) {
+                    Some(at) => Ok(pairs.remove(at).1),
+                    None => args.get(1).cloned().ok_or_else(|| {
+                        Error::new(ErrorKind::InvalidOperation, format!("no key {key}"))
+                    }),
+                };
+            }
+            "setdefault" => {
+                let key = argument(method, args, 0)?;
+                if let Some(value) = self.get(&key) {
+                    return Ok(value);
+                }
+                let value = args.get(1).cloned().unwrap_or_else(|| Value::from(()));
+                self.set(key, value.clone());
+                return Ok(value);
+            }
+            "clear" => held(&self.0).clear(),
+            "copy" => return Ok(Value::from_object(Self(Mutex::new(held(&self.0).clone())))),
+            _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+        Ok(Value::from(()))
+    }
+}

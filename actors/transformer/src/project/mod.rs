@@ -1,0 +1,132 @@
+//! A dbt project read into memory: its files, its nodes, its graph. Reading touches no database.
+
+pub(crate) mod config;
+pub(crate) mod files;
+mod load;
+mod naming;
+pub mod node;
+pub mod profile;
+mod properties;
+pub(crate) mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use crate::error::ProjectError;
+use crate::graph::Graph;
+use crate::jinja::context::Globals;
+use crate::jinja::engine::Engine;
+use files::Snapshot;
+use node::{Node, Source};
+use profile::Target;
+
+pub(crate) use load::generic_kwargs;
+pub(crate) use naming::md5_hex;
+
+/// Where the target of a project comes from.
+#[derive(Clone, Debug)]
+pub enum TargetChoice {
+    /// The caller knows the database.
+    Explicit(Target),
+    /// `profiles.yml`: its folder, and the names of a profile and a target if not the defaults.
+    Profiles {
+        dir: Option<PathBuf>,
+        profile: Option<String>,
+        target: Option<String>,
+    },
+}
+
+/// How a project is read.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    pub project_dir: PathBuf,
+    pub target: TargetChoice,
+    /// `--vars`: they beat the project's.
+    pub vars: Map<String, Json>,
+    /// What `env_var()` sees; the library reads no environment itself.
+    pub env: std::collections::HashMap<String, String>,
+    pub full_refresh: bool,
+    /// The command's name, for `flags.WHICH`.
+    pub command: String,
+    pub invocation_id: String,
+    /// RFC 3339.
+    pub run_started_at: String,
+}
+
+impl LoadOptions {
+    /// A project for a database that the caller holds.
+    pub fn new(project_dir: impl Into<PathBuf>, target: Target) -> Self {
+        Self {
+            project_dir: project_dir.into(),
+            target: TargetChoice::Explicit(target),
+            vars: Map::new(),
+            env: std::collections::HashMap::new(),
+            full_refresh: false,
+            command: "build".to_owned(),
+            invocation_id: uuid::Uuid::new_v4().to_string(),
+            run_started_at: String::new(),
+        }
+    }
+}
+
+/// A project, parsed. Immutable: an edit makes a new one.
+#[derive(Debug)]
+pub struct Project {
+    pub name: String,
+    pub root: PathBuf,
+    pub target: Target,
+    pub nodes: BTreeMap<String, Node>,
+    pub sources: BTreeMap<String, Source>,
+    /// What was odd but no error.
+    pub warnings: Vec<String>,
+    pub(crate) engine: Engine,
+    pub(crate) globals: Arc<Globals>,
+    pub(crate) graph: Graph,
+    /// A digest of every macro: a changed macro changes every definition.
+    pub(crate) macros_digest: String,
+    folders: Vec<String>,
+    snapshot: Snapshot,
+}
+
+impl Project {
+    /// Reads a project.
+    ///
+    /// # Errors
+    /// With the file and line of the first thing that is wrong.
+    pub fn load(options: &LoadOptions) -> Result<Self, ProjectError> {
+        load::load(options)
+    }
+
+    /// Whether a file was added, removed or edited since the project was read.
+    pub fn is_stale(&self) -> bool {
+        Snapshot::take(&self.root, &self.folders) != self.snapshot
+    }
+
+    /// The project's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A node or a source's name as templates write it.
+    pub(crate) fn find_ref(&self, package: Option<&str>, name: &str) -> Option<&Node> {
+        ["model", "seed"].iter().find_map(|kind| {
+            let package = package.unwrap_or(&self.name);
+            self.nodes.get(&format!("{kind}.{package}.{name}"))
+        })
+    }
+
+    pub(crate) fn find_source(&self, source: &str, table: &str) -> Option<&Source> {
+        self.sources
+            .get(&format!("source.{}.{source}.{table}", self.name))
+    }
+
+    /// The tests that read a node, by unique id.
+    pub fn tests_of<'a>(&'a self, unique_id: &'a str) -> impl Iterator<Item = &'a Node> {
+        self.nodes
+            .values()
+            .filter(move |node| node.is_test() && node.depends_on.iter().any(|id| id == unique_id))
+    }
+}
