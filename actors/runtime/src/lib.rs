@@ -10,5 +10,6 @@ pub mod event;
 pub mod segment;
 pub mod store;
 pub mod supervision;
+pub mod telemetry;
 pub mod trace;
 pub mod work;

@@ -25,3 +25,6 @@ pub use scope::Scope;
 pub use spec::{ActorSpec, ChildSpec, Strategy, SupervisorSpec};
 pub use status::{ActorState, ActorStatus};
 pub use tree::{Tree, TreeError, TreeHandle};
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,8 @@ impl EventBus {
     }
 
     /// Locks, in the caller's transaction, up to `limit` events that nobody has handled, oldest
-    /// first. The caller marks them with [`EventBus::mark_handled_in`] before its commit.
+    /// first. The caller marks them with [`EventBus::mark_handled_in`] before its commit. One that
+    /// cannot be read is reported, marked and left out: it must not hold up those behind it.
     ///
     /// # Errors
     /// As every query.
@@ -119,10 +120,25 @@ impl EventBus {
              order by id limit $1 for update skip locked",
         )
         .bind(i64::from(limit))
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await
         .map_err(StoreError::query("reading unhandled events"))?;
-        rows.into_iter().map(recorded).collect()
+        let mut unreadable = Vec::new();
+        let events = rows
+            .into_iter()
+            .filter_map(|row| {
+                let id = row.0;
+                let reported = |error: &StoreError| {
+                    tracing::warn!(event = id, %error, "an event is skipped");
+                    unreadable.push(id);
+                };
+                recorded(row).inspect_err(reported).ok()
+            })
+            .collect();
+        if !unreadable.is_empty() {
+            Self::mark_handled_in(connection, &unreadable).await?;
+        }
+        Ok(events)
     }
 
     /// Marks events as handled.

@@ -4,10 +4,14 @@
 //! [`ATTEMPTS_MAX`] attempts it is `dead`: visible, and out of the way. When newer work of the same
 //! kind and scope is already queued, a failed row's payload moves into it and the row stays `failed`.
 
+mod attempt;
+
 use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+
+use attempt::{Ending, end_attempt_in, from_json, lock, merge_into_queued, millis, to_json};
 
 use super::wake::{Wake, WakeHub};
 use super::{StoreError, timestamp};
@@ -17,17 +21,8 @@ use crate::work::WorkKind;
 /// Attempts until a row is given up.
 pub const ATTEMPTS_MAX: u32 = 8;
 
-/// The first retry waits about this long, each later one twice as long.
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
-
 /// Finished rows older than this are pruned at start.
 const KEEP_FINISHED: &str = "7 days";
-
-/// Every write that can move a payload between rows of one kind and scope holds this lock, so that a
-/// payload is in exactly one live row.
-const LOCK: &str =
-    "select pg_advisory_xact_lock(hashtextextended('ballpoint.work ' || $1 || ' ' || $2, 0))";
 
 /// The queue of commands. Cheap to clone; clones share the wake-ups.
 #[derive(Clone, Debug)]
@@ -227,9 +222,7 @@ impl WorkQueue {
     /// # Errors
     /// As every query.
     pub async fn release_expired(&self) -> Result<u64, StoreError> {
-        let ids = self
-            .running("lease_until < clock_timestamp()", "", "")
-            .await?;
+        let ids = self.running(None, true).await?;
         self.release(ids, "its lease ran out", true).await
     }
 
@@ -239,9 +232,7 @@ impl WorkQueue {
     /// # Errors
     /// As every query.
     pub async fn reclaim(&self, kind: &str, scope: &str) -> Result<u64, StoreError> {
-        let ids = self
-            .running("kind = $1 and scope = $2", kind, scope)
-            .await?;
+        let ids = self.running(Some((kind, scope)), false).await?;
         self.release(ids, "its worker was restarted", true).await
     }
 
@@ -251,7 +242,7 @@ impl WorkQueue {
     /// # Errors
     /// As every query.
     pub async fn release_all_at_start(&self) -> Result<u64, StoreError> {
-        let ids = self.running("true", "", "").await?;
+        let ids = self.running(None, false).await?;
         self.release(ids, "the program ended while it ran", false)
             .await
     }
@@ -293,13 +284,15 @@ impl WorkQueue {
         Ok(rows.into_iter().map(shown).collect())
     }
 
-    /// How many rows are queued or running, of all kinds: zero when the pipeline has settled.
+    /// How many rows are queued or running, and events not yet looked at, which may become such
+    /// rows: zero when the pipeline has settled.
     ///
     /// # Errors
     /// As every query.
     pub async fn open_count(&self) -> Result<i64, StoreError> {
         let (count,): (i64,) = sqlx::query_as(
-            "select count(*) from ballpoint.work where state in ('queued', 'running')",
+            "select (select count(*) from ballpoint.work where state in ('queued', 'running'))
+                  + (select count(*) from ballpoint.events where handled_at is null)",
         )
         .fetch_one(&self.pool)
         .await
@@ -327,24 +320,26 @@ impl WorkQueue {
         self.pool.begin().await.map_err(StoreError::query(doing))
     }
 
-    /// The ids of running rows that match a condition of this module's own making.
+    /// The ids of running rows: of one kind and scope or of all, and only those whose lease has
+    /// run out or all.
     async fn running(
         &self,
-        condition: &'static str,
-        kind: &str,
-        scope: &str,
+        of: Option<(&str, &str)>,
+        expired_only: bool,
     ) -> Result<Vec<i64>, StoreError> {
-        let statement = format!(
+        let rows: Vec<(i64,)> = sqlx::query_as(
             "select id from ballpoint.work
-             where state = 'running' and $1::text is not null and $2::text is not null
-               and {condition} order by id"
-        );
-        let rows: Vec<(i64,)> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
-            .bind(kind)
-            .bind(scope)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::query("looking for running work"))?;
+             where state = 'running'
+               and ($1::text is null or (kind = $1 and scope = $2))
+               and (not $3 or lease_until < clock_timestamp())
+             order by id",
+        )
+        .bind(of.map(|(kind, _)| kind))
+        .bind(of.map(|(_, scope)| scope))
+        .bind(expired_only)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::query("looking for running work"))?;
         Ok(rows.into_iter().map(|(id,)| id).collect())
     }
 
@@ -368,147 +363,4 @@ impl WorkQueue {
         }
         Ok(())
     }
-}
-
-/// How an attempt ended, other than well.
-#[derive(Clone, Copy)]
-enum Ending {
-    Failed {
-        retry_in: Option<Duration>,
-    },
-    /// `counts`: as an attempt, because the work itself may be what ended its worker.
-    Interrupted {
-        counts: bool,
-    },
-    Abandoned,
-}
-
-/// Ends the attempt of a running row and returns its kind, or `None` when it is not running any more.
-async fn end_attempt_in(
-    connection: &mut PgConnection,
-    id: i64,
-    error: &str,
-    ending: Ending,
-) -> Result<Option<String>, StoreError> {
-    let found: Option<(String, String)> =
-        sqlx::query_as("select kind, scope from ballpoint.work where id = $1")
-            .bind(id)
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(StoreError::query("ending work"))?;
-    let Some((kind, scope)) = found else {
-        return Ok(None);
-    };
-    lock(connection, &kind, &scope).await?;
-    let running: Option<(String, i32)> = sqlx::query_as(
-        "select payload::text, attempt from ballpoint.work where id = $1 and state = 'running'",
-    )
-    .bind(id)
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(StoreError::query("ending work"))?;
-    let Some((payload, attempt)) = running else {
-        return Ok(None);
-    };
-    let attempts = attempt.unsigned_abs();
-    let (attempt, delay, give_up) = match ending {
-        Ending::Failed { retry_in } => {
-            let delay = retry_in.unwrap_or_else(|| backoff(attempts, rand::random()));
-            (attempt, delay, attempts >= ATTEMPTS_MAX)
-        }
-        Ending::Interrupted { counts: true } => (attempt, Duration::ZERO, attempts >= ATTEMPTS_MAX),
-        Ending::Interrupted { counts: false } => (attempt - 1, Duration::ZERO, false),
-        Ending::Abandoned => (attempt, Duration::ZERO, true),
-    };
-    let state = if give_up {
-        "dead"
-    } else if merge_into_queued(connection, &from_json(id, &payload)?, attempt)
-        .await?
-        .is_some()
-    {
-        "failed"
-    } else {
-        "queued"
-    };
-    sqlx::query(
-        "update ballpoint.work
-         set state = $2, attempt = $3, last_error = $4, lease_until = null,
-             run_after = clock_timestamp() + $5 * interval '1 millisecond',
-             updated_at = clock_timestamp()
-         where id = $1",
-    )
-    .bind(id)
-    .bind(state)
-    .bind(attempt)
-    .bind(error)
-    .bind(millis(delay))
-    .execute(connection)
-    .await
-    .map_err(StoreError::query("ending work"))?;
-    Ok(Some(kind))
-}
-
-/// Merges `work` into the queued row of its kind and scope, if there is one. `attempt` is what the
-/// work has behind it: a poison payload does not begin anew by moving.
-async fn merge_into_queued(
-    connection: &mut PgConnection,
-    work: &WorkKind,
-    attempt: i32,
-) -> Result<Option<i64>, StoreError> {
-    let queued: Option<(i64, String)> = sqlx::query_as(
-        "select id, payload::text from ballpoint.work
-         where kind = $1 and scope = $2 and state = 'queued' for update",
-    )
-    .bind(work.name())
-    .bind(work.scope())
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(StoreError::query("looking for queued work"))?;
-    let Some((id, payload)) = queued else {
-        return Ok(None);
-    };
-    let merged = from_json(id, &payload)?.merge(work);
-    sqlx::query(
-        "update ballpoint.work
-         set payload = $2::text::jsonb, attempt = greatest(attempt, $3),
-             updated_at = clock_timestamp()
-         where id = $1",
-    )
-    .bind(id)
-    .bind(to_json(&merged)?)
-    .bind(attempt)
-    .execute(connection)
-    .await
-    .map_err(StoreError::query("merging work"))?;
-    Ok(Some(id))
-}
-
-async fn lock(connection: &mut PgConnection, kind: &str, scope: &str) -> Result<(), StoreError> {
-    sqlx::query(LOCK)
-        .bind(kind)
-        .bind(scope)
-        .execute(connection)
-        .await
-        .map_err(StoreError::query("locking the work queue"))?;
-    Ok(())
-}
-
-/// 1 s, 2 s, 4 s … 60 s, each shortened by up to a half: `jitter` is uniform in 0..1.
-fn backoff(attempts: u32, jitter: f64) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(16);
-    (BACKOFF_MIN * 2_u32.pow(doublings))
-        .min(BACKOFF_MAX)
-        .mul_f64(1.0 - jitter / 2.0)
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn to_json(work: &WorkKind) -> Result<String, StoreError> {
-    serde_json::to_string(work).map_err(StoreError::malformed("the new work"))
-}
-
-fn from_json(id: i64, payload: &str) -> Result<WorkKind, StoreError> {
-    serde_json::from_str(payload).map_err(StoreError::malformed(format!("work {id}")))
 }

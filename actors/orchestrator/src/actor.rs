@@ -1,0 +1,319 @@
+//! The actor `orchestrator`.
+//!
+//! **In** every announced event, and a poll for those whose announcement was missed. **Out** rows of
+//! `ballpoint.work`. Each event is handled once, whatever restarts: the event's mark and its command
+//! are one transaction, and the actor's own state is only what it shows. It runs no stage and
+//! retries none: a command's retries are the queue's.
+
+use std::time::Duration;
+
+use ballpoint_runtime::store::{RecordedEvent, Store, StoreError};
+use ballpoint_runtime::supervision::{Address, AddressError, Scope};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::pending::{Enqueued, enqueue_pending};
+
+/// How long an event whose announcement was missed can wait.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the actor works with.
+#[derive(Clone, Debug)]
+pub struct OrchestratorArgs {
+    pub store: Store,
+}
+
+/// What the actor is told.
+#[derive(Debug)]
+pub enum OrchestratorMsg {
+    /// Look for events that nobody has handled.
+    Look,
+    /// A look ended.
+    Looked(Result<Enqueued, StoreError>),
+    /// What it has done since it started.
+    Describe {
+        reply: RpcReplyPort<OrchestratorStatus>,
+    },
+}
+
+/// What the orchestrator has done since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OrchestratorStatus {
+    pub events_handled: u64,
+    pub commands_enqueued: u64,
+    /// Why the latest look failed, if it did. It is tried again within a second.
+    pub last_error: Option<String>,
+}
+
+/// The only way in.
+#[derive(Clone, Debug)]
+pub struct OrchestratorHandle {
+    address: Address<OrchestratorMsg>,
+}
+
+impl OrchestratorHandle {
+    /// The orchestrator of that scope.
+    pub fn new(scope: &Scope) -> Self {
+        Self {
+            address: Address::new(scope, Orchestrator::NAME),
+        }
+    }
+
+    /// What it has done since it started.
+    ///
+    /// # Errors
+    /// When it is not running, or does not answer, within `timeout`.
+    pub async fn describe(&self, timeout: Duration) -> Result<OrchestratorStatus, AddressError> {
+        self.address
+            .call(|reply| OrchestratorMsg::Describe { reply }, timeout)
+            .await
+    }
+}
+
+/// The actor.
+#[derive(Clone, Copy, Debug)]
+pub struct Orchestrator;
+
+impl Orchestrator {
+    /// Its name in the supervision tree.
+    pub const NAME: &'static str = "orchestrator";
+}
+
+/// One incarnation's state; dropping it ends its listener.
+#[derive(Debug)]
+pub struct OrchestratorState {
+    myself: ActorRef<OrchestratorMsg>,
+    store: Store,
+    status: OrchestratorStatus,
+    looking: bool,
+    /// Something happened during the look that runs.
+    look_again: bool,
+    _listener: DropGuard,
+}
+
+impl Actor for Orchestrator {
+    type Msg = OrchestratorMsg;
+    type State = OrchestratorState;
+    type Arguments = OrchestratorArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        OrchestratorArgs { store }: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let ended = CancellationToken::new();
+        // Subscribed before the first look: nothing falls between the two.
+        let events = store.events().subscribe();
+        tokio::spawn(
+            ended
+                .clone()
+                .run_until_cancelled_owned(listen(events, myself.clone())),
+        );
+        Ok(OrchestratorState {
+            myself,
+            store,
+            status: OrchestratorStatus::default(),
+            looking: false,
+            look_again: false,
+            _listener: ended.drop_guard(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            OrchestratorMsg::Look => state.on_look(),
+            OrchestratorMsg::Looked(outcome) => state.on_looked(outcome),
+            OrchestratorMsg::Describe { reply } => state.on_describe(reply),
+        }
+        Ok(())
+    }
+}
+
+impl OrchestratorState {
+    fn on_look(&mut self) {
+        if self.looking {
+            self.look_again = true;
+            return;
+        }
+        self.looking = true;
+        let (store, myself) = (self.store.clone(), self.myself.clone());
+        tokio::spawn(async move {
+            let outcome = enqueue_pending(&store).await;
+            // A look that outlives its actor has done its work all the same.
+            let _ = myself.cast(OrchestratorMsg::Looked(outcome));
+        });
+    }
+
+    fn on_looked(&mut self, outcome: Result<Enqueued, StoreError>) {
+        self.looking = false;
+        match outcome {
+            Ok(enqueued) => {
+                self.status.events_handled += enqueued.events;
+                self.status.commands_enqueued += enqueued.commands;
+                self.status.last_error = None;
+            }
+            Err(error) => {
+                let error = report(&error);
+                // Once for each new reason: the poll tries every second.
+                if self.status.last_error.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "events cannot be handled for now");
+                }
+                self.status.last_error = Some(error);
+            }
+        }
+        if std::mem::take(&mut self.look_again) {
+            self.on_look();
+        }
+    }
+
+    fn on_describe(&self, reply: RpcReplyPort<OrchestratorStatus>) {
+        // Who asked may have given up.
+        let _ = reply.send(self.status.clone());
+    }
+}
+
+/// Asks for a look at each event, also at one that asks for nothing: it is open until it is marked.
+/// Looks coalesce. Asks at each poll too.
+async fn listen(
+    mut events: broadcast::Receiver<RecordedEvent>,
+    orchestrator: ActorRef<OrchestratorMsg>,
+) {
+    let mut poll = tokio::time::interval(POLL_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = poll.tick() => {}
+            received = events.recv() => {
+                if matches!(received, Err(broadcast::error::RecvError::Closed)) {
+                    return;
+                }
+            }
+        }
+        if orchestrator.cast(OrchestratorMsg::Look).is_err() {
+            return;
+        }
+    }
+}
+
+/// An error with what caused it, in one line.
+fn report(error: &StoreError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use ballpoint_postgres::testing::TestDatabase;
+    use ballpoint_runtime::event::Event;
+    use ballpoint_runtime::store::ClaimedWork;
+    use ballpoint_runtime::supervision::{ActorSpec, Strategy, SupervisorSpec, Tree, TreeHandle};
+    use ballpoint_runtime::trace::TraceContext;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    async fn start(store: &Store) -> TreeHandle {
+        let args = OrchestratorArgs {
+            store: store.clone(),
+        };
+        let spec = ActorSpec::new(Orchestrator::NAME, Orchestrator, move || args.clone());
+        let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec);
+        Tree::start(Scope::unique(), root, None).await.unwrap()
+    }
+
+    async fn publish_build(store: &Store) {
+        let event = Event::BuildPublished {
+            run_id: "1".into(),
+            relations: vec![],
+            tests_passed: 1,
+        };
+        store
+            .events()
+            .publish(event, TraceContext::default())
+            .await
+            .unwrap();
+    }
+
+    /// Waits for the refresh that a published build asks for, and says how long it took.
+    async fn claimed(store: &Store) -> (ClaimedWork, Duration) {
+        let mut wake = store.work().subscribe("refresh_metrics");
+        let begun = std::time::Instant::now();
+        let claiming = async {
+            loop {
+                if let Some(work) = store
+                    .work()
+                    .claim("refresh_metrics", "", SOON)
+                    .await
+                    .unwrap()
+                {
+                    return (work, begun.elapsed());
+                }
+                wake.wait().await;
+            }
+        };
+        tokio::time::timeout(SOON, claiming)
+            .await
+            .expect("work in time")
+    }
+
+    #[tokio::test]
+    async fn an_announced_event_becomes_work_at_once() {
+        let database = TestDatabase::create().await;
+        let store = Store::open(database.pool().clone()).await.unwrap();
+        let tree = start(&store).await;
+        publish_build(&store).await;
+        let (_, waited) = claimed(&store).await;
+        assert!(waited < Duration::from_millis(900), "{waited:?}");
+        let status = OrchestratorHandle::new(tree.scope())
+            .describe(SOON)
+            .await
+            .unwrap();
+        assert_eq!((status.commands_enqueued, status.last_error), (1, None));
+    }
+
+    #[tokio::test]
+    async fn what_happened_while_it_was_down_is_handled_when_it_is_back() {
+        let database = TestDatabase::create().await;
+        let store = Store::open(database.pool().clone()).await.unwrap();
+        let tree = start(&store).await;
+        tree.pause(Orchestrator::NAME).await.unwrap();
+        publish_build(&store).await;
+        tree.resume(Orchestrator::NAME).await.unwrap();
+        claimed(&store).await;
+    }
+
+    #[tokio::test]
+    async fn an_event_that_was_written_without_an_announcement_is_found_by_the_poll() {
+        let database = TestDatabase::create().await;
+        let store = Store::open(database.pool().clone()).await.unwrap();
+        let _tree = start(&store).await;
+        // Another clone of the store would announce it; another program's cannot.
+        publish_build(&Store::open(database.pool().clone()).await.unwrap()).await;
+        claimed(&store).await;
+    }
+
+    #[tokio::test]
+    async fn a_warehouse_that_is_down_is_an_error_it_shows_not_one_it_dies_of() {
+        let database = TestDatabase::create().await;
+        let store = Store::open(database.pool().clone()).await.unwrap();
+        let tree = start(&store).await;
+        store.pool().close().await;
+        let handle = OrchestratorHandle::new(tree.scope());
+        let shown = async {
+            while handle.describe(SOON).await.unwrap().last_error.is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, shown).await.unwrap();
+        assert_eq!(tree.describe()[0].children[0].incarnation, 1);
+    }
+}

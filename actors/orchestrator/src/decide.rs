@@ -1,0 +1,125 @@
+//! Which command follows which event.
+
+use ballpoint_runtime::event::Event;
+use ballpoint_runtime::work::WorkKind;
+
+/// The command that an event asks for, if any.
+///
+/// A build follows each table that was loaded, not the end of a sync: it then knows what changed,
+/// and a table that is loaded early does not wait for a slow one. What is loaded while a build runs
+/// coalesces into the next.
+pub fn work_for(event: &Event) -> Option<WorkKind> {
+    match event {
+        Event::SourceChanged { source, tables } => Some(WorkKind::Sync {
+            source: source.clone(),
+            tables: tables.clone(),
+            full_refresh: false,
+        }),
+        Event::TableLoaded { raw, .. } => Some(WorkKind::Build {
+            changed: vec![raw.clone()],
+        }),
+        Event::BuildPublished { .. } => Some(WorkKind::RefreshMetrics),
+        Event::SyncFinished { .. }
+        | Event::SourceUnavailable { .. }
+        | Event::SourceRecovered { .. }
+        | Event::SyncFailed { .. }
+        | Event::BuildFailed { .. }
+        | Event::MetricsRefreshed { .. }
+        | Event::MetricsRejected { .. }
+        | Event::ActorChanged { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ballpoint_runtime::segment::TableName;
+
+    use super::*;
+
+    #[test]
+    fn each_event_asks_for_the_next_stage_or_for_nothing() {
+        let source = || "orders".to_owned();
+        let table = || TableName::new("public", "orders");
+        let raw = || TableName::new("raw", "orders");
+        let error = || "down".to_owned();
+        let run_id = || "1".to_owned();
+        let sync = WorkKind::Sync {
+            source: source(),
+            tables: vec![table()],
+            full_refresh: false,
+        };
+        let build = WorkKind::Build {
+            changed: vec![raw()],
+        };
+        for (event, work) in [
+            (
+                Event::SourceChanged {
+                    source: source(),
+                    tables: vec![table()],
+                },
+                Some(sync),
+            ),
+            (
+                Event::TableLoaded {
+                    source: source(),
+                    table: table(),
+                    raw: raw(),
+                    rows: 0,
+                },
+                Some(build),
+            ),
+            (
+                Event::BuildPublished {
+                    run_id: run_id(),
+                    relations: vec![],
+                    tests_passed: 1,
+                },
+                Some(WorkKind::RefreshMetrics),
+            ),
+            (
+                Event::SyncFinished {
+                    source: source(),
+                    rows: 5,
+                },
+                None,
+            ),
+            (
+                Event::SyncFailed {
+                    source: source(),
+                    error: error(),
+                },
+                None,
+            ),
+            (
+                Event::SourceUnavailable {
+                    source: source(),
+                    error: error(),
+                    retry_in_ms: 1,
+                },
+                None,
+            ),
+            (Event::SourceRecovered { source: source() }, None),
+            (
+                Event::BuildFailed {
+                    run_id: run_id(),
+                    failed: vec![],
+                    skipped: vec![],
+                },
+                None,
+            ),
+            (Event::MetricsRefreshed { cubes: 4 }, None),
+            (Event::MetricsRejected { error: error() }, None),
+            (
+                Event::ActorChanged {
+                    actor: "loader.orders".into(),
+                    state: "parked".into(),
+                    incarnation: 1,
+                    error: None,
+                },
+                None,
+            ),
+        ] {
+            assert_eq!(work_for(&event), work, "{event:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Each event is looked at once: its command and its mark are written in one transaction.
+
+use std::collections::BTreeSet;
+
+use ballpoint_runtime::store::{EventBus, Store, StoreError, WorkQueue};
+
+use crate::decide::work_for;
+
+/// Events in one transaction: enough for a burst, few enough to hold no lock for long.
+const BATCH_MAX: u32 = 200;
+
+/// What one look did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enqueued {
+    /// Events that were looked at.
+    pub events: u64,
+    /// Commands that were written or merged into queued ones.
+    pub commands: u64,
+}
+
+/// Turns every event that nobody has looked at into the command it asks for, in the event's trace,
+/// and wakes those who carry the commands out.
+///
+/// # Errors
+/// The database's; events that were not marked then are looked at again.
+pub async fn enqueue_pending(store: &Store) -> Result<Enqueued, StoreError> {
+    let mut total = Enqueued::default();
+    loop {
+        let batch = enqueue_batch(store).await?;
+        total.events += batch.events;
+        total.commands += batch.commands;
+        if batch.events < u64::from(BATCH_MAX) {
+            return Ok(total);
+        }
+    }
+}
+
+async fn enqueue_batch(store: &Store) -> Result<Enqueued, StoreError> {
+    let failed = |source| StoreError::Query {
+        doing: "handling events",
+        source,
+    };
+    let mut transaction = store.pool().begin().await.map_err(failed)?;
+    let events = EventBus::unhandled_in(&mut transaction, BATCH_MAX).await?;
+    let mut kinds = BTreeSet::new();
+    let mut batch = Enqueued {
+        events: events.len() as u64,
+        commands: 0,
+    };
+    for event in &events {
+        if let Some(work) = work_for(&event.event) {
+            WorkQueue::enqueue_in(&mut transaction, &work, &event.trace).await?;
+            kinds.insert(work.name());
+            batch.commands += 1;
+        }
+    }
+    let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
+    EventBus::mark_handled_in(&mut transaction, &ids).await?;
+    transaction.commit().await.map_err(failed)?;
+    for kind in kinds {
+        store.work().wake(kind);
+    }
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use ballpoint_postgres::testing::TestDatabase;
+    use ballpoint_runtime::event::Event;
+    use ballpoint_runtime::segment::TableName;
+    use ballpoint_runtime::trace::TraceContext;
+    use ballpoint_runtime::work::WorkKind;
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(60);
+
+    async fn store() -> (TestDatabase, Store) {
+        let database = TestDatabase::create().await;
+        let store = Store::open(database.pool().clone()).await.unwrap();
+        (database, store)
+    }
+
+    async fn loaded(store: &Store, table: &str) {
+        let event = Event::TableLoaded {
+            source: "orders".into(),
+            table: TableName::new("public", table),
+            raw: TableName::new("raw", table),
+            rows: 1,
+        };
+        store
+            .events()
+            .publish(event, TraceContext(format!("trace of {table}")))
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_command_carries_the_trace_of_its_event_and_is_written_once() {
+        let (_database, store) = store().await;
+        loaded(&store, "a").await;
+        assert_eq!(
+            enqueue_pending(&store).await.unwrap(),
+            Enqueued {
+                events: 1,
+                commands: 1
+            }
+        );
+        assert_eq!(enqueue_pending(&store).await.unwrap(), Enqueued::default());
+        let claimed = store
+            .work()
+            .claim("build", "", LEASE)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(claimed.trace, TraceContext("trace of a".into()));
+        assert_eq!(
+            claimed.work,
+            WorkKind::Build {
+                changed: vec![TableName::new("raw", "a")]
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_burst_larger_than_a_batch_becomes_one_command() {
+        let (_database, store) = store().await;
+        let count = BATCH_MAX + 10;
+        for number in 0..count {
+            loaded(&store, &format!("t{number:03}")).await;
+        }
+        let enqueued = enqueue_pending(&store).await.unwrap();
+        assert_eq!(enqueued.commands, u64::from(count));
+        let claimed = store
+            .work()
+            .claim("build", "", LEASE)
+            .await
+            .unwrap()
+            .unwrap();
+        let WorkKind::Build { changed } = claimed.work else {
+            panic!("{claimed:?}")
+        };
+        assert_eq!(changed.len(), count as usize);
+    }
+
+    #[tokio::test]
+    async fn two_that_look_at_once_handle_each_event_once() {
+        let (_database, store) = store().await;
+        for table in ["a", "b", "c"] {
+            loaded(&store, table).await;
+        }
+        let (one, two) = tokio::join!(enqueue_pending(&store), enqueue_pending(&store));
+        assert_eq!(one.unwrap().events + two.unwrap().events, 3);
+        assert_eq!(store.work().open_count().await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,180 @@
+//! How an attempt at a command ends: its payload is queued again, moved, or given up.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::ATTEMPTS_MAX;
+use crate::store::StoreError;
+use crate::work::WorkKind;
+
+/// The first retry waits about this long, each later one twice as long.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Every write that can move a payload between rows of one kind and scope holds this lock, so that a
+/// payload is in exactly one live row.
+const LOCK: &str =
+    "select pg_advisory_xact_lock(hashtextextended('ballpoint.work ' || $1 || ' ' || $2, 0))";
+
+/// How an attempt ended, other than well.
+#[derive(Clone, Copy)]
+pub(super) enum Ending {
+    Failed {
+        retry_in: Option<Duration>,
+    },
+    /// `counts`: as an attempt, because the work itself may be what ended its worker.
+    Interrupted {
+        counts: bool,
+    },
+    Abandoned,
+}
+
+/// Ends the attempt of a running row and returns its kind, or `None` when it is not running any more.
+pub(super) async fn end_attempt_in(
+    connection: &mut PgConnection,
+    id: i64,
+    error: &str,
+    ending: Ending,
+) -> Result<Option<String>, StoreError> {
+    let found: Option<(String, String)> =
+        sqlx::query_as("select kind, scope from ballpoint.work where id = $1")
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(StoreError::query("ending work"))?;
+    let Some((kind, scope)) = found else {
+        return Ok(None);
+    };
+    lock(connection, &kind, &scope).await?;
+    let running: Option<(String, i32)> = sqlx::query_as(
+        "select payload::text, attempt from ballpoint.work where id = $1 and state = 'running'",
+    )
+    .bind(id)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(StoreError::query("ending work"))?;
+    let Some((payload, attempt)) = running else {
+        return Ok(None);
+    };
+    let attempts = attempt.unsigned_abs();
+    let (attempt, delay, give_up) = match ending {
+        Ending::Failed { retry_in } => {
+            let delay = retry_in.unwrap_or_else(|| backoff(attempts, rand::random()));
+            (attempt, delay, attempts >= ATTEMPTS_MAX)
+        }
+        Ending::Interrupted { counts: true } => (attempt, Duration::ZERO, attempts >= ATTEMPTS_MAX),
+        Ending::Interrupted { counts: false } => (attempt - 1, Duration::ZERO, false),
+        Ending::Abandoned => (attempt, Duration::ZERO, true),
+    };
+    let state = if give_up {
+        "dead"
+    } else if merge_into_queued(connection, &from_json(id, &payload)?, attempt)
+        .await?
+        .is_some()
+    {
+        "failed"
+    } else {
+        "queued"
+    };
+    sqlx::query(
+        "update ballpoint.work
+         set state = $2, attempt = $3, last_error = $4, lease_until = null,
+             run_after = clock_timestamp() + $5 * interval '1 millisecond',
+             updated_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(id)
+    .bind(state)
+    .bind(attempt)
+    .bind(error)
+    .bind(millis(delay))
+    .execute(connection)
+    .await
+    .map_err(StoreError::query("ending work"))?;
+    Ok(Some(kind))
+}
+
+/// Merges `work` into the queued row of its kind and scope, if there is one. `attempt` is what the
+/// work has behind it: a poison payload does not begin anew by moving.
+pub(super) async fn merge_into_queued(
+    connection: &mut PgConnection,
+    work: &WorkKind,
+    attempt: i32,
+) -> Result<Option<i64>, StoreError> {
+    let queued: Option<(i64, String)> = sqlx::query_as(
+        "select id, payload::text from ballpoint.work
+         where kind = $1 and scope = $2 and state = 'queued' for update",
+    )
+    .bind(work.name())
+    .bind(work.scope())
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(StoreError::query("looking for queued work"))?;
+    let Some((id, payload)) = queued else {
+        return Ok(None);
+    };
+    let merged = from_json(id, &payload)?.merge(work);
+    sqlx::query(
+        "update ballpoint.work
+         set payload = $2::text::jsonb, attempt = greatest(attempt, $3),
+             updated_at = clock_timestamp()
+         where id = $1",
+    )
+    .bind(id)
+    .bind(to_json(&merged)?)
+    .bind(attempt)
+    .execute(connection)
+    .await
+    .map_err(StoreError::query("merging work"))?;
+    Ok(Some(id))
+}
+
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    kind: &str,
+    scope: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(LOCK)
+        .bind(kind)
+        .bind(scope)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("locking the work queue"))?;
+    Ok(())
+}
+
+/// 1 s, 2 s, 4 s … 60 s, each shortened by up to a half: `jitter` is uniform in 0..1.
+fn backoff(attempts: u32, jitter: f64) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    (BACKOFF_MIN * 2_u32.pow(doublings))
+        .min(BACKOFF_MAX)
+        .mul_f64(1.0 - jitter / 2.0)
+}
+
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn to_json(work: &WorkKind) -> Result<String, StoreError> {
+    serde_json::to_string(work).map_err(StoreError::malformed("the new work"))
+}
+
+pub(super) fn from_json(id: i64, payload: &str) -> Result<WorkKind, StoreError> {
+    serde_json::from_str(payload).map_err(StoreError::malformed(format!("work {id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_wait_twice_as_long_each_time_up_to_a_minute() {
+        let delays: Vec<u64> = (1..=8)
+            .map(|attempts| backoff(attempts, 0.0).as_secs())
+            .collect();
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(backoff(1, 1.0), Duration::from_millis(500));
+        assert_eq!(backoff(u32::MAX, 0.0), BACKOFF_MAX);
+    }
+}
