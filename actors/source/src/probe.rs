@@ -36,7 +36,7 @@ const EPOCH: &str = "case when current_setting('track_counts')::bool and not pg_
 const COUNTS: &str = "
 select coalesce(sum(pg_stat_get_tuples_inserted(p.relid) + pg_stat_get_tuples_updated(p.relid)), 0)::bigint,
        coalesce(sum(pg_stat_get_tuples_deleted(p.relid)), 0)::bigint
-from pg_partition_tree(t.oid::oid) p";
+from (select relid::oid from pg_partition_tree(t.oid::oid) union select t.oid::oid) p(relid)";
 
 /// Reads the counters of one table; call it before taking the snapshot that they go with.
 pub(crate) async fn counters_of(
@@ -126,16 +126,18 @@ pub(crate) async fn present(
     counters: Counters,
 ) -> Result<Present, sqlx::Error> {
     let cluster = cluster(connection).await?;
+    // A table that is not partitioned is not in its own partition tree.
     let (snapshot, storage, pages, writing): (String, String, i64, bool) = sqlx::query_as(
-        "select pg_current_snapshot()::text,
-                $1 || '/' || string_agg(coalesce(pg_relation_filenode(p.relid)::text, ''), ',' order by p.relid),
+        "with p(relid) as (select relid::oid from pg_partition_tree($1::bigint::oid) union select $1::bigint::oid)
+         select pg_current_snapshot()::text,
+                $1::bigint::text || '/' || string_agg(coalesce(pg_relation_filenode(p.relid)::text, ''), ',' order by p.relid),
                 coalesce(sum(pg_relation_size(p.relid)), 0)::bigint / 8192,
-                exists (select from pg_locks l join pg_partition_tree($1::oid) w on w.relid = l.relation
+                exists (select from pg_locks l join p w on w.relid = l.relation
                         where l.mode = 'RowExclusiveLock' and l.granted
                           and l.database = (select oid from pg_database where datname = current_database()))
-         from pg_partition_tree($1::oid) p",
+         from p",
     )
-    .bind(table.oid.to_string())
+    .bind(table.oid)
     .fetch_one(&mut *connection)
     .await?;
     let snapshot = parse_snapshot(&snapshot);

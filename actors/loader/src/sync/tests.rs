@@ -24,6 +24,7 @@ pub(crate) struct Pair {
     pub(crate) warehouse: TestDatabase,
     pub(crate) reader: PostgresSource,
     pub(crate) loader: Loader,
+    _loads: Option<tokio::sync::RwLockReadGuard<'static, ()>>,
 }
 
 pub(crate) const ORDERS: &str = "
@@ -47,6 +48,12 @@ impl Pair {
         sql: &str,
         configure: impl FnOnce(&mut PostgresSourceConfig),
     ) -> Self {
+        let loads = CRASH_POINTS.read().await;
+        Self { _loads: Some(loads), ..Self::unguarded(sql, configure).await }
+    }
+
+    /// For whoever holds the crash points itself.
+    async fn unguarded(sql: &str, configure: impl FnOnce(&mut PostgresSourceConfig)) -> Self {
         let (source, warehouse) = (TestDatabase::create().await, TestDatabase::create().await);
         run(source.pool(), "create type mood as enum ('good', 'bad')").await;
         run(source.pool(), sql).await;
@@ -54,7 +61,7 @@ impl Pair {
         configure(&mut config);
         let reader = PostgresSource::new(config).unwrap();
         let store = Store::open(warehouse.pool().clone()).await.unwrap();
-        Self { source, warehouse, reader, loader: Loader::new(store, "raw") }
+        Self { source, warehouse, reader, loader: Loader::new(store, "raw"), _loads: None }
     }
 
     /// A table without a key, appended by its cursor: whatever comes twice shows.
@@ -62,7 +69,7 @@ impl Pair {
         let log = "create table log (line text, at timestamptz not null default now());
                    create index on log (at);
                    insert into log select n::text from generate_series(1, 100) n";
-        Self::configured(log, |config| {
+        Self::unguarded(log, |config| {
             let cursor = Some("at".to_owned());
             let table = ballpoint_source::TableConfig { cursor, ..Default::default() };
             config.table = BTreeMap::from([("public.log".to_owned(), table)]);
