@@ -1,7 +1,8 @@
 //! The metric registry: a Cube data model, natively.
 //!
 //! YAML is compiled to a [`model::Model`]; a query is normalized and planned to one statement
-//! ([`plan`]), run read only ([`execute`]) and answered in Cube's JSON ([`api`]).
+//! ([`plan`]), run read only ([`execute`]) and answered in Cube's JSON ([`api`]). The actor in
+//! [`registry`] keeps the model and what is known of its data up to date.
 
 pub mod api;
 pub mod catalog;
@@ -9,9 +10,15 @@ pub mod execute;
 pub mod model;
 pub mod plan;
 pub mod query;
+pub mod registry;
 pub mod service;
+pub mod survey;
 
 pub use api::ApiReply;
 pub use model::{Model, ModelError, SecurityContext};
 pub use plan::QueryError;
+pub use registry::{
+    MetricRegistry, MetricRegistryArgs, MetricRegistryHandle, MetricRegistryMsg,
+    MetricRegistryStatus,
+};
 pub use service::{QueryResult, Service, Snapshot};

@@ -153,7 +153,8 @@ fn relative_unit(words: &[&str], now: &Zoned) -> Option<Range> {
 /// `last 7 days` ends with the day before, `next 2 weeks` begins with the week after.
 fn counted_units(words: &[&str], now: &Zoned) -> Option<Range> {
     let [direction, count, unit, ..] = words else { return None };
-    let (count, step) = (count.parse::<i64>().ok()?, Step::parse(unit)?);
+    let (count, step) = (count.parse::<u32>().ok().filter(|n| *n > 0)?, Step::parse(unit)?);
+    let count = i64::from(count);
     let (first, last) = match *direction {
         "last" => (-count, -1),
         "next" => (1, count),

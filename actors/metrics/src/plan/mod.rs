@@ -59,3 +59,24 @@ pub fn plan(
     let resolved = resolve::resolve(model, query, context)?;
     select::write(model, query, context, resolved)
 }
+
+/// The first and last time of a time dimension, over all rows of its cube.
+///
+/// # Errors
+/// A dimension that other cubes have to be joined for.
+pub(crate) fn extent(model: &Model, id: MemberId) -> Result<Plan, QueryError> {
+    let context = SecurityContext::default();
+    let zone = jiff::tz::TimeZone::UTC;
+    let mut writer = writer::Writer::new(model, &context, &zone, "UTC");
+    let own = writer.resolve(id);
+    let sql = writer.member(own)?;
+    let table = writer.table(own.cube)?;
+    let text = format!("SELECT min({sql}) AS first, max({sql}) AS last FROM {table}");
+    Ok(Plan {
+        statement: Statement::new(text, writer.params),
+        columns: Vec::new(),
+        total: None,
+        order: Vec::new(),
+        cubes: vec![own.cube],
+    })
+}

@@ -24,18 +24,8 @@ pub(crate) fn write(
     context: &SecurityContext,
     resolved: Resolved,
 ) -> Result<Plan, QueryError> {
-    let writer = Writer {
-        model,
-        context,
-        zone: &query.zone,
-        zone_name: &query.zone_name,
-        params: Vec::new(),
-        prefix: String::new(),
-        columns: HashMap::new(),
-        multiplied: Vec::new(),
-        ungrouped: query.query.ungrouped.unwrap_or(false),
-        shifts: HashMap::new(),
-    };
+    let mut writer = Writer::new(model, context, &query.zone, &query.zone_name);
+    writer.ungrouped = query.query.ungrouped.unwrap_or(false);
     let mut select = Select::new(writer, resolved)?;
     let body = select.body()?;
     let mut text = body.clone();

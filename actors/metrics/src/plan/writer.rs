@@ -32,6 +32,26 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    pub(crate) fn new(
+        model: &'a Model,
+        context: &'a SecurityContext,
+        zone: &'a TimeZone,
+        zone_name: &'a str,
+    ) -> Self {
+        Self {
+            model,
+            context,
+            zone,
+            zone_name,
+            params: Vec::new(),
+            prefix: String::new(),
+            columns: HashMap::new(),
+            multiplied: Vec::new(),
+            ungrouped: false,
+            shifts: HashMap::new(),
+        }
+    }
+
     pub(crate) fn bind(&mut self, value: impl Into<String>) -> String {
         self.params.push(value.into());
         mark(self.params.len())
