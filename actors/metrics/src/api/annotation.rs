@@ -23,17 +23,17 @@ pub(crate) fn annotation(model: &Model, plan: &Plan) -> Value {
             }
         };
     }
+    let segments: Map<String, Value> = plan
+        .segments
+        .iter()
+        .map(|id| (model.member(*id).full_name.clone(), member_item(model.member(*id))))
+        .collect();
     json!({
         "measures": measures,
         "dimensions": dimensions,
-        "segments": segments(),
+        "segments": segments,
         "timeDimensions": times,
     })
-}
-
-/// Segments are conditions: they have no column to describe.
-fn segments() -> Value {
-    json!({})
 }
 
 fn member_item(member: &Member) -> Value {
@@ -43,7 +43,9 @@ fn member_item(member: &Member) -> Value {
     if let Some(description) = &member.description {
         item.insert("description".to_owned(), json!(description));
     }
-    item.insert("type".to_owned(), json!(member.value_type()));
+    if member.segment().is_none() {
+        item.insert("type".to_owned(), json!(member.value_type()));
+    }
     if let Some(format) = &member.format {
         item.insert("format".to_owned(), format.clone());
     }

@@ -67,6 +67,9 @@ impl Service {
             "external": false,
             "slowQuery": false,
         });
+        if let Some(filters) = result["query"]["filters"].as_array_mut() {
+            filters.extend(answer.plan.row_filters.iter().map(|filter| json!(filter)));
+        }
         if let Some(total) = answer.rows.total {
             result["total"] = json!(total);
         }

@@ -90,7 +90,9 @@ fn member_item(model: &Model, member: &Member, extended: bool) -> Value {
     if let Some(currency) = &member.currency {
         set("currency", json!(currency));
     }
-    if let Some(target) = alias_member(model, member) {
+    if member.segment().is_none()
+        && let Some(target) = alias_member(model, member)
+    {
         set("aliasMember", json!(target));
     }
     match &member.definition {

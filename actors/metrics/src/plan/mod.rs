@@ -15,12 +15,16 @@ pub use normalize::{Normalized, QueryType, normalize};
 pub use statement::Statement;
 
 use crate::model::{MemberId, Model, SecurityContext};
+use crate::query::Filter;
 
 /// What to send to PostgreSQL, and what its columns are.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub statement: Statement,
     pub columns: Vec<Column>,
+    pub segments: Vec<MemberId>,
+    /// What the caller's row policies add to the query's filters.
+    pub row_filters: Vec<Filter>,
     /// Counts the rows without limit and offset, when the query asks for it.
     pub total: Option<Statement>,
     /// The order that applies: the query's, or Cube's default.
@@ -75,6 +79,8 @@ pub(crate) fn extent(model: &Model, id: MemberId) -> Result<Plan, QueryError> {
     Ok(Plan {
         statement: Statement::new(text, writer.params),
         columns: Vec::new(),
+        segments: Vec::new(),
+        row_filters: Vec::new(),
         total: None,
         order: Vec::new(),
         cubes: vec![own.cube],

@@ -17,8 +17,9 @@ pub(crate) struct Resolved {
     pub(crate) measures: Vec<Column>,
     pub(crate) segments: Vec<MemberId>,
     pub(crate) ranges: Vec<(MemberId, DateTime, DateTime)>,
-    /// The query's filters and those of the caller's row policies.
     pub(crate) filters: Vec<Filter>,
+    /// What the caller's row policies add.
+    pub(crate) row_filters: Vec<Filter>,
     /// `None`: the query leaves it to us.
     pub(crate) order: Option<Vec<(MemberId, bool)>>,
     /// No policy lets the caller see any row.
@@ -216,9 +217,15 @@ impl Lookup<'_> {
                     .iter()
                     .map(|filter| self.policy_filter(cube, filter))
                     .collect::<Result<Vec<_>, _>>()?;
-                any.push(Filter::And { and: all });
+                any.push(all);
             }
-            resolved.filters.push(Filter::Or { or: any });
+            match any.as_mut_slice() {
+                [only] => resolved.row_filters.append(only),
+                _ => {
+                    let or = any.into_iter().map(|and| Filter::And { and }).collect();
+                    resolved.row_filters.push(Filter::Or { or });
+                }
+            }
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ pub(crate) fn write(
 ) -> Result<Plan, QueryError> {
     let mut writer = Writer::new(model, context, &query.zone, &query.zone_name);
     writer.ungrouped = query.query.ungrouped.unwrap_or(false);
+    let row_filters = resolved.row_filters.clone();
     let mut select = Select::new(writer, resolved)?;
     let body = select.body()?;
     let mut text = body.clone();
@@ -44,6 +45,8 @@ pub(crate) fn write(
     Ok(Plan {
         statement: Statement::new(text, params),
         columns: select.dimensions.iter().chain(&select.measures).cloned().collect(),
+        segments: select.segments.clone(),
+        row_filters,
         total,
         order: select.order.iter().map(|(id, desc)| (named(id), *desc)).collect(),
         cubes: select.tree.cubes(model),
@@ -69,7 +72,7 @@ impl<'a> Select<'a> {
     fn new(writer: Writer<'a>, resolved: Resolved) -> Result<Self, QueryError> {
         let model = writer.model;
         let (mut conditions, mut having) = (Vec::new(), Vec::new());
-        for filter in &resolved.filters {
+        for filter in resolved.filters.iter().chain(&resolved.row_filters) {
             let condition = writer.resolve_filter(filter, &|name| find(model, name))?;
             if writer.is_on_measures(&condition)? {
                 having.push(condition);
@@ -216,6 +219,8 @@ impl<'a> Select<'a> {
 
     /// One SELECT over the joined tables.
     fn single(&mut self) -> Result<String, QueryError> {
+        // First, because it makes the columns of sub-queries known.
+        let from = self.from_clause()?;
         let mut columns = Vec::new();
         for column in self.dimensions.clone() {
             columns.push(self.dimension_column(&column)?);
@@ -224,7 +229,6 @@ impl<'a> Select<'a> {
             let sql = self.writer.member(column.member)?;
             columns.push(format!("{sql} AS {}", quote(&column.alias)));
         }
-        let from = self.from_clause()?;
         let filter = self.where_clause()?;
         let group = self.group_clause(self.dimensions.len());
         let having = self.having_clause(" HAVING ")?;

@@ -195,10 +195,15 @@ impl<'a> Writer<'a> {
     }
 
     fn measure(&mut self, id: MemberId, measure: &Measure) -> Result<String, QueryError> {
-        if measure.rolling_window.is_some() || measure.stage.is_some() {
+        let unsupported = match (&measure.rolling_window, &measure.stage) {
+            (Some(_), _) => Some("a rolling window"),
+            (_, Some(_)) => Some("multi-stage"),
+            _ => None,
+        };
+        if let Some(kind) = unsupported {
+            let name = &self.model.member(id).full_name;
             return Err(QueryError::Unplannable(format!(
-                "'{}' can not be used inside another expression",
-                self.model.member(id).full_name
+                "'{name}' is {kind}: such measures cannot be queried yet"
             )));
         }
         let multiplied = self.multiplied.contains(&id.cube);
