@@ -11,8 +11,12 @@ mod error;
 mod postmaster;
 mod server_user;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use futures_util::{StreamExt, TryStreamExt};
 use rand::{RngExt, distr::Alphanumeric};
 use rustix::process::Pid;
 use sqlx::{
@@ -33,7 +37,10 @@ const PASSWORD_CHARACTERS: usize = 32;
 /// Below the ports that systems hand to outgoing connections, so that none of those squats on ours.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_ATTEMPTS_MAX: usize = 20;
+const DATABASES_AT_ONCE_MAX: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server that has our pid but does not answer as ours may take to go away.
+const FOREIGN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What cluster to open.
 #[derive(Debug, Clone)]
@@ -130,7 +137,7 @@ impl Cluster {
         };
         let mut session = cluster.connect().await?;
         cluster.check_identity(&mut session).await?;
-        create_missing(&mut session, &options.databases).await?;
+        create_missing(&mut session, &cluster.state, &options.databases).await?;
         // The answer to a goodbye is of no interest.
         let _ = session.close().await;
         let port = cluster.state.port;
@@ -218,12 +225,18 @@ async fn adopt(layout: &Layout) -> Result<Option<Cluster>, ClusterError> {
             data_dir: layout.root().to_owned(),
         });
     };
-    let deadline = std::time::Instant::now() + postmaster::START_TIMEOUT;
+    let opened_at = Instant::now();
     // It may be starting up or going down: both end by themselves.
-    while std::time::Instant::now() < deadline {
+    while opened_at.elapsed() < postmaster::START_TIMEOUT {
         let Some(file) = PidFile::read(&layout.pg()).filter(|file| is_alive(file.pid)) else {
             return Ok(None);
         };
+        if postmaster::is_another_program(file.pid) {
+            // The server would take that program for a running server, and refuse to start.
+            let stale = layout.pg().join("postmaster.pid");
+            std::fs::remove_file(&stale).map_err(|e| ClusterError::data_dir(&stale, e))?;
+            return Ok(None);
+        }
         if file.ready {
             state.port = file.port;
             match probe(&state).await {
@@ -236,8 +249,11 @@ async fn adopt(layout: &Layout) -> Result<Option<Cluster>, ClusterError> {
                         opened: Opened::Adopted,
                     }));
                 }
-                // The file is stale and its pid now another process's: the server will sort it out.
-                Probe::NobodyOrForeign => return Ok(None),
+                // Dying, or the file is stale and its pid now another server's: then ours will say so.
+                Probe::NobodyOrForeign if opened_at.elapsed() > FOREIGN_PATIENCE => {
+                    return Ok(None);
+                }
+                Probe::NobodyOrForeign => {}
                 Probe::Busy => {}
             }
         }
@@ -372,27 +388,40 @@ async fn create_cluster(
     Ok(state)
 }
 
+/// Creates what is missing, a session each: creating a database mostly waits for the disk.
 async fn create_missing(
     session: &mut PgConnection,
+    state: &ClusterState,
     databases: &[String],
 ) -> Result<(), ClusterError> {
     let existing: Vec<String> = sqlx::query_scalar("SELECT datname::text FROM pg_database")
         .fetch_all(&mut *session)
         .await
         .map_err(ClusterError::Catalogue)?;
-    for database in databases
+    let missing = databases
         .iter()
-        .filter(|database| !existing.contains(database))
-    {
-        let create = format!("CREATE DATABASE {}", ident::quote(database));
-        session
-            .execute(AssertSqlSafe(create))
-            .await
-            .map_err(|source| ClusterError::CreateDatabase {
-                database: database.clone(),
-                source,
-            })?;
-    }
+        .filter(|database| !existing.contains(database));
+    let created = missing.map(|database| create_database(state, database));
+    futures_util::stream::iter(created)
+        .buffer_unordered(DATABASES_AT_ONCE_MAX)
+        .try_collect::<()>()
+        .await
+}
+
+async fn create_database(state: &ClusterState, database: &str) -> Result<(), ClusterError> {
+    let failed = |source| ClusterError::CreateDatabase {
+        database: database.to_owned(),
+        source,
+    };
+    let mut session = pool::connect_once(&admin_options(state), CONNECT_TIMEOUT)
+        .await
+        .map_err(ClusterError::Connect)?;
+    let create = format!("CREATE DATABASE {}", ident::quote(database));
+    session
+        .execute(AssertSqlSafe(create))
+        .await
+        .map_err(failed)?;
+    let _ = session.close().await;
     Ok(())
 }
 
@@ -443,3 +472,6 @@ fn percent_encode(text: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,6 @@ async fn end_session(connection: &mut PgConnection) {
         tracing::debug!(%error, "session ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

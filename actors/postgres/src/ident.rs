@@ -90,3 +90,110 @@ pub fn quote_literal(text: &str) -> String {
     quoted.push('\'');
     quoted
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{
+        strategy::Strategy,
+        test_runner::{Config, TestCaseError, TestRunner},
+    };
+    use sqlx::{AssertSqlSafe, Column, Row};
+
+    use super::*;
+    use crate::testing::TestDatabase;
+
+    const NASTY: [&str; 12] = [
+        "plain",
+        "Mixed Case",
+        "select",
+        "a\"b",
+        "\"",
+        "\"\"; DROP TABLE t; --",
+        "it's",
+        "back\\slash",
+        "$1",
+        "tab\tnew\nline",
+        "crayon bleu clair ✎",
+        "/* x */ -- y",
+    ];
+
+    #[tokio::test]
+    async fn nasty_names_round_trip_through_the_catalogue() {
+        let database = TestDatabase::create().await;
+        for schema in NASTY {
+            let name = schema;
+            let qualified = quote_qualified(schema, name);
+            let column = quote(name);
+            let sql = format!(
+                "CREATE SCHEMA {}; CREATE TABLE {qualified} ({column} int)",
+                quote(schema)
+            );
+            sqlx::raw_sql(AssertSqlSafe(sql))
+                .execute(database.pool())
+                .await
+                .unwrap();
+            let sql = format!(
+                "SELECT count(*) FROM information_schema.columns WHERE table_schema = {0} \
+                 AND table_name = {0} AND column_name = {0}",
+                quote_literal(name)
+            );
+            let count = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(database.pool());
+            assert_eq!(count.await.ok(), Some(1_i64), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn any_name_and_any_text_round_trip_through_the_server() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _entered = runtime.enter();
+        let database = runtime.block_on(TestDatabase::create());
+        let names = proptest::string::string_regex("[^\\x00]{1,15}").unwrap();
+        let dangerous = proptest::string::string_regex("[\"'\\\\$;-]{1,20}").unwrap();
+        let mut runner = TestRunner::new(Config {
+            cases: 200,
+            ..Config::default()
+        });
+        let run = runner.run(&proptest::prop_oneof![names, dangerous].boxed(), |name| {
+            check(&name).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let sql = format!("SELECT {} AS {}", quote_literal(&name), quote(&name));
+            let fetch = sqlx::query(AssertSqlSafe(sql))
+                .persistent(false)
+                .fetch_one(database.pool());
+            let row = runtime
+                .block_on(fetch)
+                .map_err(|e| TestCaseError::fail(e.to_string()))?;
+            proptest::prop_assert_eq!(row.column(0).name(), &name);
+            proptest::prop_assert_eq!(row.get::<String, _>(0), name);
+            Ok(())
+        });
+        run.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_nul_is_refused_here_and_by_the_server() {
+        let name = "a\0; DROP SCHEMA public CASCADE; --";
+        assert!(matches!(check(name), Err(IdentError::Nul { .. })));
+        let database = TestDatabase::create().await;
+        for sql in [quote(name), quote_literal(name)] {
+            let select = format!("SELECT 1 AS x, {sql}");
+            let raw = sqlx::raw_sql(AssertSqlSafe(select.clone()))
+                .execute(database.pool())
+                .await;
+            assert!(raw.is_err(), "{sql:?}");
+            let prepared = sqlx::query(AssertSqlSafe(select))
+                .execute(database.pool())
+                .await;
+            assert!(prepared.is_err(), "{sql:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_the_server_would_change_are_refused() {
+        assert_eq!(check(""), Err(IdentError::Empty));
+        assert!(check(&"é".repeat(31)).is_ok());
+        assert!(matches!(
+            check(&"é".repeat(32)),
+            Err(IdentError::TooLong { bytes: 64, .. })
+        ));
+    }
+}

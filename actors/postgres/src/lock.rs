@@ -74,3 +74,19 @@ fn lock(dir: &Path) -> io::Result<Option<DataDirLock>> {
     writeln!(file, "{}", std::process::id())?;
     Ok(Some(DataDirLock { _file: file }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_learns_that_the_lock_is_held_and_by_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        let lock = DataDirLock::acquire(&data_dir).unwrap().unwrap();
+        assert!(DataDirLock::acquire(&data_dir).unwrap().is_none());
+        assert_eq!(DataDirLock::holder(&data_dir), Some(std::process::id()));
+        drop(lock);
+        assert!(DataDirLock::acquire(&data_dir).unwrap().is_some());
+    }
+}

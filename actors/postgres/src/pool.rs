@@ -99,8 +99,7 @@ pub async fn connect(url: &str, options: PoolOptions) -> Result<PgPool, ConnectE
     let timeout = options.acquire_timeout;
     let connection = connect_once(&connect_options, timeout).await?;
     let pool = build(connect_options, options);
-    // Said goodbye to in the background of the caller's first query would need a task; a socket
-    // closed on loopback or in one round trip is cheaper than it looks.
+    // A goodbye that fails changes nothing for the pool.
     let _ = tokio::time::timeout(timeout, connection.close()).await;
     Ok(pool)
 }
@@ -227,5 +226,195 @@ fn redact_parameter(parameter: &str) -> String {
             format!("{key}={REDACTED}")
         }
         _ => parameter.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+    use crate::testing::TestDatabase;
+
+    async fn is_outside_a_transaction(connection: &mut PgConnection) -> bool {
+        // The simple protocol: in the extended one a statement's messages have a time each.
+        let select = sqlx::raw_sql("SELECT now() = statement_timestamp()");
+        select.fetch_one(connection).await.unwrap().get(0)
+    }
+
+    async fn pool_of_one(database: &TestDatabase) -> PgPool {
+        let options = PoolOptions {
+            max_connections: 1,
+            ..PoolOptions::named("one")
+        };
+        connect(database.url(), options).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_borrower_is_never_inside_somebody_elses_transaction() {
+        let database = TestDatabase::create().await;
+        let pool = pool_of_one(&database).await;
+        let mut pids = Vec::new();
+        for left_open in ["BEGIN", "BEGIN; SELECT 1/0", "SELECT 1"] {
+            let mut connection = pool.acquire().await.unwrap();
+            // sqlx does not know of a transaction that plain SQL opened.
+            let _ = connection.execute(left_open).await;
+            drop(connection);
+            let mut borrowed = pool.acquire().await.unwrap();
+            let outside = is_outside_a_transaction(&mut borrowed).await;
+            assert!(outside, "after {left_open}");
+            let fetch = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *borrowed);
+            let pid: i32 = fetch.await.unwrap();
+            pids.push(pid);
+        }
+        assert_eq!(pids[1], pids[2], "a healthy connection is used again");
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_begin_leaves_no_transaction_behind() {
+        let database = TestDatabase::create().await;
+        let pool = pool_of_one(&database).await;
+        for micros in (1..1500).step_by(10) {
+            let _ = tokio::time::timeout(Duration::from_micros(micros), pool.begin()).await;
+            let mut borrowed = pool.acquire().await.unwrap();
+            let outside = is_outside_a_transaction(&mut borrowed).await;
+            assert!(outside, "cancelled after {micros} us");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_transaction_is_rolled_back() {
+        let database = TestDatabase::create().await;
+        let pool = pool_of_one(&database).await;
+        sqlx::query("CREATE TABLE t (id int)")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let mut transaction = pool.begin().await.unwrap();
+        sqlx::query("INSERT INTO t VALUES (1)")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        drop(transaction);
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM t")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(count, 0);
+    }
+
+    #[tokio::test]
+    async fn a_terminated_connection_is_replaced_unseen() {
+        let database = TestDatabase::create().await;
+        let pool = pool_of_one(&database).await;
+        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        let kill = "SELECT pg_terminate_backend($1, 5000)";
+        sqlx::query(kill)
+            .bind(pid)
+            .execute(database.pool())
+            .await
+            .unwrap();
+        let one: i32 = sqlx::query_scalar("SELECT 1")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(one, 1);
+    }
+
+    #[tokio::test]
+    async fn the_statement_timeout_is_the_servers() {
+        let database = TestDatabase::create().await;
+        let statement_timeout = Some(Duration::from_millis(50));
+        let options = PoolOptions {
+            statement_timeout,
+            ..PoolOptions::default()
+        };
+        let pool = connect(database.url(), options).await.unwrap();
+        let error = sqlx::query("SELECT pg_sleep(30)")
+            .execute(&pool)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.as_database_error().unwrap().code().as_deref(),
+            Some("57014")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failed_connection_says_where_what_and_why_in_one_line() {
+        let database = TestDatabase::create().await;
+        let missing = format!("{}_gone", database.url());
+        let error = connect(&missing, PoolOptions::default())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("_gone\" does not exist"), "{error}");
+
+        let refused = "postgres://u:s3cret@127.0.0.1:1/db";
+        let error = connect(refused, PoolOptions::default())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("127.0.0.1:1") && error.contains("\"db\""),
+            "{error}"
+        );
+        assert!(
+            error.to_lowercase().contains("refused") && !error.contains("s3cret"),
+            "{error}"
+        );
+
+        let invalid = "postgres://u:s3cret@h:notaport/db";
+        let error = connect(invalid, PoolOptions::default())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("not valid") && !error.contains("s3cret"),
+            "{error}"
+        );
+        for error in [error] {
+            assert_eq!(error.lines().count(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_given_up_after_the_timeout() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://u:p@{}/db", listener.local_addr().unwrap());
+        let acquire_timeout = Duration::from_millis(100);
+        let options = PoolOptions {
+            acquire_timeout,
+            ..PoolOptions::default()
+        };
+        let error = connect(&url, options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_redacted_url_shows_no_password() {
+        for (url, shown) in [
+            ("postgres://u:p@h:5432/db", "postgres://u:***@h:5432/db"),
+            ("postgres://u@h/db", "postgres://u@h/db"),
+            (
+                "postgres://h/db?sslmode=require",
+                "postgres://h/db?sslmode=require",
+            ),
+            ("postgres://u:a@b/c?d@h/db", "postgres://u:***@h/db"),
+            (
+                "postgresql://h/db?user=u&password=p",
+                "postgresql://h/db?user=u&password=***",
+            ),
+            (
+                "postgres://u:p@h/db?sslpassword=q&a=b",
+                "postgres://u:***@h/db?sslpassword=***&a=b",
+            ),
+            ("host=h password=p", "(not a connection url)"),
+        ] {
+            assert_eq!(redact(url), shown);
+        }
     }
 }

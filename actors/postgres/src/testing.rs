@@ -12,7 +12,7 @@
 )]
 
 use std::{
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     str::FromStr,
@@ -31,11 +31,14 @@ use crate::{
     pool::{self, PoolOptions},
 };
 
-/// Waits until the pipe is closed, then ends the server at once and removes everything.
+/// Waits until the pipe is closed, then ends the server at once and removes everything. A server that the
+/// test killed and nobody waited for counts as alive to `kill`, hence the bound.
 const WATCHDOG: &str = r#"
 cat >/dev/null
-while pid=$(head -n 1 "$1/pg/postmaster.pid" 2>/dev/null) && [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; do
-    sleep 0.1
+tries=100
+while [ $tries -gt 0 ] && pid=$(head -n 1 "$1/pg/postmaster.pid" 2>/dev/null) && [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; do
+    tries=$((tries - 1))
+    sleep 0.05
 done
 rm -rf "$1" || { sleep 1; rm -rf "$1"; }
 "#;
@@ -142,25 +145,57 @@ fn given_url() -> Option<String> {
         .filter(|url| !url.is_empty())
 }
 
-/// The data dir of this process's cluster, guarded from the moment it exists.
+/// The data dir of this process's cluster.
 fn home() -> &'static Path {
-    static HOME: OnceLock<(PathBuf, Child)> = OnceLock::new();
-    let (dir, _watchdog) = HOME.get_or_init(|| {
-        let dir = tempfile::Builder::new().prefix("ballpoint-test-").tempdir();
-        let dir = dir.expect("a temporary directory can be made").keep();
+    static HOME: OnceLock<DataDir> = OnceLock::new();
+    HOME.get_or_init(DataDir::create).path()
+}
+
+/// A data dir for one test. When it is dropped, and when the test process ends in any way, the server that runs
+/// on it is ended and the directory removed.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    watchdog: Child,
+}
+
+impl DataDir {
+    /// Makes an empty directory below the system's temporary directory, guarded from its first moment.
+    #[must_use]
+    pub fn create() -> Self {
+        let closed = std::fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new()
+            .prefix("ballpoint-test-")
+            .permissions(closed)
+            .tempdir();
+        let path = dir.expect("a temporary directory can be made").keep();
         let watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "ballpoint-test-watchdog"])
-            .arg(&dir)
+            .arg(&path)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // Survives a Ctrl-C that ends the tests.
             .process_group(0)
-            .spawn();
-        (dir, watchdog.expect("sh starts"))
-    });
-    dir
+            .spawn()
+            .expect("sh starts");
+        Self { path, watchdog }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        drop(self.watchdog.stdin.take());
+        // What it could not remove it leaves to the system's cleaning of temporary files.
+        let _ = self.watchdog.wait();
+    }
 }
 
 async fn run_once(url: &str, sql: &str) {
@@ -189,3 +224,6 @@ fn with_database(url: &str, database: &str) -> String {
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}/{database}{query}", &base[..end])
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -10,6 +10,7 @@
 //! ```
 
 use std::{
+    fmt,
     fs::{self, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -25,13 +26,29 @@ const STATE_FILE: &str = "state.json";
 const CLUSTER_SECTION: &str = "cluster";
 
 /// What must stay the same for as long as the data dir lives.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct ClusterState {
     pub(super) port: u16,
     pub(super) password: String,
     /// Tells this cluster from any other that may answer on the port.
     pub(super) system_identifier: u64,
     pub(super) postgres_version: String,
+}
+
+impl fmt::Debug for ClusterState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the password.
+        let Self {
+            port,
+            system_identifier,
+            postgres_version,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "ClusterState {{ {port}, {system_identifier}, {postgres_version} }}"
+        )
+    }
 }
 
 /// The paths in one data dir.
@@ -211,4 +228,53 @@ pub(super) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_section_is_replaced_and_the_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_section(dir.path(), "cluster").unwrap(), None);
+        write_section(dir.path(), "cluster", json!({"port": 1})).unwrap();
+        write_section(dir.path(), "listen", json!("127.0.0.1:4000")).unwrap();
+        write_section(dir.path(), "cluster", json!({"port": 2})).unwrap();
+        assert_eq!(
+            read_section(dir.path(), "cluster").unwrap(),
+            Some(json!({"port": 2}))
+        );
+        assert_eq!(
+            read_section(dir.path(), "listen").unwrap(),
+            Some(json!("127.0.0.1:4000"))
+        );
+        let mode = fs::metadata(dir.path().join(STATE_FILE)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no draft is left behind"
+        );
+    }
+
+    #[test]
+    fn a_broken_state_file_is_an_error_and_not_an_empty_state() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(STATE_FILE), "{ \"cluster\": ").unwrap();
+        assert!(read_section(dir.path(), "cluster").is_err());
+        assert!(write_section(dir.path(), "listen", json!(1)).is_err());
+    }
+
+    #[test]
+    fn a_file_where_the_data_dir_should_be_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(create(&file).is_err());
+        assert!(create(&file.join("below")).is_err());
+        create(&dir.path().join("a/b")).unwrap();
+    }
 }

@@ -287,6 +287,13 @@ pub(super) fn is_alive(pid: Pid) -> bool {
     }
 }
 
+/// Whether the process is positively something else than a server: its number was used again after a crash
+/// (common in containers, where numbers start over). Unknown where there is no `/proc`.
+pub(super) fn is_another_program(pid: Pid) -> bool {
+    let comm = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
+    comm.is_ok_and(|comm| comm.trim_end() != "postgres")
+}
+
 /// Stops the server: fast (clients are disconnected, a checkpoint is written), in the end immediate.
 pub(super) async fn stop(pid: Pid) -> Result<(), ClusterError> {
     for signal in [Signal::INT, Signal::QUIT] {
