@@ -1,1 +1,50 @@
-//! ballpoint-planner
+//! The deterministic planner: a question, the dialogue so far and the registry's catalog become a
+//! plan - a query, a question back with choices, or a refusal with its reason.
+//!
+//! Pure: no clock, no database, no model. What it does not understand it says; an unknown word is
+//! never dropped, since a question answered without one of its words is a wrong answer.
+
+pub mod frame;
+pub mod plan;
+
+mod compose;
+mod decide;
+mod guard;
+mod lexicon;
+mod normalise;
+mod reader;
+mod registry;
+mod resolve;
+mod slots;
+mod time;
+mod words;
+
+pub use plan::{Context, Coverage, DialogueState, Plan};
+
+use ballpoint_metrics::catalog::Catalog;
+
+use crate::lexicon::Lexicon;
+
+/// Plans questions against one catalog. Building one compiles the lexicon; planning only reads.
+pub struct Planner {
+    catalog: Catalog,
+    lexicon: Lexicon,
+}
+
+impl Planner {
+    /// A planner for a catalog; to be built anew when the catalog or its values change.
+    pub fn new(catalog: Catalog) -> Self {
+        let lexicon = Lexicon::new(&catalog);
+        Self { catalog, lexicon }
+    }
+
+    /// The catalog that questions are read against.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What to do with a question.
+    pub fn plan(&self, question: &str, state: &DialogueState, context: &Context) -> Plan {
+        decide::decide(self, question, state, context)
+    }
+}

@@ -1,0 +1,401 @@
+//! The words people use for what the registry offers: compiled from names, titles, synonyms and
+//! the values found in the data, together with the structure words of the language.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use ballpoint_metrics::catalog::{Catalog, MemberInfo};
+use serde_json::Value;
+
+use crate::frame::local;
+use crate::normalise::words;
+use crate::time::DayPart;
+use crate::words::{PHRASES, Role};
+
+/// What a phrase can stand for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Meaning {
+    Measure(String),
+    Dimension(String),
+    Member { dimension: String, value: String },
+    Cube(String),
+    /// The subject of a cube, which says nothing more: "the factory".
+    Subject,
+}
+
+/// All readings of one phrase.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) meanings: Vec<Meaning>,
+    pub(crate) role: Option<Role>,
+}
+
+/// Phrases and their meanings, matched in one pass.
+pub(crate) struct Lexicon {
+    automaton: AhoCorasick,
+    entries: Vec<(Vec<String>, Entry)>,
+    /// Words that a misspelt word may be corrected to.
+    vocabulary: BTreeSet<String>,
+    pub(crate) day_parts: Vec<DayPart>,
+}
+
+/// A phrase found: its first token, its length in tokens, its entry.
+pub(crate) struct Found<'a> {
+    pub(crate) at: usize,
+    pub(crate) len: usize,
+    pub(crate) entry: &'a Entry,
+}
+
+impl Lexicon {
+    pub(crate) fn new(catalog: &Catalog) -> Self {
+        let mut builder = Builder::default();
+        for cube in &catalog.cubes {
+            builder.cube(&cube.name, &cube.meta);
+            cube.measures.iter().for_each(|it| builder.measure(it));
+            cube.dimensions.iter().for_each(|it| builder.dimension(it));
+        }
+        builder.partial_titles(catalog);
+        let mut vocabulary = builder.vocabulary();
+        for (role, phrases) in PHRASES {
+            phrases.iter().for_each(|phrase| builder.role(*role, phrase));
+        }
+        vocabulary.extend(CORRECTABLE.iter().flat_map(|word| words(word)));
+        let entries: Vec<_> = builder.entries.into_iter().filter(|(key, _)| !key.is_empty()).collect();
+        let patterns: Vec<String> = entries.iter().map(|(key, _)| encode(key)).collect();
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(patterns)
+            .expect("phrases of a registry fit an automaton");
+        Self { automaton, entries, vocabulary, day_parts: day_parts(catalog) }
+    }
+
+    /// The phrases in a run of words, leftmost and longest.
+    pub(crate) fn find<'a>(&'a self, run: &[String]) -> Vec<Found<'a>> {
+        let text = encode(run);
+        let starts: BTreeMap<usize, usize> = run
+            .iter()
+            .scan(0, |at, word| {
+                let start = *at;
+                *at += word.len() + 2;
+                Some(start)
+            })
+            .enumerate()
+            .map(|(n, start)| (start, n))
+            .collect();
+        self.automaton
+            .find_iter(&text)
+            .filter_map(|found| {
+                let (key, entry) = &self.entries[found.pattern().as_usize()];
+                let at = *starts.get(&found.start())?;
+                Some(Found { at, len: key.len(), entry })
+            })
+            .collect()
+    }
+
+    /// The one known word that a misspelt word is near to. Two equally near words are no answer.
+    pub(crate) fn correct(&self, word: &str) -> Option<String> {
+        if word.chars().count() <= 3 {
+            return None;
+        }
+        let mut near: Vec<(usize, &String)> = self
+            .vocabulary
+            .iter()
+            .filter(|known| known.len() >= 4 && known.chars().next() == word.chars().next())
+            .map(|known| (strsim::damerau_levenshtein(word, known), known))
+            .filter(|(distance, known)| is_slip(word, known, *distance))
+            .collect();
+        near.sort();
+        match near.as_slice() {
+            [(_, only)] => Some((*only).clone()),
+            [(first, best), (second, _), ..] if first < second => Some((*best).clone()),
+            _ => None,
+        }
+    }
+
+    /// Known words that an unknown one resembles, nearest first.
+    pub(crate) fn near(&self, word: &str) -> Vec<String> {
+        let mut near: Vec<(u64, &String)> = self
+            .vocabulary
+            .iter()
+            .map(|known| ((1000.0 * strsim::jaro_winkler(word, known)) as u64, known))
+            .filter(|(score, known)| *score >= 880 && known.len() > 3)
+            .collect();
+        near.sort_by(|a, b| b.cmp(a));
+        near.into_iter().take(3).map(|(_, known)| known.clone()).collect()
+    }
+}
+
+/// Structure words worth correcting; the rest of the language is left as it is written.
+const CORRECTABLE: &[&str] = &[
+    "compare", "yesterday", "monthly", "weekly", "hourly", "average", "highest", "lowest", "between",
+    "except", "february", "january", "september", "october", "november", "december", "trend",
+    "today", "quarter", "excluding", "percent", "slowest", "fastest", "monday", "tuesday",
+    "wednesday", "thursday", "saturday", "machine",
+];
+
+/// Whether a difference is a slip of the finger rather than another word ("speed" is not "spend"):
+/// short words lose, double or swap letters, or confuse vowels; long ones may differ twice after a
+/// common beginning.
+fn is_slip(word: &str, known: &str, distance: usize) -> bool {
+    let lengths = (word.chars().count(), known.chars().count());
+    let vowel = |c: &char| matches!(c, 'a' | 'e' | 'i' | 'o' | 'u' | 'y');
+    match distance {
+        1 if lengths.0 == 4 => lengths.1 > 4,
+        1 if lengths.0 <= 6 && lengths.0 == lengths.1 => {
+            let different: Vec<_> = word.chars().zip(known.chars()).filter(|(a, b)| a != b).collect();
+            different.len() == 2 || different.iter().all(|(a, b)| vowel(a) && vowel(b))
+        }
+        1 => true,
+        2 if lengths.0 >= 7 => word.chars().zip(known.chars()).take_while(|(a, b)| a == b).count() >= 4,
+        _ => false,
+    }
+}
+
+fn encode(run: &[String]) -> String {
+    run.iter().map(|word| format!("\u{1}{word}\u{2}")).collect()
+}
+
+#[derive(Default)]
+struct Builder {
+    entries: BTreeMap<Vec<String>, Entry>,
+}
+
+impl Builder {
+    fn add(&mut self, phrase: &str, meaning: Meaning) {
+        let key = words(phrase);
+        // "made of" must not claim every "made".
+        let cut_short = key.len() == 1 && phrase.split_whitespace().count() > 1;
+        if !cut_short {
+            self.add_words(key, meaning);
+        }
+    }
+
+    fn add_words(&mut self, key: Vec<String>, meaning: Meaning) {
+        if key.is_empty() {
+            return;
+        }
+        let entry = self.entries.entry(key).or_default();
+        if !entry.meanings.contains(&meaning) {
+            entry.meanings.push(meaning);
+        }
+    }
+
+    fn role(&mut self, role: Role, phrase: &str) {
+        let key = words(phrase);
+        if key.is_empty() {
+            return;
+        }
+        self.entries.entry(key).or_default().role.get_or_insert(role);
+    }
+
+    fn cube(&mut self, name: &str, meta: &Value) {
+        if camel_words(name).len() > 1 {
+            self.add(name, Meaning::Cube(name.to_owned()));
+        }
+        for synonym in texts(meta, "synonyms").filter(|it| words(it).len() == 1) {
+            self.add(synonym, Meaning::Subject);
+        }
+    }
+
+    fn names(&mut self, member: &MemberInfo, meaning: &Meaning) {
+        self.add(&member.name.replace('.', " "), meaning.clone());
+        self.add(local(&member.name), meaning.clone());
+        self.add(&camel_words(local(&member.name)).join(" "), meaning.clone());
+        self.add(&member.title, meaning.clone());
+        self.add(&member.short_title, meaning.clone());
+        for synonym in texts(&member.meta, "synonyms") {
+            self.add(synonym, meaning.clone());
+            // "pass rate" is also written "passrate".
+            self.add_words(vec![words(synonym).concat()], meaning.clone());
+        }
+    }
+
+    fn measure(&mut self, member: &MemberInfo) {
+        let meaning = Meaning::Measure(member.name.clone());
+        self.names(member, &meaning);
+        for title in [&member.title, &member.short_title] {
+            for opening in ["average ", "mean ", "avg "] {
+                if let Some(rest) = title.to_lowercase().strip_prefix(opening) {
+                    self.add(rest, meaning.clone());
+                }
+            }
+        }
+    }
+
+    fn dimension(&mut self, member: &MemberInfo) {
+        if member.member_type == "time" || member.primary_key && member.values.is_empty() {
+            return;
+        }
+        let meaning = Meaning::Dimension(member.name.clone());
+        self.names(member, &meaning);
+        let noun = noun(&member.name);
+        self.add(&noun, meaning);
+        let nouns: BTreeSet<String> = texts(&member.meta, "synonyms")
+            .map(str::to_owned)
+            .chain([noun])
+            .filter(|it| words(it).len() == 1)
+            .collect();
+        for value in &member.values {
+            let meaning = Meaning::Member { dimension: member.name.clone(), value: value.clone() };
+            for alias in value_aliases(value, &nouns) {
+                self.add_words(alias, meaning.clone());
+            }
+            if let Some(synonyms) = member.meta.get("value_synonyms") {
+                texts(synonyms, value).for_each(|synonym| self.add(synonym, meaning.clone()));
+            }
+        }
+    }
+
+    /// A word that only one measure of a cube has in its title stands for that measure.
+    fn partial_titles(&mut self, catalog: &Catalog) {
+        const PLAIN: [&str; 14] = [
+            "rate", "cost", "count", "time", "unit", "average", "ratio", "score", "total", "number",
+            "per", "pass", "first", "material",
+        ];
+        for cube in &catalog.cubes {
+            let mut owners: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+            for measure in &cube.measures {
+                for word in words(&measure.title) {
+                    owners.entry(word).or_default().insert(&measure.name);
+                }
+            }
+            for (word, names) in owners {
+                let key = vec![word];
+                let free = !self.entries.contains_key(&key);
+                if let (Some(name), 1, true) = (names.first(), names.len(), free) {
+                    if key[0].len() > 3 && !PLAIN.contains(&key[0].as_str()) {
+                        self.add_words(key, Meaning::Measure((*name).to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn vocabulary(&self) -> BTreeSet<String> {
+        let known = self.entries.keys().flatten();
+        known.filter(|word| word.chars().all(char::is_alphabetic)).cloned().collect()
+    }
+}
+
+/// The entity that a dimension tells apart: `shiftId` → `shift`, `componentType` → `component`.
+pub(crate) fn noun(member: &str) -> String {
+    let parts = camel_words(local(member));
+    let kept = match parts.last().map(String::as_str) {
+        Some("id" | "type" | "name" | "code" | "key" | "no" | "number" | "color" | "colour")
+            if parts.len() > 1 =>
+        {
+            &parts[..parts.len() - 1]
+        }
+        _ => &parts[..],
+    };
+    let kept = if kept.len() > 1 && kept[0] == "is" { &kept[1..] } else { kept };
+    kept.join(" ")
+}
+
+/// `firstPassYield` → `first pass yield`, in words.
+pub(crate) fn camel_words(name: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for c in name.chars() {
+        if c == '_' {
+            out.push(String::new());
+        } else if c.is_uppercase() || out.is_empty() {
+            out.push(c.to_lowercase().collect());
+        } else if let Some(last) = out.last_mut() {
+            last.push(c);
+        }
+    }
+    out.retain(|word| !word.is_empty());
+    out
+}
+
+/// What people write for a value, from the value's own text: `SHIFT-NIGHT` → night, night shift;
+/// `LINE-SPRINGS-002` → line 2, springs line 2, springs 2; `OP-017` → operator 17, op 17.
+fn value_aliases(value: &str, nouns: &BTreeSet<String>) -> Vec<Vec<String>> {
+    let parts: Vec<String> = words(&value.replace('_', " "));
+    let mut out = vec![parts.clone()];
+    let nouns: Vec<String> = nouns.iter().flat_map(|noun| words(noun)).collect();
+    let coded = value.contains('-') && parts.len() > 1;
+    if !coded {
+        if parts.len() == 1 && parts[0].chars().all(char::is_alphabetic) {
+            for noun in &nouns {
+                out.push(vec![parts[0].clone(), noun.clone()]);
+            }
+        }
+        return out;
+    }
+    let numbered = parts.last().is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()));
+    let (prefix, rest) = (&parts[0], &parts[1..]);
+    let initial: String = prefix.chars().take(1).collect();
+    if numbered {
+        let number = rest.last().cloned().unwrap_or_default();
+        let middle = &rest[..rest.len() - 1];
+        for noun in nouns.iter().chain([prefix, &initial]) {
+            out.push(vec![noun.clone(), number.clone()]);
+            out.push(vec![noun.clone(), "number".into(), number.clone()]);
+            if let [qualifier] = middle {
+                out.push(vec![qualifier.clone(), noun.clone(), number.clone()]);
+                out.push(vec![noun.clone(), qualifier.clone(), number.clone()]);
+            }
+        }
+        if let [qualifier] = middle {
+            out.push(vec![qualifier.clone(), number]);
+        }
+    } else {
+        out.push(rest.to_vec());
+        for noun in nouns.iter().chain([prefix]) {
+            out.push(rest.iter().cloned().chain([noun.clone()]).collect());
+        }
+    }
+    out
+}
+
+/// The windows that a dimension's `meta.windows` gives its values, named by the values' words.
+fn day_parts(catalog: &Catalog) -> Vec<DayPart> {
+    let mut out: Vec<DayPart> = Vec::new();
+    for member in catalog.cubes.iter().flat_map(|cube| &cube.dimensions) {
+        let nouns = BTreeSet::from([noun(&member.name)]);
+        let Some(windows) = member.meta.get("windows").and_then(Value::as_object) else { continue };
+        for (value, window) in windows {
+            let bounds = window.as_str().and_then(|text| text.split_once('-'));
+            let Some((Ok(from), Ok(to))) = bounds.map(|(a, b)| (a.trim().parse(), b.trim().parse()))
+            else {
+                continue;
+            };
+            let synonyms = member.meta.get("value_synonyms").into_iter();
+            let names = synonyms
+                .flat_map(|it| texts(it, value).map(words).collect::<Vec<_>>())
+                .chain(value_aliases(value, &nouns))
+                .filter_map(|alias| <[String; 1]>::try_from(alias).ok().map(|[word]| word));
+            out.push(DayPart { words: names.collect(), from, to });
+        }
+    }
+    out
+}
+
+/// The texts of a list in a meta object.
+pub(crate) fn texts<'a>(meta: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+    meta.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_named_the_way_people_name_them() {
+        let nouns = BTreeSet::from(["line".to_owned()]);
+        let aliases = value_aliases("LINE-SPRINGS-002", &nouns);
+        for alias in ["line 2", "springs line 2", "line springs 2", "springs 2", "LINE-SPRINGS-002"] {
+            assert!(aliases.contains(&words(alias)), "{alias}");
+        }
+        let shift = BTreeSet::from(["shift".to_owned()]);
+        assert!(value_aliases("SHIFT-NIGHT", &shift).contains(&words("night shift")));
+    }
+
+    #[test]
+    fn nouns_drop_what_only_says_that_it_is_a_key() {
+        assert_eq!(noun("C.shiftId"), "shift");
+        assert_eq!(noun("C.isWeekend"), "weekend");
+        assert_eq!(camel_words("firstPassYield"), ["first", "pass", "yield"]);
+    }
+}

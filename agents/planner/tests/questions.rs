@@ -1,0 +1,187 @@
+//! Plans every public benchmark question against the shipped data model and scores the plans by
+//! their parts.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ballpoint_analyst::eval::case::{Case, Score};
+use ballpoint_analyst::eval::outcome::{Outcome, judge};
+use ballpoint_metrics::catalog::{Catalog, CubeInfo, MemberInfo};
+use ballpoint_planner::plan::{Choice, MetaKind};
+use ballpoint_planner::{Context, Coverage, DialogueState, Plan, Planner};
+use serde_json::Value;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The shipped model's YAML as a catalog, with the values that its sources hold.
+fn catalog() -> Catalog {
+    let files = ["production", "production_quality", "material_performance", "quality_trends"];
+    let cubes = files.iter().flat_map(|file| {
+        let path = repository().join(format!("warehouse/metrics/{file}.yml"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let yaml: Value = serde_norway::from_str(&text).unwrap();
+        yaml["cubes"].as_array().unwrap().iter().map(cube).collect::<Vec<_>>()
+    });
+    Catalog { cubes: cubes.collect() }
+}
+
+fn cube(yaml: &Value) -> CubeInfo {
+    let name = yaml["name"].as_str().unwrap();
+    let list = |key: &str| -> Vec<MemberInfo> {
+        yaml[key].as_array().into_iter().flatten().map(|it| member(name, it)).collect()
+    };
+    CubeInfo {
+        name: name.into(),
+        title: yaml["title"].as_str().unwrap().into(),
+        description: yaml["description"].as_str().map(str::to_owned),
+        measures: list("measures"),
+        dimensions: list("dimensions"),
+        segments: Vec::new(),
+        meta: yaml["meta"].clone(),
+    }
+}
+
+fn member(cube: &str, yaml: &Value) -> MemberInfo {
+    let local = yaml["name"].as_str().unwrap();
+    let text = |key: &str| yaml[key].as_str().map(str::to_owned);
+    MemberInfo {
+        name: format!("{cube}.{local}"),
+        title: text("title").unwrap(),
+        short_title: text("title").unwrap(),
+        description: text("description"),
+        member_type: text("type").unwrap(),
+        format: text("format"),
+        primary_key: yaml["primary_key"].as_bool().unwrap_or_default(),
+        sql: text("sql"),
+        meta: yaml["meta"].clone(),
+        values: values(cube, local),
+    }
+}
+
+fn values(cube: &str, local: &str) -> Vec<String> {
+    let numbered = |prefix: &str, last: usize, width: usize| -> Vec<String> {
+        (1..=last).map(|n| format!("{prefix}{n:0width$}")).collect()
+    };
+    let listed = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+    match (cube, local) {
+        (_, "componentType") => listed("bodies refills springs"),
+        (_, "lineId") => [("REFILLS", 2), ("BODIES", 2), ("SPRINGS", 3)]
+            .iter()
+            .flat_map(|(name, last)| numbered(&format!("LINE-{name}-"), *last, 3))
+            .collect(),
+        (_, "machineId") => {
+            ["R", "B", "S"].iter().flat_map(|it| numbered(&format!("MACHINE-{it}-"), 5, 2)).collect()
+        }
+        (_, "operatorId") => numbered("OP-", 30, 3),
+        (_, "shiftId") => listed("SHIFT-AFTERNOON SHIFT-MORNING SHIFT-NIGHT"),
+        (_, "qualityStatus") => listed("error ok"),
+        (_, "defectType") => listed(
+            "ink_leak viscosity_out_of_spec tip_defect flow_inconsistent dimensional_error crack \
+             dimensional surface_defect color_mismatch wall_thickness material_defect \
+             dimension_out_of_spec tensile_failure compression_failure coil_spacing",
+        ),
+        ("MaterialPerformance", "material") => listed("bamboo metal plastic"),
+        (_, "material") => listed("bamboo chrome_vanadium metal music_wire plastic stainless_steel"),
+        (_, "inkColor") => listed("black blue green purple red"),
+        (_, "isWeekend") => listed("false true"),
+        _ => Vec::new(),
+    }
+}
+
+fn context() -> Context {
+    let coverage = Coverage {
+        from: "2025-12-31T10:00:00".parse().unwrap(),
+        to: "2026-03-31T10:00:00".parse().unwrap(),
+    };
+    let times = ["Production", "ProductionQuality", "QualityTrends"];
+    let mut coverages: BTreeMap<String, Coverage> =
+        times.iter().map(|cube| (format!("{cube}.productionDate"), coverage)).collect();
+    coverages.insert("QualityTrends.productionHour".into(), coverage);
+    Context { now: "2026-03-31T10:00:00+00:00[UTC]".parse().unwrap(), coverage: coverages }
+}
+
+/// The state after a turn, with an invented first row where a later turn points at it.
+fn advance(state: &mut DialogueState, plan: &Plan) {
+    match plan {
+        Plan::Answer(answer) => {
+            let head = answer.frame.dimensions.iter().map(|it| (it.clone(), "MACHINE-S-02".to_owned()));
+            *state = DialogueState {
+                head: head.collect(),
+                last: Some(answer.frame.clone()),
+                ..DialogueState::default()
+            };
+        }
+        Plan::Clarify(clarify) => {
+            state.pending = Some(clarify.frame.clone());
+            state.options.clone_from(&clarify.options);
+        }
+        Plan::Meta(_) | Plan::Refuse(_) => {}
+    }
+}
+
+fn outcome(plan: &Plan) -> Outcome {
+    let base = |behaviour: &str| Outcome { behaviour: behaviour.into(), ..Outcome::default() };
+    match plan {
+        Plan::Answer(it) => Outcome {
+            query: Some(it.query.clone()),
+            companion: it.companion.clone(),
+            ..base("answer")
+        },
+        Plan::Clarify(it) => Outcome {
+            about: it.about.clone(),
+            options: it.options.iter().map(|Choice { label, .. }| label.clone()).collect(),
+            ..base("clarify")
+        },
+        Plan::Refuse(it) => Outcome {
+            reason: Some(it.reason.name().into()),
+            text: it.offer.join(", "),
+            ..base("refuse")
+        },
+        Plan::Meta(it) => {
+            let kind = serde_json::to_value(&it.kind).unwrap();
+            let (members, query) = match &it.kind {
+                MetaKind::Definition { members } => (members.clone(), None),
+                MetaKind::Export { frame } => (Vec::new(), Some(frame.query())),
+                _ => (Vec::new(), None),
+            };
+            let answer_type = kind["answer_type"].as_str().map(str::to_owned);
+            Outcome { answer_type, members, query, ..base("answer") }
+        }
+    }
+}
+
+#[test]
+fn the_public_questions_are_planned_right_and_none_is_planned_wrong() {
+    let planner = Planner::new(catalog());
+    let context = context();
+    let file = repository().join("tests/golden/questions/questions.jsonl");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (mut right, mut wrong) = (0, Vec::new());
+    for line in text.lines() {
+        let case: Case = serde_json::from_str(line).unwrap();
+        let mut state = DialogueState::default();
+        let mut last = Outcome::default();
+        for turn in &case.turns {
+            let plan = planner.plan(turn, &state, &context);
+            advance(&mut state, &plan);
+            last = outcome(&plan);
+        }
+        let verdict = judge(&case, &last, Some("MACHINE-S-02"));
+        if verdict.score.points() > 0 {
+            right += 1;
+            continue;
+        }
+        let query = serde_json::to_string(&last.query).unwrap();
+        println!("{} {:?} {:?}: {}\n     {query} {}", case.id, verdict.score, case.turns, verdict.detail, last.text);
+        if verdict.score == Score::Wrong {
+            wrong.push(case.id);
+        }
+    }
+    println!("{right} right, wrong: {wrong:?}");
+    assert!(wrong.is_empty(), "planned wrong: {wrong:?}");
+    assert!(right >= 60, "{right} of the public questions are planned right");
+}
