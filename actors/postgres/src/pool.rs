@@ -376,9 +376,7 @@ mod tests {
             error.contains("not valid") && !error.contains("s3cret"),
             "{error}"
         );
-        for error in [error] {
-            assert_eq!(error.lines().count(), 1);
-        }
+        assert_eq!(error.lines().count(), 1);
     }
 
     #[tokio::test]

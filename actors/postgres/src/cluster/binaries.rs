@@ -87,7 +87,7 @@ fn candidates() -> Vec<Option<PathBuf>> {
             Some((major, entry.path().join("bin")))
         }));
     }
-    versioned.sort_by(|a, b| b.0.cmp(&a.0));
+    versioned.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
     dirs.extend(versioned.into_iter().map(|(_, dir)| Some(dir)));
     dirs.push(None);
     dirs

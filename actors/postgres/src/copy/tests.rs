@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use futures_util::TryStreamExt;
-use sqlx::{Connection, Executor, PgPool};
+use sqlx::{Connection, Executor, PgPool, Row};
 
 use super::*;
 use crate::{
@@ -228,12 +228,14 @@ async fn a_bad_row_and_a_source_error_together_never_mix_up_answers() {
         .unwrap_err();
     assert!(matches!(error, CopyError::Source(_)), "{error}");
     for expected in 1..4_i32 {
+        // The simple protocol: it is the one that would take another query's answer for its own.
         let sql = sqlx::AssertSqlSafe(format!("SELECT {expected}"));
-        if let Ok(answer) = sqlx::query_scalar::<_, i32>(sql)
-            .fetch_one(&mut connection)
-            .await
-        {
-            assert_eq!(answer, expected, "the answer to another query");
+        if let Ok(row) = sqlx::raw_sql(sql).fetch_one(&mut connection).await {
+            assert_eq!(
+                row.get::<i32, _>(0),
+                expected,
+                "the answer to another query"
+            );
         }
     }
 }
