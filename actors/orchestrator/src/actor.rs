@@ -2,8 +2,8 @@
 //!
 //! **In** every announced event, and a poll for those whose announcement was missed. **Out** rows of
 //! `ballpoint.work`. Each event is handled once, whatever restarts: the event's mark and its command
-//! are one transaction, and the actor's own state is only what it shows. It runs no stage and
-//! retries none: a command's retries are the queue's.
+//! are one transaction, and the actor's own state is only what it shows. Once an hour it
+//! prunes history. It runs no stage and retries none: a command's retries are the queue's.
 
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use crate::pending::{Enqueued, enqueue_pending};
 
 /// How long an event whose announcement was missed can wait.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often history that is kept no longer is pruned; the program does so at its start too.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// What the actor works with.
 #[derive(Clone, Debug)]
@@ -109,6 +112,11 @@ impl Actor for Orchestrator {
         tokio::spawn(
             ended
                 .clone()
+                .run_until_cancelled_owned(prune(store.clone())),
+        );
+        tokio::spawn(
+            ended
+                .clone()
                 .run_until_cancelled_owned(listen(events, myself.clone())),
         );
         Ok(OrchestratorState {
@@ -197,6 +205,16 @@ async fn listen(
         }
         if orchestrator.cast(OrchestratorMsg::Look).is_err() {
             return;
+        }
+    }
+}
+
+/// Prunes history for as long as the actor lives. A prune that fails is made up for by the next.
+async fn prune(store: Store) {
+    loop {
+        tokio::time::sleep(PRUNE_INTERVAL).await;
+        if let Err(error) = store.prune().await {
+            tracing::warn!(error = %report(&error), "history could not be pruned");
         }
     }
 }

@@ -57,6 +57,14 @@ impl Store {
     pub async fn recover(&self) -> Result<(), StoreError> {
         self.work.release_all_at_start().await?;
         self.runs().interrupt_all().await?;
+        self.prune().await
+    }
+
+    /// Forgets finished work, handled events and runs that are older, or more, than history keeps.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn prune(&self) -> Result<(), StoreError> {
         self.work.prune().await?;
         self.events.prune().await?;
         self.runs().prune().await

@@ -15,7 +15,7 @@ use crate::trace::TraceContext;
 /// A subscriber that falls further behind reads the rows instead.
 const BROADCAST_CAPACITY: usize = 1024;
 
-/// At start, events older than this and beyond this many are pruned.
+/// Handled events older than this, and beyond this many, are pruned.
 const KEEP_DAYS: i32 = 7;
 const KEEP_ROWS: i64 = 100_000;
 

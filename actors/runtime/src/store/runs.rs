@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{StoreError, timestamp};
 use crate::trace::TraceContext;
 
-/// At start, runs older than this are pruned, with their steps.
+/// Runs older than this are pruned, with their steps.
 const KEEP_DAYS: i32 = 30;
 
 /// How a run ended.

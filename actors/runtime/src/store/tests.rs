@@ -340,7 +340,7 @@ async fn an_event_is_a_row_first_and_a_broadcast_second() {
     assert!(received.id > lost.id && received.at.as_second() > 1_500_000_000);
     assert_eq!(
         store.events().recent(10, 0).await.unwrap(),
-        [published.clone()]
+        std::slice::from_ref(&published)
     );
     assert_eq!(store.events().recent(10, published.id).await.unwrap(), []);
     assert_eq!(store.work().open_count().await.unwrap(), 1);
@@ -361,7 +361,7 @@ async fn handled_events_are_not_read_again_and_an_unreadable_one_holds_up_nothin
     let published = store.events().publish(event, trace("t")).await.unwrap();
     let mut transaction = database.pool().begin().await.unwrap();
     let unhandled = EventBus::unhandled_in(&mut transaction, 10).await.unwrap();
-    assert_eq!(unhandled, [published.clone()]);
+    assert_eq!(unhandled, std::slice::from_ref(&published));
     EventBus::mark_handled_in(&mut transaction, &[published.id])
         .await
         .unwrap();
@@ -447,4 +447,65 @@ async fn a_proof_is_kept_and_never_rewritten() {
         Some(json!({"sql": "select 1"}))
     );
     assert_eq!(store.proofs().get("q").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn pruning_forgets_old_history_and_nothing_that_is_open() {
+    let (database, store) = open().await;
+    let done = enqueue(&store, &["a"]).await;
+    claim(&store).await.unwrap();
+    store.work().complete(done).await.unwrap();
+    let queued = enqueue(&store, &["b"]).await;
+    let event = Event::SourceRecovered {
+        source: "orders".into(),
+    };
+    let open_event = store
+        .events()
+        .publish(event.clone(), trace(""))
+        .await
+        .unwrap();
+    let handled = store.events().publish(event, trace("")).await.unwrap();
+    let mut connection = database.pool().acquire().await.unwrap();
+    EventBus::mark_handled_in(&mut connection, &[handled.id])
+        .await
+        .unwrap();
+    store
+        .runs()
+        .start("sync", "test", &trace(""))
+        .await
+        .unwrap();
+    store.prune().await.unwrap();
+    assert_eq!(
+        (
+            rows(&store).await.len(),
+            store.runs().recent(5).await.unwrap().len()
+        ),
+        (2, 1)
+    );
+    for statement in [
+        "update ballpoint.work set updated_at = now() - interval '8 days'",
+        "update ballpoint.events set at = now() - interval '8 days'",
+        "update ballpoint.runs set started_at = now() - interval '31 days'",
+    ] {
+        sqlx::query(statement)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+    }
+    store.prune().await.unwrap();
+    let left: Vec<i64> = store
+        .work()
+        .recent(5)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.id)
+        .collect();
+    assert_eq!(left, [queued]);
+    let events = store.events().recent(5, 0).await.unwrap();
+    assert_eq!(
+        events.iter().map(|event| event.id).collect::<Vec<i64>>(),
+        [open_event.id]
+    );
+    assert_eq!(store.runs().recent(5).await.unwrap(), []);
 }

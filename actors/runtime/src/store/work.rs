@@ -21,8 +21,9 @@ use crate::work::WorkKind;
 /// Attempts until a row is given up.
 pub const ATTEMPTS_MAX: u32 = 8;
 
-/// Finished rows older than this are pruned at start.
-const KEEP_FINISHED: &str = "7 days";
+/// Finished rows older than this, and beyond this many, are pruned.
+const KEEP_DAYS: i32 = 7;
+const KEEP_ROWS: i64 = 50_000;
 
 /// The queue of commands. Cheap to clone; clones share the wake-ups.
 #[derive(Clone, Debug)]
@@ -291,7 +292,9 @@ impl WorkQueue {
     /// As every query.
     pub async fn open_count(&self) -> Result<i64, StoreError> {
         let (count,): (i64,) = sqlx::query_as(
-            "select (select count(*) from ballpoint.work where state in ('queued', 'running'))
+            // One count for each partial index: the table itself holds days of history.
+            "select (select count(*) from ballpoint.work where state = 'queued')
+                  + (select count(*) from ballpoint.work where state = 'running')
                   + (select count(*) from ballpoint.events where handled_at is null)",
         )
         .fetch_one(&self.pool)
@@ -304,9 +307,11 @@ impl WorkQueue {
         sqlx::query(
             "delete from ballpoint.work
              where state in ('done', 'failed', 'dead')
-               and updated_at < clock_timestamp() - $1::text::interval",
+               and (updated_at < clock_timestamp() - $1 * interval '1 day'
+                    or id <= (select max(id) from ballpoint.work) - $2)",
         )
-        .bind(KEEP_FINISHED)
+        .bind(KEEP_DAYS)
+        .bind(KEEP_ROWS)
         .execute(&self.pool)
         .await
         .map_err(StoreError::query("pruning finished work"))?;

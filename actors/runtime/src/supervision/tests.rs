@@ -3,166 +3,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Mutex};
+mod probe;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::event::Event;
+use probe::{Probe, ProbeArgs, ProbeMsg, Stack};
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// Does what it is told, and reports its starts and ends.
-#[derive(Clone)]
-struct Probe;
-
-#[derive(Clone)]
-struct ProbeArgs {
-    name: &'static str,
-    reports: mpsc::UnboundedSender<String>,
-    /// While true, `pre_start` fails.
-    broken: Arc<Mutex<bool>>,
-}
-
-enum ProbeMsg {
-    Panic,
-    Fail,
-    StopYourself,
-    /// Handled by writing into the report.
-    Note(u32),
-    Echo(u32, RpcReplyPort<u32>),
-    /// Holds the handler until the sender is dropped.
-    Hold(tokio::sync::oneshot::Receiver<()>),
-}
-
-impl Actor for Probe {
-    type Msg = ProbeMsg;
-    type State = ProbeArgs;
-    type Arguments = ProbeArgs;
-
-    async fn pre_start(
-        &self,
-        _myself: ActorRef<ProbeMsg>,
-        args: ProbeArgs,
-    ) -> Result<ProbeArgs, ActorProcessingErr> {
-        if *args.broken.lock().unwrap() {
-            return Err("it is broken".into());
-        }
-        args.reports.send(format!("+{}", args.name))?;
-        Ok(args)
-    }
-
-    async fn post_stop(
-        &self,
-        _myself: ActorRef<ProbeMsg>,
-        state: &mut ProbeArgs,
-    ) -> Result<(), ActorProcessingErr> {
-        state.reports.send(format!("-{}", state.name))?;
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<ProbeMsg>,
-        message: ProbeMsg,
-        state: &mut ProbeArgs,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            ProbeMsg::Panic => panic!("it was told to panic"),
-            ProbeMsg::Fail => return Err("it was told to fail".into()),
-            ProbeMsg::StopYourself => myself.stop(None),
-            ProbeMsg::Note(number) => state.reports.send(format!("{}:{number}", state.name))?,
-            ProbeMsg::Echo(number, reply) => reply.send(number)?,
-            ProbeMsg::Hold(released) => {
-                let _ = released.await;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A tree of probes under test.
-struct Stack {
-    tree: TreeHandle,
-    reports: mpsc::UnboundedReceiver<String>,
-    broken: Arc<Mutex<bool>>,
-}
-
-impl Stack {
-    /// One supervisor `group` with probes `a`, `b`, `c` below `root`.
-    async fn start(strategy: Strategy, keep: impl Fn(ActorSpec) -> ActorSpec) -> Self {
-        let (sender, reports) = mpsc::unbounded_channel();
-        let broken = Arc::new(Mutex::new(false));
-        let probe = |name: &'static str| {
-            let args = ProbeArgs {
-                name,
-                reports: sender.clone(),
-                broken: Arc::clone(&broken),
-            };
-            keep(ActorSpec::new(name, Probe, move || args.clone()))
-        };
-        let group = SupervisorSpec::new("group", strategy).children(["a", "b", "c"].map(probe));
-        let root = SupervisorSpec::new("root", Strategy::OneForOne).child(group);
-        let tree = Tree::start(Scope::unique(), root, None).await.unwrap();
-        let mut stack = Self {
-            tree,
-            reports,
-            broken,
-        };
-        stack.expect(&["+a", "+b", "+c"]).await;
-        stack
-    }
-
-    async fn expect(&mut self, reports: &[&str]) {
-        for expected in reports {
-            let report = tokio::time::timeout(SOON, self.reports.recv()).await;
-            assert_eq!(report.expect("a report in time").unwrap(), *expected);
-        }
-    }
-
-    fn nothing_more(&mut self) {
-        assert_eq!(self.reports.try_recv().ok(), None);
-    }
-
-    fn address(&self, name: &str) -> Address<ProbeMsg> {
-        Address::new(self.tree.scope(), name)
-    }
-
-    fn tell(&self, name: &str, message: ProbeMsg) {
-        self.address(name).cast(message).unwrap();
-    }
-
-    fn kill(&self, name: &str) {
-        ractor::registry::where_is(self.tree.scope().qualify(name))
-            .unwrap()
-            .kill();
-    }
-
-    fn status(&self, name: &str) -> ActorStatus {
-        let root = self.tree.describe().remove(0);
-        root.all()
-            .into_iter()
-            .find(|actor| actor.name == name)
-            .unwrap()
-            .clone()
-    }
-
-    async fn until(&self, name: &str, state: ActorState, incarnation: u64) -> ActorStatus {
-        let reached = async {
-            loop {
-                let status = self.status(name);
-                if status.state == state && status.incarnation == incarnation {
-                    return status;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let timed = tokio::time::timeout(SOON, reached).await;
-        timed.unwrap_or_else(|_| panic!("{name} is {:?}", self.status(name)))
-    }
-}
 
 fn unchanged(spec: ActorSpec) -> ActorSpec {
     spec
