@@ -39,7 +39,11 @@ struct Description {
 
 impl Runner {
     pub fn new(pool: PgPool, statement_timeout: Duration) -> Self {
-        Self { pool, statement_timeout, descriptions: Mutex::default() }
+        Self {
+            pool,
+            statement_timeout,
+            descriptions: Mutex::default(),
+        }
     }
 
     pub fn pool(&self) -> &PgPool {
@@ -48,7 +52,10 @@ impl Runner {
 
     /// Forgets what is known of statements: the tables may have new columns.
     pub fn forget(&self) {
-        self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.descriptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Runs a plan in one read-only snapshot.
@@ -63,14 +70,24 @@ impl Runner {
             "SET LOCAL statement_timeout = {}; SET LOCAL timezone = 'UTC'",
             self.statement_timeout.as_millis()
         );
-        sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *transaction).await.map_err(failed)?;
-        let rows = self.rows(&mut transaction, &plan.statement).await.map_err(failed)?;
+        sqlx::raw_sql(AssertSqlSafe(settings))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let rows = self
+            .rows(&mut transaction, &plan.statement)
+            .await
+            .map_err(failed)?;
         let total = match &plan.total {
             None => None,
             Some(statement) => {
-                let counted = self.rows(&mut transaction, statement).await.map_err(failed)?;
+                let counted = self
+                    .rows(&mut transaction, statement)
+                    .await
+                    .map_err(failed)?;
                 let cell = counted.first().and_then(|row| row.first());
-                cell.and_then(Value::as_str).and_then(|text| text.parse().ok())
+                cell.and_then(Value::as_str)
+                    .and_then(|text| text.parse().ok())
             }
         };
         transaction.commit().await.map_err(failed)?;
@@ -84,14 +101,23 @@ impl Runner {
     ) -> Result<Vec<Vec<Value>>, sqlx::Error> {
         let description = self.describe(connection, statement).await?;
         // Columns are addressed by place, so that equal names cannot meet.
-        let names: Vec<String> = (0..description.columns.len()).map(|at| format!("c{at}")).collect();
-        let texts: Vec<String> =
-            names.iter().zip(&description.columns).map(|(name, kind)| as_text(name, kind)).collect();
+        let names: Vec<String> = (0..description.columns.len())
+            .map(|at| format!("c{at}"))
+            .collect();
+        let texts: Vec<String> = names
+            .iter()
+            .zip(&description.columns)
+            .map(|(name, kind)| as_text(name, kind))
+            .collect();
         let sql = format!(
             "SELECT {} FROM ({}) AS result ({})",
             texts.join(", "),
             statement.typed_sql(&description.params),
-            names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
+            names
+                .iter()
+                .map(|name| quote(name))
+                .collect::<Vec<_>>()
+                .join(", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for value in &statement.params {
@@ -122,23 +148,34 @@ impl Runner {
     ) -> Result<Arc<Description>, sqlx::Error> {
         let sql = statement.sql();
         let known = {
-            let descriptions = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner);
+            let descriptions = self
+                .descriptions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             descriptions.get(&sql).cloned()
         };
         if let Some(known) = known {
             return Ok(known);
         }
-        let prepared = connection.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await?;
+        let prepared = connection
+            .prepare(AssertSqlSafe(sql.clone()).into_sql_str())
+            .await?;
         let params = match prepared.parameters() {
             Some(sqlx::Either::Left(types)) => types.iter().map(|t| type_name(t.name())).collect(),
             _ => Vec::new(),
         };
-        let columns =
-            prepared.columns().iter().map(|column| type_name(column.type_info().name())).collect();
+        let columns = prepared
+            .columns()
+            .iter()
+            .map(|column| type_name(column.type_info().name()))
+            .collect();
         // The driver would keep the statement and its types past the next build.
         sqlx::Connection::clear_cached_statements(connection).await?;
         let description = Arc::new(Description { params, columns });
-        let mut descriptions = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut descriptions = self
+            .descriptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if descriptions.len() >= DESCRIPTIONS_MAX {
             descriptions.clear();
         }
@@ -149,7 +186,9 @@ impl Runner {
     fn explain(&self, error: sqlx::Error) -> QueryError {
         match error {
             sqlx::Error::Database(error) => match error.code().as_deref() {
-                Some("57014") => QueryError::TooSlow { seconds: self.statement_timeout.as_secs() },
+                Some("57014") => QueryError::TooSlow {
+                    seconds: self.statement_timeout.as_secs(),
+                },
                 code => QueryError::Database {
                     message: error.message().to_owned(),
                     code: code.map(str::to_owned),
@@ -162,7 +201,11 @@ impl Runner {
 
 /// The driver's name of a type as SQL reads it.
 fn type_name(name: &str) -> String {
-    if name == "\"CHAR\"" { "\"char\"".to_owned() } else { name.to_owned() }
+    if name == "\"CHAR\"" {
+        "\"char\"".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 /// A column as text: times in Cube's form, everything else as PostgreSQL writes it.
@@ -178,9 +221,9 @@ fn as_text(name: &str, kind: &str) -> String {
 /// The JSON that Cube's driver makes of a type: what fits a double is a number, the rest is text.
 fn to_value(text: String, kind: &str) -> Value {
     match kind {
-        "INT2" | "INT4" | "OID" => {
-            text.parse::<i64>().map_or(Value::String(text), |n| Value::Number(n.into()))
-        }
+        "INT2" | "INT4" | "OID" => text
+            .parse::<i64>()
+            .map_or(Value::String(text), |n| Value::Number(n.into())),
         "FLOAT4" | "FLOAT8" => match text.parse::<f64>() {
             Ok(number) => double(number),
             Err(_) => Value::String(text),

@@ -89,7 +89,10 @@ impl Filter {
         operator: impl Into<String>,
         values: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let values: Vec<_> = values.into_iter().map(|v| FilterValue::Text(v.into())).collect();
+        let values: Vec<_> = values
+            .into_iter()
+            .map(|v| FilterValue::Text(v.into()))
+            .collect();
         Self::Member {
             member: member.into(),
             operator: operator.into(),

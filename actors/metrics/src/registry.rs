@@ -75,13 +75,23 @@ pub enum MetricRegistryMsg {
     /// The model's files may have changed.
     CheckFiles,
     /// What to answer queries with; an error while no model could be read yet.
-    GetService { reply: RpcReplyPort<Result<Service, String>> },
+    GetService {
+        reply: RpcReplyPort<Result<Service, String>>,
+    },
     /// What the registry is doing.
-    Describe { reply: RpcReplyPort<MetricRegistryStatus> },
+    Describe {
+        reply: RpcReplyPort<MetricRegistryStatus>,
+    },
     /// A task read the model.
-    ModelRead { outcome: Result<Arc<Model>, String>, fingerprint: Fingerprint },
+    ModelRead {
+        outcome: Result<Arc<Model>, String>,
+        fingerprint: Fingerprint,
+    },
     /// A task surveyed the data, and carried out `work` with that.
-    Surveyed { model: String, outcome: Result<Box<Survey>, String> },
+    Surveyed {
+        model: String,
+        outcome: Result<Box<Survey>, String>,
+    },
 }
 
 /// The registry's state as it is shown to people.
@@ -108,7 +118,10 @@ pub struct MetricRegistryHandle {
 
 impl MetricRegistryHandle {
     pub fn new(scope: &Scope) -> Self {
-        Self { address: Address::new(scope, NAME), timeout: Duration::from_secs(10) }
+        Self {
+            address: Address::new(scope, NAME),
+            timeout: Duration::from_secs(10),
+        }
     }
 
     /// What queries are answered with at this moment. Keep it for one request only.
@@ -117,7 +130,10 @@ impl MetricRegistryHandle {
     /// [`QueryError::Unavailable`] while no model is served.
     pub async fn service(&self) -> Result<Service, QueryError> {
         self.address
-            .call(|reply| MetricRegistryMsg::GetService { reply }, self.timeout)
+            .call(
+                |reply| MetricRegistryMsg::GetService { reply },
+                self.timeout,
+            )
             .await
             .map_err(|error| QueryError::Unavailable(error.to_string()))?
             .map_err(QueryError::Unavailable)
@@ -133,12 +149,16 @@ impl MetricRegistryHandle {
 
     /// `/v1/sql`.
     pub async fn sql(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        self.service().await.map_or_else(ApiReply::from, |service| service.sql(request, context))
+        self.service()
+            .await
+            .map_or_else(ApiReply::from, |service| service.sql(request, context))
     }
 
     /// `/v1/dry-run`.
     pub async fn dry_run(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        self.service().await.map_or_else(ApiReply::from, |service| service.dry_run(request, context))
+        self.service()
+            .await
+            .map_or_else(ApiReply::from, |service| service.dry_run(request, context))
     }
 
     /// `/v1/meta`.
@@ -149,7 +169,9 @@ impl MetricRegistryHandle {
         only_views: bool,
     ) -> ApiReply {
         let service = self.service().await;
-        service.map_or_else(ApiReply::from, |service| service.meta(context, extended, only_views))
+        service.map_or_else(ApiReply::from, |service| {
+            service.meta(context, extended, only_views)
+        })
     }
 
     /// The members, with the values found in the data.
@@ -176,7 +198,13 @@ impl MetricRegistryHandle {
         &self,
         time_dimension: &str,
     ) -> Result<Option<(String, String)>, QueryError> {
-        Ok(self.service().await?.snapshot.coverage.get(time_dimension).cloned())
+        Ok(self
+            .service()
+            .await?
+            .snapshot
+            .coverage
+            .get(time_dimension)
+            .cloned())
     }
 
     /// What a proof keeps of a member: its definition and that definition's hash.
@@ -283,7 +311,10 @@ impl Actor for MetricRegistry {
             MetricRegistryMsg::CheckFiles => state.on_check_files(&myself),
             MetricRegistryMsg::GetService { reply } => state.on_get_service(reply),
             MetricRegistryMsg::Describe { reply } => drop(reply.send(state.describe())),
-            MetricRegistryMsg::ModelRead { outcome, fingerprint } => {
+            MetricRegistryMsg::ModelRead {
+                outcome,
+                fingerprint,
+            } => {
                 state.on_model_read(&myself, outcome, fingerprint);
             }
             MetricRegistryMsg::Surveyed { model, outcome } => {
@@ -331,9 +362,14 @@ impl MetricRegistryState {
             let fingerprint = fingerprint(&path);
             let outcome = match served {
                 Some(snapshot) if fingerprint == known => Ok(Arc::clone(&snapshot.model)),
-                _ => Model::load(&path).map(Arc::new).map_err(|error| error.to_string()),
+                _ => Model::load(&path)
+                    .map(Arc::new)
+                    .map_err(|error| error.to_string()),
             };
-            let _ = myself.cast(MetricRegistryMsg::ModelRead { outcome, fingerprint });
+            let _ = myself.cast(MetricRegistryMsg::ModelRead {
+                outcome,
+                fingerprint,
+            });
         });
     }
 
@@ -349,10 +385,13 @@ impl MetricRegistryState {
         match outcome {
             Ok(model) => {
                 self.rejected = None;
-                let same = self.snapshot.as_ref().is_some_and(|s| s.model.hash == model.hash);
+                let same = self
+                    .snapshot
+                    .as_ref()
+                    .is_some_and(|s| s.model.hash == model.hash);
                 if !same {
                     self.serve(model);
-                    self.start_refresh(myself, None);
+                    self.start_refresh(myself);
                 }
             }
             Err(error) if changed || self.rejected.is_none() => self.reject(&error),
@@ -368,7 +407,11 @@ impl MetricRegistryState {
     fn serve(&mut self, model: Arc<Model>) {
         let before = self.snapshot.take().unwrap_or_default();
         let mut catalog = catalog(&model);
-        for dimension in catalog.cubes.iter_mut().flat_map(|cube| &mut cube.dimensions) {
+        for dimension in catalog
+            .cubes
+            .iter_mut()
+            .flat_map(|cube| &mut cube.dimensions)
+        {
             if let Some(known) = before.catalog.member(&dimension.name) {
                 dimension.values.clone_from(&known.values);
             }
@@ -409,10 +452,17 @@ impl MetricRegistryState {
 
     fn service(&self) -> Result<Service, String> {
         let Some(snapshot) = self.snapshot.clone() else {
-            return Err(self.rejected.clone().unwrap_or_else(|| "no model is loaded".to_owned()));
+            return Err(self
+                .rejected
+                .clone()
+                .unwrap_or_else(|| "no model is loaded".to_owned()));
         };
         let (runner, clock) = (Arc::clone(&self.runner), self.args.clock.clone());
-        Ok(Service { snapshot, runner, clock })
+        Ok(Service {
+            snapshot,
+            runner,
+            clock,
+        })
     }
 
     /// Carries out a waiting `refresh_metrics` row, one at a time.
@@ -444,8 +494,10 @@ impl MetricRegistryState {
     }
 
     /// Looks at the data without a work row: the model is new.
-    fn start_refresh(&mut self, myself: &ActorRef<MetricRegistryMsg>, _reason: Option<&str>) {
-        let Some(snapshot) = self.snapshot.clone() else { return };
+    fn start_refresh(&mut self, myself: &ActorRef<MetricRegistryMsg>) {
+        let Some(snapshot) = self.snapshot.clone() else {
+            return;
+        };
         self.refreshing = true;
         let refresh = Refresh {
             model: Arc::clone(&snapshot.model),
@@ -454,13 +506,19 @@ impl MetricRegistryState {
             store: self.args.store.clone(),
         };
         let myself = myself.clone();
+        // The first look after a start is no news; a changed definition is.
+        let announce = snapshot.data_version > 0;
         let span = tracing::info_span!("refresh_metrics", reason = "model");
         let task = async move {
-            let outcome = refresh.look().await;
+            let outcome = refresh.look(announce).await;
             let model = refresh.model.hash.clone();
             let _ = myself.cast(MetricRegistryMsg::Surveyed { model, outcome });
         };
-        tokio::spawn(self.stopped.clone().run_until_cancelled_owned(task.instrument(span)));
+        tokio::spawn(
+            self.stopped
+                .clone()
+                .run_until_cancelled_owned(task.instrument(span)),
+        );
     }
 
     fn on_surveyed(
@@ -485,7 +543,7 @@ impl MetricRegistryState {
                 }));
             }
             // The model changed meanwhile: look again with the new one.
-            Ok(_) => self.start_refresh(myself, None),
+            Ok(_) => self.start_refresh(myself),
             Err(error) if error.is_empty() => {}
             Err(error) => tracing::warn!(%error, "the data was not surveyed"),
         }
@@ -497,7 +555,10 @@ impl MetricRegistryState {
             cubes: model.map_or(0, |model| model.cubes.len()),
             members: model.map_or(0, |m| m.cubes.iter().map(|cube| cube.members.len()).sum()),
             model_hash: model.map(|model| model.hash.clone()),
-            data_version: self.snapshot.as_ref().map_or(0, |snapshot| snapshot.data_version),
+            data_version: self
+                .snapshot
+                .as_ref()
+                .map_or(0, |snapshot| snapshot.data_version),
             rejected: self.rejected.clone(),
             refreshing: self.refreshing,
         }
@@ -518,8 +579,10 @@ impl Refresh {
         let span = tracing::info_span!("refresh_metrics", work = work.id, attempt = work.attempt);
         set_parent(&span, &work.trace);
         async {
-            let outcome = self.look().await;
-            let Some(store) = &self.store else { return outcome };
+            let outcome = self.look(true).await;
+            let Some(store) = &self.store else {
+                return outcome;
+            };
             let ended = match &outcome {
                 Ok(_) => store.work().complete(work.id).await,
                 Err(error) => store.work().fail(work.id, error, None).await,
@@ -533,12 +596,12 @@ impl Refresh {
         .await
     }
 
-    /// Surveys the data and announces it.
-    async fn look(&self) -> Result<Box<Survey>, String> {
+    /// Surveys the data, and announces that it is served.
+    async fn look(&self, announce: bool) -> Result<Box<Survey>, String> {
         self.runner.forget();
         let found = survey(&self.model, &self.runner, &self.crowded).await;
         let found = found.map_err(|error| error.to_string())?;
-        if let Some(store) = &self.store {
+        if let Some(store) = self.store.as_ref().filter(|_| announce) {
             let cubes = found.catalog.cubes.len() as u64;
             let event = Event::MetricsRefreshed { cubes };
             let published = store.events().publish(event, TraceContext::current()).await;
@@ -552,7 +615,9 @@ fn fingerprint(path: &Path) -> Fingerprint {
     let mut found = Fingerprint::new();
     let mut pending = vec![path.to_path_buf()];
     while let Some(next) = pending.pop() {
-        let Ok(metadata) = std::fs::metadata(&next) else { continue };
+        let Ok(metadata) = std::fs::metadata(&next) else {
+            continue;
+        };
         if metadata.is_dir() {
             let entries = std::fs::read_dir(&next).into_iter().flatten().flatten();
             pending.extend(entries.map(|entry| entry.path()));

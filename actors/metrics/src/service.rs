@@ -74,8 +74,8 @@ impl Service {
         let started = self.clock.real_now();
         let clock = Instant::now();
         let context = SecurityContext::default();
-        let value = serde_json::to_value(query)
-            .map_err(|error| QueryError::Invalid(error.to_string()))?;
+        let value =
+            serde_json::to_value(query).map_err(|error| QueryError::Invalid(error.to_string()))?;
         let (_, mut queries) = plan::normalize(&value, self.clock.business_now())?;
         let normalized = match (queries.pop(), queries.is_empty()) {
             (Some(only), true) => only,
@@ -125,13 +125,22 @@ pub fn checksum(rows: &[Map<String, Value>]) -> String {
         }
         hasher.update("\n");
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn definitions(model: &Model, normalized: &Normalized) -> Map<String, Value> {
     let query = &normalized.query;
     let times = query.time_dimensions.iter().map(|time| &time.dimension);
-    let names = query.measures.iter().chain(&query.dimensions).chain(&query.segments).chain(times);
+    let names = query
+        .measures
+        .iter()
+        .chain(&query.dimensions)
+        .chain(&query.segments)
+        .chain(times);
     names
         .filter_map(|name| {
             let member = model.member(model.find(name)?);
@@ -142,14 +151,23 @@ fn definitions(model: &Model, normalized: &Normalized) -> Map<String, Value> {
 
 /// Keys of the result in order: the columns, then each time dimension by its finest granularity.
 pub(crate) fn keys(model: &Model, plan: &Plan) -> Vec<(String, usize)> {
-    let mut keys: Vec<(String, usize)> =
-        plan.columns.iter().enumerate().map(|(at, c)| (c.key.clone(), at)).collect();
+    let mut keys: Vec<(String, usize)> = plan
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(at, c)| (c.key.clone(), at))
+        .collect();
     let mut finest: Vec<(String, i64, usize)> = Vec::new();
     for (at, column) in plan.columns.iter().enumerate() {
-        let ColumnKind::Time { granularity } = &column.kind else { continue };
+        let ColumnKind::Time { granularity } = &column.kind else {
+            continue;
+        };
         let member = model.member(column.member);
         let seconds = granularity::seconds_of(member, granularity);
-        match finest.iter_mut().find(|(name, _, _)| *name == member.full_name) {
+        match finest
+            .iter_mut()
+            .find(|(name, _, _)| *name == member.full_name)
+        {
             Some(found) if found.1 > seconds => (found.1, found.2) = (seconds, at),
             Some(_) => {}
             None => finest.push((member.full_name.clone(), seconds, at)),
@@ -168,6 +186,10 @@ pub(crate) fn objects(model: &Model, plan: &Plan, rows: &Rows) -> Vec<Map<String
     let keys = keys(model, plan);
     rows.rows
         .iter()
-        .map(|row| keys.iter().map(|(key, at)| (key.clone(), row[*at].clone())).collect())
+        .map(|row| {
+            keys.iter()
+                .map(|(key, at)| (key.clone(), row[*at].clone()))
+                .collect()
+        })
         .collect()
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::catalog::{Catalog, CubeInfo, MemberInfo, VALUES_MAX};
 use crate::execute::Runner;
-use crate::model::{Cube, Definition, Member, MemberId, Model, SecurityContext};
+use crate::model::{Cube, Definition, DimensionKind, Member, MemberId, Model};
 use crate::plan::{self, QueryError};
 
 /// What a survey found.
@@ -22,12 +22,17 @@ pub struct Survey {
 /// The catalogue without values: what the model alone says.
 pub fn catalog(model: &Model) -> Catalog {
     let open = |cube: &&Cube| cube.public && cube.policies.is_none();
-    Catalog { cubes: model.cubes.iter().filter(open).map(cube_info).collect() }
+    Catalog {
+        cubes: model.cubes.iter().filter(open).map(cube_info).collect(),
+    }
 }
 
 fn cube_info(cube: &Cube) -> CubeInfo {
     let of = |wanted: fn(&Definition) -> bool| -> Vec<MemberInfo> {
-        let members = cube.members.iter().filter(|m| m.public && wanted(&m.definition));
+        let members = cube
+            .members
+            .iter()
+            .filter(|m| m.public && wanted(&m.definition));
         members.map(member_info).collect()
     };
     CubeInfo {
@@ -57,15 +62,17 @@ fn member_info(member: &Member) -> MemberInfo {
             Value::String(name) => name.clone(),
             other => other.to_string(),
         }),
-        primary_key: member.dimension().is_some_and(|dimension| dimension.primary_key),
+        primary_key: member
+            .dimension()
+            .is_some_and(|dimension| dimension.primary_key),
         sql: member.sql.clone(),
         meta: member.meta.clone(),
         values: Vec::new(),
     }
 }
 
-/// Surveys the data. A dimension that cannot be read (its table is not built yet) stays without
-/// values; only an unreachable warehouse ends the survey.
+/// Surveys the data, one scan a cube. A cube that cannot be read (its table is not built yet) stays
+/// without values; only an unreachable warehouse ends the survey.
 ///
 /// # Errors
 /// [`QueryError::Unavailable`].
@@ -74,87 +81,133 @@ pub async fn survey(
     runner: &Runner,
     crowded: &HashSet<String>,
 ) -> Result<Survey, QueryError> {
-    let mut survey =
-        Survey { catalog: catalog(model), crowded: crowded.clone(), ..Survey::default() };
+    let mut survey = Survey {
+        catalog: catalog(model),
+        crowded: crowded.clone(),
+        ..Survey::default()
+    };
     let mut values: HashMap<String, Vec<String>> = HashMap::new();
-    for (cube, index) in members(model) {
-        let member = &model.cubes[cube].members[index];
-        let Some(dimension) = member.dimension() else { continue };
-        let named = matches!(dimension.kind.name(), "string" | "boolean");
-        if named && !dimension.primary_key && !survey.crowded.contains(&member.full_name) {
-            match values_of(model, runner, &member.full_name).await {
-                Ok(Some(found)) => {
-                    values.insert(member.full_name.clone(), found);
-                }
-                Ok(None) => {
-                    survey.crowded.insert(member.full_name.clone());
-                }
-                Err(error @ QueryError::Unavailable(_)) => return Err(error),
-                Err(error) => tracing::debug!(member = member.full_name, %error, "no values"),
-            }
-        } else if dimension.kind.name() == "time" {
-            match extent_of(model, runner, MemberId { cube, index }).await {
-                Ok(Some(extent)) => {
-                    survey.coverage.insert(member.full_name.clone(), extent);
-                }
-                Ok(None) => {}
-                Err(error @ QueryError::Unavailable(_)) => return Err(error),
-                Err(error) => tracing::debug!(member = member.full_name, %error, "no extent"),
-            }
+    for (index, cube) in model.cubes.iter().enumerate() {
+        if !cube.public || cube.policies.is_some() || cube.table.is_none() {
+            continue;
+        }
+        match survey_cube(model, runner, index, &mut survey, &mut values).await {
+            Ok(()) => {}
+            Err(error @ QueryError::Unavailable(_)) => return Err(error),
+            Err(error) => tracing::info!(cube = cube.name, %error, "no values yet"),
         }
     }
-    for dimension in survey.catalog.cubes.iter_mut().flat_map(|cube| &mut cube.dimensions) {
+    give_to_views(model, &mut survey, &mut values);
+    for dimension in survey
+        .catalog
+        .cubes
+        .iter_mut()
+        .flat_map(|cube| &mut cube.dimensions)
+    {
         dimension.values = values.remove(&dimension.name).unwrap_or_default();
     }
     Ok(survey)
 }
 
-/// Members of cubes and views that anybody may see.
-fn members(model: &Model) -> Vec<(usize, usize)> {
-    let cubes = model.cubes.iter().enumerate().filter(|(_, c)| c.public && c.policies.is_none());
-    cubes
-        .flat_map(|(cube, c)| (0..c.members.len()).map(move |index| (cube, index)))
-        .filter(|(cube, index)| model.cubes[*cube].members[*index].public)
-        .collect()
-}
+/// GROUPING takes no more arguments.
+const DIMENSIONS_MAX: usize = 31;
 
-/// The distinct values, sorted; `None` when there are too many.
-async fn values_of(
+async fn survey_cube(
     model: &Model,
     runner: &Runner,
-    name: &str,
-) -> Result<Option<Vec<String>>, QueryError> {
-    let query = serde_json::json!({
-        "dimensions": [name],
-        "order": [[name, "asc"]],
-        "limit": VALUES_MAX + 2,
-    });
-    let (_, queries) = plan::normalize(&query, jiff::Timestamp::UNIX_EPOCH)?;
-    let Some(query) = queries.first() else { return Ok(None) };
-    let plan = plan::plan(model, query, &SecurityContext::default())?;
+    cube: usize,
+    survey: &mut Survey,
+    values: &mut HashMap<String, Vec<String>>,
+) -> Result<(), QueryError> {
+    let (mut named, mut times) = (Vec::new(), Vec::new());
+    for (index, member) in model.cubes[cube].members.iter().enumerate() {
+        let Some(dimension) = member.dimension().filter(|_| member.public) else {
+            continue;
+        };
+        let id = MemberId { cube, index };
+        if !is_own(model, id) {
+            continue;
+        }
+        match dimension.kind {
+            DimensionKind::String | DimensionKind::Boolean => {
+                let skip = dimension.primary_key || survey.crowded.contains(&member.full_name);
+                if !skip && named.len() < DIMENSIONS_MAX {
+                    named.push(id);
+                }
+            }
+            DimensionKind::Time => times.push(id),
+            DimensionKind::Number | DimensionKind::Geo => {}
+        }
+    }
+    if named.is_empty() && times.is_empty() {
+        return Ok(());
+    }
+    let plan = plan::survey(model, cube, &named, &times, VALUES_MAX + 1)?;
     let rows = runner.run(&plan).await?.rows;
-    let mut values: Vec<String> = rows
-        .into_iter()
-        .filter_map(|mut row| match row.pop()? {
-            Value::Null => None,
-            Value::String(text) => Some(text),
-            other => Some(other.to_string()),
+    let mut found: Vec<Vec<String>> = vec![Vec::new(); named.len()];
+    // The bit of the one dimension that a row is for is 0; the first has the highest.
+    let all = (1_i64 << named.len()) - 1;
+    for row in &rows {
+        let which = row.first().and_then(Value::as_i64).unwrap_or_default();
+        if which == all || named.is_empty() {
+            for (at, id) in times.iter().enumerate() {
+                let text = |column: usize| match row.get(1 + named.len() + 2 * at + column) {
+                    Some(Value::String(text)) => Some(text.clone()),
+                    _ => None,
+                };
+                if let Some(extent) = text(0).zip(text(1)) {
+                    survey
+                        .coverage
+                        .insert(model.member(*id).full_name.clone(), extent);
+                }
+            }
+            continue;
+        }
+        let at = (0..named.len()).find(|at| which == all ^ (1 << (named.len() - 1 - at)));
+        if let Some(at) = at
+            && let Some(Value::String(text)) = row.get(1 + at)
+        {
+            found[at].push(text.clone());
+        }
+    }
+    for (id, mut found) in named.iter().zip(found) {
+        let name = model.member(*id).full_name.clone();
+        if found.len() > VALUES_MAX {
+            survey.crowded.insert(name);
+        } else {
+            found.sort();
+            values.insert(name, found);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a dimension is made of its own cube's columns alone.
+fn is_own(model: &Model, id: MemberId) -> bool {
+    let member = model.member(id);
+    !member
+        .dimension()
+        .is_some_and(|dimension| dimension.sub_query)
+        && member.templates().iter().all(|template| {
+            template.cubes().all(|cube| cube == id.cube)
+                && template
+                    .members()
+                    .all(|inner| inner.cube == id.cube && is_own(model, inner))
         })
-        .collect();
-    values.sort();
-    Ok((values.len() <= VALUES_MAX).then_some(values))
 }
 
-async fn extent_of(
-    model: &Model,
-    runner: &Runner,
-    id: MemberId,
-) -> Result<Option<(String, String)>, QueryError> {
-    let plan = plan::extent(model, id)?;
-    let rows = runner.run(&plan).await?.rows;
-    let text = |at: usize| match rows.first().and_then(|row| row.get(at)) {
-        Some(Value::String(text)) => Some(text.clone()),
-        _ => None,
-    };
-    Ok(text(0).zip(text(1)))
+/// A view's dimension has the values and the extent of what it stands for.
+fn give_to_views(model: &Model, survey: &mut Survey, values: &mut HashMap<String, Vec<String>>) {
+    for member in model.cubes.iter().flat_map(|cube| &cube.members) {
+        let Some(origin) = &member.origin else {
+            continue;
+        };
+        let name = &model.member(origin.member).full_name;
+        if let Some(found) = values.get(name).cloned() {
+            values.insert(member.full_name.clone(), found);
+        }
+        if let Some(extent) = survey.coverage.get(name).cloned() {
+            survey.coverage.insert(member.full_name.clone(), extent);
+        }
+    }
 }

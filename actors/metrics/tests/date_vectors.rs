@@ -11,8 +11,12 @@ use serde_json::Value;
 
 /// Where we read what is written and Cube does not: a range covers both its ends, a month alone is
 /// the whole month.
-const BETTER: [&str; 4] =
-    ["from yesterday to today", "from last month to today", "july 2026", "2026"];
+const BETTER: [&str; 4] = [
+    "from yesterday to today",
+    "from last month to today",
+    "july 2026",
+    "2026",
+];
 
 #[test]
 fn date_phrases_give_cubes_ranges_but_for_what_it_misreads() {
@@ -33,8 +37,15 @@ fn date_phrases_give_cubes_ranges_but_for_what_it_misreads() {
         if ours == cubes {
             passed += 1;
         } else {
-            wrong.push(format!("{input:?} at {now} in {zone:?}: {ours:?}, Cube {cubes:?}"));
+            wrong.push(format!(
+                "{input:?} at {now} in {zone:?}: {ours:?}, Cube {cubes:?}"
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{passed} agree, {} do not:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{passed} agree, {} do not:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

@@ -41,24 +41,42 @@ async fn restore(connection: &mut PgConnection, dump: &str) {
             .execute(&mut *connection)
             .await
             .unwrap();
-        let rows: String =
-            lines.by_ref().take_while(|row| *row != "\\.").map(|row| format!("{row}\n")).collect();
-        let mut copy = connection.copy_in_raw(line.trim_end_matches(';')).await.unwrap();
+        let rows: String = lines
+            .by_ref()
+            .take_while(|row| *row != "\\.")
+            .map(|row| format!("{row}\n"))
+            .collect();
+        let mut copy = connection
+            .copy_in_raw(line.trim_end_matches(';'))
+            .await
+            .unwrap();
         copy.send(rows.as_bytes()).await.unwrap();
         copy.finish().await.unwrap();
     }
-    sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statements))
+        .execute(connection)
+        .await
+        .unwrap();
 }
 
 async fn service(database: &TestDatabase) -> Service {
     let dump = std::fs::read_to_string(golden().join("fixture/pens_marts.sql")).unwrap();
     restore(&mut database.pool().acquire().await.unwrap(), &dump).await;
     // The restore emptied the search path of its session.
-    sqlx::raw_sql("RESET ALL").execute(database.pool()).await.unwrap();
+    sqlx::raw_sql("RESET ALL")
+        .execute(database.pool())
+        .await
+        .unwrap();
     let model = Model::load(&golden().join("model")).unwrap();
     Service {
-        snapshot: Arc::new(Snapshot { model: Arc::new(model), ..Snapshot::default() }),
-        runner: Arc::new(Runner::new(database.pool().clone(), Duration::from_secs(30))),
+        snapshot: Arc::new(Snapshot {
+            model: Arc::new(model),
+            ..Snapshot::default()
+        }),
+        runner: Arc::new(Runner::new(
+            database.pool().clone(),
+            Duration::from_secs(30),
+        )),
         clock: Clock::starting_at("2026-08-22T12:00:00Z".parse().unwrap()),
     }
 }
@@ -80,7 +98,10 @@ fn feature(name: &str) -> &'static str {
         ("join", "joins"),
         ("view", "views"),
     ];
-    features.iter().find(|(part, _)| name.contains(part)).map_or("queries", |(_, feature)| feature)
+    features
+        .iter()
+        .find(|(part, _)| name.contains(part))
+        .map_or("queries", |(_, feature)| feature)
 }
 
 async fn reply(service: &Service, request: &Value) -> Option<ApiReply> {
@@ -106,7 +127,11 @@ fn compare(case: &Value, reply: &ApiReply) -> Vec<String> {
     let expected = &case["response"];
     let name = case["name"].as_str().unwrap();
     if wanted == 500 {
-        return if (400..500).contains(&got) { vec![] } else { vec![format!("status {got}")] };
+        return if (400..500).contains(&got) {
+            vec![]
+        } else {
+            vec![format!("status {got}")]
+        };
     }
     if wanted / 100 != got / 100 {
         return vec![format!("status {got}, want {wanted}: {}", reply.body)];
@@ -114,7 +139,11 @@ fn compare(case: &Value, reply: &ApiReply) -> Vec<String> {
     if wanted != 200 {
         let text = expected["error"].as_str().unwrap_or_default();
         let ours = reply.body["error"].as_str().unwrap_or_default();
-        return if ours.contains(text) { vec![] } else { vec![format!("{ours:?}, want {text:?}")] };
+        return if ours.contains(text) {
+            vec![]
+        } else {
+            vec![format!("{ours:?}, want {text:?}")]
+        };
     }
     if case["request"]["path"] == "/v1/load" {
         return compare_load(case, expected, &reply.body);
@@ -123,8 +152,14 @@ fn compare(case: &Value, reply: &ApiReply) -> Vec<String> {
         return compare_meta(expected, &reply.body);
     }
     let missing = |key: &&String| reply.body.get(key.as_str()).is_none();
-    let keys = expected.as_object().map(|o| o.keys().collect::<Vec<_>>()).unwrap_or_default();
-    keys.into_iter().filter(missing).map(|key| format!("no key {key}")).collect()
+    let keys = expected
+        .as_object()
+        .map(|o| o.keys().collect::<Vec<_>>())
+        .unwrap_or_default();
+    keys.into_iter()
+        .filter(missing)
+        .map(|key| format!("no key {key}"))
+        .collect()
 }
 
 fn compare_load(case: &Value, expected: &Value, got: &Value) -> Vec<String> {
@@ -135,18 +170,30 @@ fn compare_load(case: &Value, expected: &Value, got: &Value) -> Vec<String> {
     let mut why = Vec::new();
     for key in ["queryType", "pivotQuery"] {
         if expected.get(key) != got.get(key) {
-            why.push(format!("{key}: {:?}, want {:?}", got.get(key), expected.get(key)));
+            why.push(format!(
+                "{key}: {:?}, want {:?}",
+                got.get(key),
+                expected.get(key)
+            ));
         }
     }
     for (want, have) in many(expected).iter().zip(&many(got)) {
         let ordered = case["ordered"].as_bool().unwrap_or(false);
         if rows(&want["data"], ordered) != rows(&have["data"], ordered) {
             let text = |value: &Value| value.to_string().chars().take(500).collect::<String>();
-            why.push(format!("data: {}, want {}", text(&have["data"]), text(&want["data"])));
+            why.push(format!(
+                "data: {}, want {}",
+                text(&have["data"]),
+                text(&want["data"])
+            ));
         }
         for key in ["annotation", "total", "query"] {
             if want.get(key) != have.get(key) {
-                why.push(format!("{key}: {:?}, want {:?}", have.get(key), want.get(key)));
+                why.push(format!(
+                    "{key}: {:?}, want {:?}",
+                    have.get(key),
+                    want.get(key)
+                ));
             }
         }
     }
@@ -156,7 +203,12 @@ fn compare_load(case: &Value, expected: &Value, got: &Value) -> Vec<String> {
 /// Rows as comparable texts, whatever their format.
 fn rows(data: &Value, ordered: bool) -> Vec<String> {
     let members = |data: &Value| -> Vec<String> {
-        data["members"].as_array().unwrap().iter().map(|m| m.as_str().unwrap().into()).collect()
+        data["members"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m.as_str().unwrap().into())
+            .collect()
     };
     let objects: Vec<BTreeMap<String, Value>> = match data {
         Value::Array(rows) => rows
@@ -167,11 +219,18 @@ fn rows(data: &Value, ordered: bool) -> Vec<String> {
             .as_array()
             .unwrap()
             .iter()
-            .map(|row| members(data).into_iter().zip(row.as_array().unwrap().clone()).collect())
+            .map(|row| {
+                members(data)
+                    .into_iter()
+                    .zip(row.as_array().unwrap().clone())
+                    .collect()
+            })
             .collect(),
         data => {
             let columns = data["columns"].as_array().unwrap();
-            let count = columns.first().map_or(0, |column| column.as_array().unwrap().len());
+            let count = columns
+                .first()
+                .map_or(0, |column| column.as_array().unwrap().len());
             (0..count)
                 .map(|at| {
                     let cells = columns.iter().map(|column| column[at].clone());
@@ -180,8 +239,10 @@ fn rows(data: &Value, ordered: bool) -> Vec<String> {
                 .collect()
         }
     };
-    let mut texts: Vec<String> =
-        objects.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+    let mut texts: Vec<String> = objects
+        .iter()
+        .map(|row| serde_json::to_string(row).unwrap())
+        .collect();
     if !ordered {
         texts.sort();
     }
@@ -191,7 +252,10 @@ fn rows(data: &Value, ordered: bool) -> Vec<String> {
 fn compare_meta(expected: &Value, got: &Value) -> Vec<String> {
     let by_name = |body: &Value| -> Map<String, Value> {
         let cubes = body["cubes"].as_array().cloned().unwrap_or_default();
-        cubes.into_iter().map(|c| (c["name"].as_str().unwrap().to_owned(), c)).collect()
+        cubes
+            .into_iter()
+            .map(|c| (c["name"].as_str().unwrap().to_owned(), c))
+            .collect()
     };
     let (want, have) = (by_name(expected), by_name(got));
     let mut why = Vec::new();
@@ -206,9 +270,11 @@ fn compare_meta(expected: &Value, got: &Value) -> Vec<String> {
             }
             let differs = |(x, y): &(&Value, &Value)| x != y;
             let pair = match (value, b.get(key)) {
-                (Value::Array(x), Some(Value::Array(y))) => {
-                    x.iter().zip(y).find(differs).map(|(x, y)| format!("{y}, want {x}"))
-                }
+                (Value::Array(x), Some(Value::Array(y))) => x
+                    .iter()
+                    .zip(y)
+                    .find(differs)
+                    .map(|(x, y)| format!("{y}, want {x}")),
                 _ => None,
             };
             why.push(format!("{name}.{key}: {}", pair.unwrap_or_default()));
@@ -244,13 +310,22 @@ async fn the_recorded_answers_of_cube_are_ours_too() {
             passed += 1;
         } else {
             let why: String = why.join("; ").chars().take(900).collect();
-            failed.entry(feature(&name)).or_default().push(format!("{name}: {why}"));
+            failed
+                .entry(feature(&name))
+                .or_default()
+                .push(format!("{name}: {why}"));
         }
     }
-    println!("{passed} pass; answered by the web server: {}", elsewhere.join(", "));
+    println!(
+        "{passed} pass; answered by the web server: {}",
+        elsewhere.join(", ")
+    );
     for (feature, cases) in &failed {
         println!("{feature}:");
         cases.iter().for_each(|case| println!("  {case}"));
     }
-    assert!(passed >= PASS_MIN, "{passed} cases pass, {PASS_MIN} did before");
+    assert!(
+        passed >= PASS_MIN,
+        "{passed} cases pass, {PASS_MIN} did before"
+    );
 }

@@ -28,7 +28,10 @@ cubes:
 "#;
 
 fn model() -> Model {
-    let file = SourceFile { name: "orders.yml".to_owned(), text: MODEL.to_owned() };
+    let file = SourceFile {
+        name: "orders.yml".to_owned(),
+        text: MODEL.to_owned(),
+    };
     Model::compile(&[file]).unwrap()
 }
 
@@ -51,10 +54,25 @@ fn any_json() -> impl Strategy<Value = Value> {
         word.prop_map(Value::from),
     ];
     let key = prop_oneof![
-        Just("measures"), Just("dimensions"), Just("timeDimensions"), Just("dimension"),
-        Just("filters"), Just("member"), Just("operator"), Just("values"), Just("order"),
-        Just("limit"), Just("offset"), Just("dateRange"), Just("granularity"), Just("timezone"),
-        Just("or"), Just("and"), Just("segments"), Just("compareDateRange"), Just("x"),
+        Just("measures"),
+        Just("dimensions"),
+        Just("timeDimensions"),
+        Just("dimension"),
+        Just("filters"),
+        Just("member"),
+        Just("operator"),
+        Just("values"),
+        Just("order"),
+        Just("limit"),
+        Just("offset"),
+        Just("dateRange"),
+        Just("granularity"),
+        Just("timezone"),
+        Just("or"),
+        Just("and"),
+        Just("segments"),
+        Just("compareDateRange"),
+        Just("x"),
     ]
     .prop_map(str::to_owned);
     leaf.prop_recursive(4, 48, 5, move |inner| {

@@ -6,7 +6,10 @@ use ballpoint_metrics::Model;
 use ballpoint_metrics::model::SourceFile;
 
 fn problems(text: &str) -> Vec<String> {
-    let file = SourceFile { name: "m.yml".to_owned(), text: text.to_owned() };
+    let file = SourceFile {
+        name: "m.yml".to_owned(),
+        text: text.to_owned(),
+    };
     let error = Model::compile(&[file]).unwrap_err();
     error.problems.iter().map(ToString::to_string).collect()
 }
@@ -22,7 +25,10 @@ fn each_mistake_is_named_with_its_line() {
             "cubes:\n  - name: A\n    sql_table: t\n    measures:\n      - name: n\n        type: number\n        sql: \"{tota} / 2\"\n      - name: total\n        type: count\n",
             "m.yml:7: unknown reference {tota} in \"A\", did you mean \"total\"?",
         ),
-        ("cubes:\n  - name: A\n", "m.yml:2: \"A\" needs \"sql_table\" or \"sql\""),
+        (
+            "cubes:\n  - name: A\n",
+            "m.yml:2: \"A\" needs \"sql_table\" or \"sql\"",
+        ),
         (
             "cubes:\n  - name: A\n    sql_table: t\n    measures:\n      - name: a\n        type: number\n        sql: \"{b}\"\n      - name: b\n        type: number\n        sql: \"{a} + 1\"\n",
             "m.yml:5: \"a\" refers to itself",
@@ -39,17 +45,26 @@ fn each_mistake_is_named_with_its_line() {
 
 #[test]
 fn broken_yaml_is_named_with_its_line_and_all_files_are_listed() {
-    let files = ["cubes:\n  - name: [\n", "cubes:\n  - name: A\n    sqltable: t\n"]
-        .iter()
-        .enumerate()
-        .map(|(at, text)| SourceFile { name: format!("{at}.yml"), text: (*text).to_owned() })
-        .collect::<Vec<_>>();
+    let files = [
+        "cubes:\n  - name: [\n",
+        "cubes:\n  - name: A\n    sqltable: t\n",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(at, text)| SourceFile {
+        name: format!("{at}.yml"),
+        text: (*text).to_owned(),
+    })
+    .collect::<Vec<_>>();
     let error = Model::compile(&files).unwrap_err().to_string();
     let lines: Vec<&str> = error.lines().collect();
     assert!(lines[0].starts_with("0.yml:"), "{error}");
     assert!(lines[0].contains("not valid YAML"), "{error}");
     assert!(lines[0].contains("more)"), "{error}");
-    assert!(error.contains("1.yml:3: unknown key \"sqltable\""), "{error}");
+    assert!(
+        error.contains("1.yml:3: unknown key \"sqltable\""),
+        "{error}"
+    );
 }
 
 #[test]
@@ -60,7 +75,10 @@ fn the_hash_of_a_measure_follows_what_it_is_made_of() {
         )
     };
     let model = |amount: &str| {
-        let file = SourceFile { name: "m.yml".to_owned(), text: text(amount) };
+        let file = SourceFile {
+            name: "m.yml".to_owned(),
+            text: text(amount),
+        };
         Model::compile(&[file]).unwrap()
     };
     let (one, two) = (model("a"), model("b"));

@@ -14,7 +14,9 @@ use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::Store;
-use ballpoint_runtime::supervision::{ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle};
+use ballpoint_runtime::supervision::{
+    ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
+};
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use serde_json::{Value, json};
@@ -57,16 +59,28 @@ impl Stack {
         std::fs::write(model.path().join("orders.yml"), MODEL).unwrap();
         let scope = Scope::unique();
         let args = args(model.path(), &database, &store);
-        let root = SupervisorSpec::new("root", Strategy::OneForOne)
-            .child(ActorSpec::new(NAME, MetricRegistry, move || args.clone()));
+        let root = SupervisorSpec::new("root", Strategy::OneForOne).child(ActorSpec::new(
+            NAME,
+            MetricRegistry,
+            move || args.clone(),
+        ));
         let tree = Tree::start(scope.clone(), root, None).await.unwrap();
         let handle = MetricRegistryHandle::new(&scope);
-        Self { store, tree, handle, model, database }
+        Self {
+            store,
+            tree,
+            handle,
+            model,
+            database,
+        }
     }
 
     async fn count(&self) -> Value {
         let request = json!({ "query": { "measures": ["Orders.count"] } });
-        let reply = self.handle.load(&request, &SecurityContext::default()).await;
+        let reply = self
+            .handle
+            .load(&request, &SecurityContext::default())
+            .await;
         assert_eq!(reply.status, 200, "{}", reply.body);
         reply.body["data"][0]["Orders.count"].clone()
     }
@@ -113,8 +127,16 @@ async fn a_refresh_finds_new_values_and_says_so() {
     let values = |catalog: &ballpoint_metrics::catalog::Catalog| {
         catalog.member("Orders.city").unwrap().values.clone()
     };
-    assert_eq!(values(&*stack.handle.catalog().await.unwrap()), ["Chennai", "Pune"]);
-    let coverage = stack.handle.coverage("Orders.placedAt").await.unwrap().unwrap();
+    assert_eq!(
+        values(&*stack.handle.catalog().await.unwrap()),
+        ["Chennai", "Pune"]
+    );
+    let coverage = stack
+        .handle
+        .coverage("Orders.placedAt")
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(coverage.0, "2026-01-01T08:00:00.000");
     assert_eq!(coverage.1, "2026-01-02T09:30:00.000");
     sqlx::raw_sql("INSERT INTO orders VALUES (4, 'Goa', now(), 2)")
@@ -122,15 +144,25 @@ async fn a_refresh_finds_new_values_and_says_so() {
         .await
         .unwrap();
     let before = stack.handle.describe().await.unwrap().data_version;
-    stack.store.work().enqueue(&WorkKind::RefreshMetrics, &TraceContext::default()).await.unwrap();
+    stack
+        .store
+        .work()
+        .enqueue(&WorkKind::RefreshMetrics, &TraceContext::default())
+        .await
+        .unwrap();
     for _ in 0..400 {
         if stack.handle.describe().await.unwrap().data_version > before {
             break;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    assert_eq!(values(&*stack.handle.catalog().await.unwrap()), ["Chennai", "Goa", "Pune"]);
-    stack.event(|event| matches!(event, Event::MetricsRefreshed { cubes: 1 })).await;
+    assert_eq!(
+        values(&*stack.handle.catalog().await.unwrap()),
+        ["Chennai", "Goa", "Pune"]
+    );
+    stack
+        .event(|event| matches!(event, Event::MetricsRefreshed { cubes: 1 }))
+        .await;
     let work = stack.store.work().recent(10).await.unwrap();
     assert_eq!(work.len(), 1, "{work:?}");
     assert_eq!(work[0].state, "done", "{work:?}");
@@ -143,15 +175,31 @@ async fn a_broken_file_keeps_the_last_good_model_and_names_its_line() {
     assert_eq!(stack.count().await, json!("3"));
     let broken = MODEL.replace("type: sum, sql: amount", "type: summ, sql: amount");
     std::fs::write(stack.model.path().join("orders.yml"), &broken).unwrap();
-    let event = stack.event(|event| matches!(event, Event::MetricsRejected { .. })).await;
-    let Event::MetricsRejected { error } = event else { unreachable!() };
-    assert_eq!(error, "orders.yml:11: unknown measure type \"summ\", did you mean \"sum\"?");
+    let event = stack
+        .event(|event| matches!(event, Event::MetricsRejected { .. }))
+        .await;
+    let Event::MetricsRejected { error } = event else {
+        unreachable!()
+    };
+    assert_eq!(
+        error,
+        "orders.yml:11: unknown measure type \"summ\", did you mean \"sum\"?"
+    );
     assert_eq!(stack.count().await, json!("3"));
-    assert_eq!(stack.handle.describe().await.unwrap().rejected.as_deref(), Some(error.as_str()));
+    assert_eq!(
+        stack.handle.describe().await.unwrap().rejected.as_deref(),
+        Some(error.as_str())
+    );
     let better = MODEL.replace("name: total", "name: revenue");
     std::fs::write(stack.model.path().join("orders.yml"), &better).unwrap();
     for _ in 0..400 {
-        if stack.handle.definition("Orders.revenue").await.unwrap().is_some() {
+        if stack
+            .handle
+            .definition("Orders.revenue")
+            .await
+            .unwrap()
+            .is_some()
+        {
             stack.tree.stop(Duration::from_secs(5)).await;
             return;
         }
@@ -166,7 +214,10 @@ async fn no_question_fails_while_the_registry_is_restarted() {
     assert_eq!(stack.count().await, json!("3"));
     let handle = stack.handle.clone();
     let asking = tokio::spawn(async move {
-        let query = Query { measures: vec!["Orders.total".to_owned()], ..Query::default() };
+        let query = Query {
+            measures: vec!["Orders.total".to_owned()],
+            ..Query::default()
+        };
         let mut answered = 0;
         for _ in 0..150 {
             let result = handle.query(&query).await.unwrap();
@@ -196,15 +247,32 @@ async fn an_answer_carries_what_a_proof_needs() {
     .unwrap();
     let first = stack.handle.query(&query).await.unwrap();
     assert_eq!(first.rows.len(), 2);
-    assert_eq!(first.rows[0]["Orders.placedAt"], json!("2026-01-01T00:00:00.000"));
-    assert_eq!(first.checksum, stack.handle.query(&query).await.unwrap().checksum);
-    let definition = stack.handle.definition("Orders.total").await.unwrap().unwrap();
+    assert_eq!(
+        first.rows[0]["Orders.placedAt"],
+        json!("2026-01-01T00:00:00.000")
+    );
+    assert_eq!(
+        first.checksum,
+        stack.handle.query(&query).await.unwrap().checksum
+    );
+    let definition = stack
+        .handle
+        .definition("Orders.total")
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(first.definitions["Orders.total"], definition["hash"]);
-    assert_eq!(first.params, ["2026-01-01T00:00:00.000Z", "2026-01-03T00:00:00.000Z"]);
+    assert_eq!(
+        first.params,
+        ["2026-01-01T00:00:00.000Z", "2026-01-03T00:00:00.000Z"]
+    );
     sqlx::raw_sql("UPDATE orders SET amount = 11 WHERE id = 1")
         .execute(stack.database.pool())
         .await
         .unwrap();
-    assert_ne!(first.checksum, stack.handle.query(&query).await.unwrap().checksum);
+    assert_ne!(
+        first.checksum,
+        stack.handle.query(&query).await.unwrap().checksum
+    );
     stack.tree.stop(Duration::from_secs(5)).await;
 }

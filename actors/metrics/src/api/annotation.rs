@@ -26,7 +26,12 @@ pub(crate) fn annotation(model: &Model, plan: &Plan) -> Value {
     let segments: Map<String, Value> = plan
         .segments
         .iter()
-        .map(|id| (model.member(*id).full_name.clone(), member_item(model.member(*id))))
+        .map(|id| {
+            (
+                model.member(*id).full_name.clone(),
+                member_item(model.member(*id)),
+            )
+        })
         .collect();
     json!({
         "measures": measures,
@@ -57,7 +62,10 @@ fn member_item(member: &Member) -> Value {
     }
     if let Definition::Measure(measure) = &member.definition {
         item.insert("drillMembers".to_owned(), json!(measure.drill_members));
-        item.insert("drillMembersGrouped".to_owned(), grouped(&measure.drill_members));
+        item.insert(
+            "drillMembersGrouped".to_owned(),
+            grouped(&measure.drill_members),
+        );
     }
     Value::Object(item)
 }
@@ -71,8 +79,13 @@ fn granularity_item(member: &Member, name: &str) -> Value {
     if let Some((_, interval)) = STANDARD.iter().find(|(standard, _)| *standard == name) {
         return json!({ "name": name, "title": name, "interval": interval });
     }
-    let own = member.dimension().map(|d| d.granularities.as_slice()).unwrap_or_default();
-    own.iter().find(|granularity| granularity.name == name).map_or(Value::Null, custom_granularity)
+    let own = member
+        .dimension()
+        .map(|d| d.granularities.as_slice())
+        .unwrap_or_default();
+    own.iter()
+        .find(|granularity| granularity.name == name)
+        .map_or(Value::Null, custom_granularity)
 }
 
 /// A granularity that the model adds.
@@ -92,8 +105,11 @@ pub(crate) fn custom_granularity(granularity: &crate::model::Granularity) -> Val
 
 /// The key under which blended results share their time.
 pub(crate) fn blended_time(columns: &[Column]) -> Option<(String, usize)> {
-    columns.iter().enumerate().find_map(|(at, column)| match &column.kind {
-        ColumnKind::Time { granularity } => Some((format!("time.{granularity}"), at)),
-        _ => None,
-    })
+    columns
+        .iter()
+        .enumerate()
+        .find_map(|(at, column)| match &column.kind {
+            ColumnKind::Time { granularity } => Some((format!("time.{granularity}"), at)),
+            _ => None,
+        })
 }

@@ -13,17 +13,21 @@ use crate::service::{Answer, Service, keys};
 impl Service {
     /// `/v1/load`: rows in Cube's envelope.
     pub async fn load(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        self.try_load(request, context).await.map_or_else(ApiReply::from, ApiReply::ok)
+        self.try_load(request, context)
+            .await
+            .map_or_else(ApiReply::from, ApiReply::ok)
     }
 
     /// `/v1/sql`: the statement that a load would run.
     pub fn sql(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        self.try_sql(request, context).map_or_else(ApiReply::from, ApiReply::ok)
+        self.try_sql(request, context)
+            .map_or_else(ApiReply::from, ApiReply::ok)
     }
 
     /// `/v1/dry-run`: the query as it would be read.
     pub fn dry_run(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        self.try_dry_run(request, context).map_or_else(ApiReply::from, ApiReply::ok)
+        self.try_dry_run(request, context)
+            .map_or_else(ApiReply::from, ApiReply::ok)
     }
 
     async fn try_load(
@@ -107,11 +111,19 @@ impl Service {
         let aliases: Map<String, Value> = plan
             .columns
             .iter()
-            .map(|column| (column.alias.clone(), json!(model.member(column.member).full_name)))
+            .map(|column| {
+                (
+                    column.alias.clone(),
+                    json!(model.member(column.member).full_name),
+                )
+            })
             .collect();
         let members: Vec<&Value> = aliases.values().collect();
-        let order: Map<String, Value> =
-            plan.order.iter().map(|(id, desc)| (id.clone(), direction(*desc))).collect();
+        let order: Map<String, Value> = plan
+            .order
+            .iter()
+            .map(|(id, desc)| (id.clone(), direction(*desc)))
+            .collect();
         let mut sql = json!({
             "external": false,
             "sql": [plan.statement.sql(), plan.statement.params],
@@ -141,8 +153,11 @@ impl Service {
         let (mut orders, mut transformed, mut shown) = (Vec::new(), Vec::new(), Vec::new());
         for query in &queries {
             let plan = plan::plan(&self.snapshot.model, query, context)?;
-            let order: Map<String, Value> =
-                plan.order.iter().map(|(id, desc)| (id.clone(), direction(*desc))).collect();
+            let order: Map<String, Value> = plan
+                .order
+                .iter()
+                .map(|(id, desc)| (id.clone(), direction(*desc)))
+                .collect();
             orders.push(Value::Object(order));
             transformed.push(transformed_query(&self.snapshot.model, query, &plan));
             let mut json = query.json.clone();
@@ -178,7 +193,12 @@ fn data(
         "compact" => {
             let dataset: Vec<Value> = rows
                 .iter()
-                .map(|row| keys.iter().map(|(_, at)| row[*at].clone()).chain(last()).collect())
+                .map(|row| {
+                    keys.iter()
+                        .map(|(_, at)| row[*at].clone())
+                        .chain(last())
+                        .collect()
+                })
                 .collect();
             json!({ "members": members, "dataset": dataset })
         }
@@ -215,12 +235,21 @@ fn compared_range(query: &Normalized) -> String {
 
 /// The query over all results, by which clients pivot.
 fn pivot_query(kind: QueryType, queries: &[Normalized]) -> Value {
-    let mut pivot = queries.first().map(|query| query.json.clone()).unwrap_or_default();
+    let mut pivot = queries
+        .first()
+        .map(|query| query.json.clone())
+        .unwrap_or_default();
     match kind {
         QueryType::Regular => {}
         QueryType::CompareDateRange => {
             let mut dimensions = vec![json!("compareDateRange")];
-            dimensions.extend(pivot["dimensions"].as_array().into_iter().flatten().cloned());
+            dimensions.extend(
+                pivot["dimensions"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
             pivot["dimensions"] = Value::Array(dimensions);
         }
         QueryType::Blending => {
@@ -231,7 +260,11 @@ fn pivot_query(kind: QueryType, queries: &[Normalized]) -> Value {
                 }
             }
             let granularity = queries.first().and_then(|query| {
-                query.query.time_dimensions.iter().find_map(|time| time.granularity.clone())
+                query
+                    .query
+                    .time_dimensions
+                    .iter()
+                    .find_map(|time| time.granularity.clone())
             });
             pivot["measures"] = json!(measures);
             pivot["timeDimensions"] = json!([{ "dimension": "time", "granularity": granularity }]);

@@ -31,7 +31,9 @@ fn cube_item(
     let visible = |member: &&Member| {
         member.public
             && cube.policies.as_ref().is_none_or(|policies| {
-                policies.iter().any(|p| p.applies_to(context) && p.allows(&member.name))
+                policies
+                    .iter()
+                    .any(|p| p.applies_to(context) && p.allows(&member.name))
             })
     };
     let members: Vec<&Member> = cube.members.iter().filter(visible).collect();
@@ -61,9 +63,18 @@ fn cube_item(
             .map(|member| member_item(model, member, extended))
             .collect()
     };
-    item.insert("measures".to_owned(), json!(of(|d| matches!(d, Definition::Measure(_)))));
-    item.insert("dimensions".to_owned(), json!(of(|d| matches!(d, Definition::Dimension(_)))));
-    item.insert("segments".to_owned(), json!(of(|d| matches!(d, Definition::Segment(_)))));
+    item.insert(
+        "measures".to_owned(),
+        json!(of(|d| matches!(d, Definition::Measure(_)))),
+    );
+    item.insert(
+        "dimensions".to_owned(),
+        json!(of(|d| matches!(d, Definition::Dimension(_)))),
+    );
+    item.insert(
+        "segments".to_owned(),
+        json!(of(|d| matches!(d, Definition::Segment(_)))),
+    );
     item.insert("hierarchies".to_owned(), json!(cube.hierarchies));
     item.insert("folders".to_owned(), json!(cube.folders));
     item.insert("nestedFolders".to_owned(), json!(cube.folders));
@@ -107,7 +118,10 @@ fn member_item(model: &Model, member: &Member, extended: bool) -> Value {
         }
         Definition::Dimension(dimension) => {
             set("type", json!(member.value_type()));
-            set("suggestFilterValues", json!(dimension.suggest_filter_values));
+            set(
+                "suggestFilterValues",
+                json!(dimension.suggest_filter_values),
+            );
             set("primaryKey", json!(dimension.primary_key));
             if !dimension.granularities.is_empty() {
                 let items = dimension.granularities.iter().map(custom_granularity);
@@ -149,7 +163,10 @@ fn alias_member(model: &Model, member: &Member) -> Option<String> {
         Definition::Dimension(dimension) if dimension.sub_query => None,
         Definition::Measure(measure) if !measure.aggregation.is_calculated() => None,
         Definition::Segment(_) => None,
-        _ => member.templates().first().and_then(|template| alone(template)),
+        _ => member
+            .templates()
+            .first()
+            .and_then(|template| alone(template)),
     }
 }
 
@@ -176,8 +193,11 @@ fn add_sql(item: &mut Map<String, Value>, member: &Member) {
                 item.insert("sql".to_owned(), quoted(&sql.source));
             }
             if !measure.filters.is_empty() {
-                let filters: Vec<Value> =
-                    measure.filters.iter().map(|f| json!({ "sql": quoted(&f.source) })).collect();
+                let filters: Vec<Value> = measure
+                    .filters
+                    .iter()
+                    .map(|f| json!({ "sql": quoted(&f.source) }))
+                    .collect();
                 item.insert("filters".to_owned(), json!(filters));
             }
         }

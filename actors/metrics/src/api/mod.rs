@@ -24,7 +24,10 @@ impl ApiReply {
 
 impl From<QueryError> for ApiReply {
     fn from(error: QueryError) -> Self {
-        Self { status: error.status(), body: error.body() }
+        Self {
+            status: error.status(),
+            body: error.body(),
+        }
     }
 }
 

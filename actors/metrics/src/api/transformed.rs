@@ -13,7 +13,9 @@ pub(crate) fn transformed_query(model: &Model, query: &Normalized, plan: &Plan) 
     for column in &plan.columns {
         match &column.kind {
             ColumnKind::Dimension => dimensions.push(name(column.member)),
-            ColumnKind::Time { granularity } => times.push(json!([name(column.member), granularity])),
+            ColumnKind::Time { granularity } => {
+                times.push(json!([name(column.member), granularity]))
+            }
             ColumnKind::Measure => measures.push(column.member),
         }
     }
@@ -29,7 +31,11 @@ pub(crate) fn transformed_query(model: &Model, query: &Normalized, plan: &Plan) 
     let mut leaf_names: Vec<String> = leaves.iter().map(|leaf| name(*leaf)).collect();
     leaf_names.sort();
     leaf_names.dedup();
-    let no_plain_times = query.query.time_dimensions.iter().all(|time| time.granularity.is_some());
+    let no_plain_times = query
+        .query
+        .time_dimensions
+        .iter()
+        .all(|time| time.granularity.is_some());
     json!({
         "sortedDimensions": dimensions,
         "sortedTimeDimensions": times,
@@ -60,7 +66,9 @@ fn leaf_measures(model: &Model, id: MemberId, leaves: &mut Vec<MemberId>) {
     if let Some(origin) = &member.origin {
         return leaf_measures(model, origin.member, leaves);
     }
-    let Some(measure) = member.measure() else { return };
+    let Some(measure) = member.measure() else {
+        return;
+    };
     let inner: Vec<MemberId> = measure.sql.iter().flat_map(|sql| sql.members()).collect();
     if !measure.aggregation.is_calculated() || inner.is_empty() {
         leaves.push(id);
@@ -73,7 +81,9 @@ fn leaf_measures(model: &Model, id: MemberId, leaves: &mut Vec<MemberId>) {
 
 fn leaf_item(model: &Model, id: MemberId) -> Value {
     let member = model.member(id);
-    let kind = member.measure().map_or("number", |measure| measure.aggregation.name());
+    let kind = member
+        .measure()
+        .map_or("number", |measure| measure.aggregation.name());
     json!({ "measure": member.full_name, "additive": is_additive(model, id), "type": kind })
 }
 

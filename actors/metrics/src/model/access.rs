@@ -16,9 +16,10 @@ impl SecurityContext {
     /// From token claims, the groups under `groups_claim`.
     pub fn from_claims(claims: Value, groups_claim: &str) -> Self {
         let groups = match claims.get(groups_claim) {
-            Some(Value::Array(items)) => {
-                items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
-            }
+            Some(Value::Array(items)) => items
+                .iter()
+                .filter_map(|item| item.as_str().map(str::to_owned))
+                .collect(),
             Some(Value::String(group)) => vec![group.clone()],
             _ => Vec::new(),
         };
@@ -27,7 +28,9 @@ impl SecurityContext {
 
     /// A claim by its dotted path, as text.
     pub fn claim(&self, path: &str) -> Option<String> {
-        let value = path.split('.').try_fold(&self.claims, |value, key| value.get(key))?;
+        let value = path
+            .split('.')
+            .try_fold(&self.claims, |value, key| value.get(key))?;
         match value {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
@@ -52,11 +55,15 @@ pub struct Policy {
 
 impl Policy {
     pub fn applies_to(&self, context: &SecurityContext) -> bool {
-        self.groups.iter().any(|group| group == "*" || context.groups.contains(group))
+        self.groups
+            .iter()
+            .any(|group| group == "*" || context.groups.contains(group))
     }
 
     pub fn allows(&self, member: &str) -> bool {
-        self.includes.as_ref().is_none_or(|names| names.iter().any(|name| name == member))
+        self.includes
+            .as_ref()
+            .is_none_or(|names| names.iter().any(|name| name == member))
             && !self.excludes.iter().any(|name| name == member)
     }
 }

@@ -15,13 +15,40 @@ use super::{Cube, Join, MemberId, Model, Policy, Relationship, Table};
 use crate::query::Filter;
 
 const CUBE_KEYS: [&str; 20] = [
-    "name", "sql", "sql_table", "sql_alias", "data_source", "title", "description", "public",
-    "shown", "meta", "extends", "refresh_key", "calendar", "joins", "dimensions", "measures",
-    "segments", "hierarchies", "pre_aggregations", "access_policy",
+    "name",
+    "sql",
+    "sql_table",
+    "sql_alias",
+    "data_source",
+    "title",
+    "description",
+    "public",
+    "shown",
+    "meta",
+    "extends",
+    "refresh_key",
+    "calendar",
+    "joins",
+    "dimensions",
+    "measures",
+    "segments",
+    "hierarchies",
+    "pre_aggregations",
+    "access_policy",
 ];
 const VIEW_KEYS: [&str; 12] = [
-    "name", "title", "description", "public", "shown", "meta", "extends", "cubes", "folders",
-    "access_policy", "default_filters", "view_groups",
+    "name",
+    "title",
+    "description",
+    "public",
+    "shown",
+    "meta",
+    "extends",
+    "cubes",
+    "folders",
+    "access_policy",
+    "default_filters",
+    "view_groups",
 ];
 
 /// Compiles files in two passes: names first, so that the order of files does not matter.
@@ -34,7 +61,11 @@ pub(super) fn compile(files: &[SourceFile]) -> Result<Model, ModelError> {
             Err(error) => {
                 let line = error.location().map_or(1, |location| location.line());
                 let message = format!("not valid YAML: {error}");
-                problems.0.push(Problem { file: file.name.clone(), line, message });
+                problems.0.push(Problem {
+                    file: file.name.clone(),
+                    line,
+                    message,
+                });
             }
         }
     }
@@ -57,7 +88,9 @@ pub(super) fn compile(files: &[SourceFile]) -> Result<Model, ModelError> {
         check_cycles(&names, &model, &mut problems);
     }
     if !problems.0.is_empty() {
-        return Err(ModelError { problems: problems.0 });
+        return Err(ModelError {
+            problems: problems.0,
+        });
     }
     components(&mut model);
     hash_members(&mut model);
@@ -72,11 +105,18 @@ fn hash_files(files: &[SourceFile]) -> String {
             hasher.update(text);
         }
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn read_names<'a>(documents: &'a [(&'a SourceFile, Yaml)], problems: &mut Problems) -> Names<'a> {
-    let mut names = Names { drafts: Vec::new(), by_name: HashMap::new() };
+    let mut names = Names {
+        drafts: Vec::new(),
+        by_name: HashMap::new(),
+    };
     for (file, yaml) in documents {
         let place = Place::new(file);
         let Yaml::Mapping(mapping) = yaml else {
@@ -102,9 +142,19 @@ fn read_names<'a>(documents: &'a [(&'a SourceFile, Yaml)], problems: &mut Proble
 
 fn add_draft<'a>(names: &mut Names<'a>, node: Node<'a>, is_view: bool, problems: &mut Problems) {
     let what = if is_view { "a view" } else { "a cube" };
-    node.allow(if is_view { &VIEW_KEYS } else { &CUBE_KEYS[..] }, what, problems);
-    let Some(name) = node.name(what, problems) else { return };
-    if names.by_name.insert(name.clone(), names.drafts.len()).is_some() {
+    node.allow(
+        if is_view { &VIEW_KEYS } else { &CUBE_KEYS[..] },
+        what,
+        problems,
+    );
+    let Some(name) = node.name(what, problems) else {
+        return;
+    };
+    if names
+        .by_name
+        .insert(name.clone(), names.drafts.len())
+        .is_some()
+    {
         problems.add(&node.place, format!("\"{name}\" is defined twice"));
     }
     names.drafts.push(Draft {
@@ -148,12 +198,20 @@ fn read_member_names(draft: &mut Draft<'_>, problems: &mut Problems) {
     if draft.is_view {
         return;
     }
-    let generations: Vec<_> = draft.ancestors.iter().rev().chain([&draft.node]).cloned().collect();
+    let generations: Vec<_> = draft
+        .ancestors
+        .iter()
+        .rev()
+        .chain([&draft.node])
+        .cloned()
+        .collect();
     for (generation, node) in generations.iter().enumerate() {
         let mut seen = HashSet::new();
         for (key, what, kind) in kinds {
             for item in node.nodes(key, problems) {
-                let Some(name) = item.name(what, problems) else { continue };
+                let Some(name) = item.name(what, problems) else {
+                    continue;
+                };
                 if !seen.insert(name.clone()) {
                     let message = format!("\"{name}\" is defined twice in \"{}\"", draft.name);
                     problems.add(&item.place, message);
@@ -174,12 +232,16 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
     let draft = &names.drafts[index];
     let node = &draft.node;
     let inherited = |key: &str| {
-        std::iter::once(node).chain(&draft.ancestors).find(|node| node.get(key).is_some())
+        std::iter::once(node)
+            .chain(&draft.ancestors)
+            .find(|node| node.get(key).is_some())
     };
     let mut cube = Cube {
         name: draft.name.clone(),
         alias: alias_of(names, index, problems),
-        title: node.text("title", problems).unwrap_or_else(|| titleize(&draft.name)),
+        title: node
+            .text("title", problems)
+            .unwrap_or_else(|| titleize(&draft.name)),
         description: node.text("description", problems),
         public: node
             .flag("public", problems)
@@ -199,26 +261,44 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
         (Some(table), None) => Some(Table::Name(table.trim().to_owned())),
         (None, Some(sql)) => {
             let sql = sql.trim().trim_end_matches(';');
-            Some(Table::Query(names.query(index, sql, &node.place.at("sql"), problems)))
+            Some(Table::Query(names.query(
+                index,
+                sql,
+                &node.place.at("sql"),
+                problems,
+            )))
         }
         (Some(_), Some(_)) => {
-            problems.add(&node.place, "a cube has either \"sql_table\" or \"sql\", not both");
+            problems.add(
+                &node.place,
+                "a cube has either \"sql_table\" or \"sql\", not both",
+            );
             None
         }
         (None, None) => {
-            problems.add(&node.place, format!("\"{}\" needs \"sql_table\" or \"sql\"", draft.name));
+            problems.add(
+                &node.place,
+                format!("\"{}\" needs \"sql_table\" or \"sql\"", draft.name),
+            );
             None
         }
     };
     for generation in draft.ancestors.iter().rev().chain([node]) {
         for item in generation.nodes("joins", problems) {
-            cube.joins.extend(compile_join(names, index, &item, problems));
+            cube.joins
+                .extend(compile_join(names, index, &item, problems));
         }
     }
     for at in 0..draft.members.len() {
-        let id = MemberId { cube: index, index: at };
+        let id = MemberId {
+            cube: index,
+            index: at,
+        };
         let member = compile_member(names, id, &cube, problems);
-        if member.dimension().is_some_and(|dimension| dimension.primary_key) {
+        if member
+            .dimension()
+            .is_some_and(|dimension| dimension.primary_key)
+        {
             cube.primary_key.push(id);
         }
         cube.members.push(member);
@@ -230,11 +310,21 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
 /// The table alias: Cube's spelling, unless two cubes would share it.
 fn alias_of(names: &Names<'_>, index: usize, problems: &mut Problems) -> String {
     let draft = &names.drafts[index];
-    let alias = draft.node.text("sql_alias", problems).unwrap_or_else(|| underscore(&draft.name));
-    let shared = names.drafts.iter().any(|d| d.name != draft.name && underscore(&d.name) == alias);
+    let alias = draft
+        .node
+        .text("sql_alias", problems)
+        .unwrap_or_else(|| underscore(&draft.name));
+    let shared = names
+        .drafts
+        .iter()
+        .any(|d| d.name != draft.name && underscore(&d.name) == alias);
     let alias = if shared { draft.name.clone() } else { alias };
     // PostgreSQL cuts names at 63 bytes; member names come after this.
-    if alias.len() > 28 { format!("{}_{index}", &alias[..24]) } else { alias }
+    if alias.len() > 28 {
+        format!("{}_{index}", &alias[..24])
+    } else {
+        alias
+    }
 }
 
 fn compile_join(
@@ -259,7 +349,10 @@ fn compile_join(
     };
     let Some(&to) = names.by_name.get(&name) else {
         let hint = hint(&name, names.by_name.keys().map(String::as_str));
-        problems.add(&node.place, format!("join to unknown cube \"{name}\"{hint}"));
+        problems.add(
+            &node.place,
+            format!("join to unknown cube \"{name}\"{hint}"),
+        );
         return None;
     };
     let Some(sql) = node.text("sql", problems) else {
@@ -267,7 +360,11 @@ fn compile_join(
         return None;
     };
     let sql = names.query(cube, &sql, &node.place.at("sql"), problems);
-    Some(Join { to, relationship, sql })
+    Some(Join {
+        to,
+        relationship,
+        sql,
+    })
 }
 
 fn read_hierarchies(
@@ -278,8 +375,14 @@ fn read_hierarchies(
     let draft = &names.drafts[cube];
     let mut hierarchies = Vec::new();
     for node in draft.node.nodes("hierarchies", problems) {
-        node.allow(&["name", "title", "public", "levels"], "a hierarchy", problems);
-        let Some(name) = node.name("a hierarchy", problems) else { continue };
+        node.allow(
+            &["name", "title", "public", "levels"],
+            "a hierarchy",
+            problems,
+        );
+        let Some(name) = node.name("a hierarchy", problems) else {
+            continue;
+        };
         let mut levels = Vec::new();
         for level in node.texts("levels", problems) {
             match names.member(cube, &level) {
@@ -309,12 +412,21 @@ fn read_policies(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Policy>
     let mut policies = Vec::new();
     for item in node.nodes("access_policy", problems) {
         item.allow(
-            &["group", "groups", "role", "conditions", "member_level", "member_masking", "row_level"],
+            &[
+                "group",
+                "groups",
+                "role",
+                "conditions",
+                "member_level",
+                "member_masking",
+                "row_level",
+            ],
             "an access policy",
             problems,
         );
         if item.get("conditions").is_some() || item.get("member_masking").is_some() {
-            let message = "\"conditions\" and \"member_masking\" of access policies are not supported";
+            let message =
+                "\"conditions\" and \"member_masking\" of access policies are not supported";
             problems.add(&item.place, message);
         }
         let groups = ["group", "groups", "role"]
@@ -322,8 +434,12 @@ fn read_policies(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Policy>
             .flat_map(|key| item.texts(key, problems))
             .collect();
         let level = item.node("member_level", problems);
-        let includes = level.as_ref().and_then(|level| includes_of(level, "includes", problems));
-        let excludes = level.map(|level| level.texts("excludes", problems)).unwrap_or_default();
+        let includes = level
+            .as_ref()
+            .and_then(|level| includes_of(level, "includes", problems));
+        let excludes = level
+            .map(|level| level.texts("excludes", problems))
+            .unwrap_or_default();
         let mut row_filters = Vec::new();
         if let Some(rows) = item.node("row_level", problems) {
             rows.allow(&["filters", "allow_all"], "\"row_level\"", problems);
@@ -331,7 +447,12 @@ fn read_policies(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Policy>
                 row_filters.extend(read_filter(&filter, problems));
             }
         }
-        policies.push(Policy { groups, includes, excludes, row_filters });
+        policies.push(Policy {
+            groups,
+            includes,
+            excludes,
+            row_filters,
+        });
     }
     Some(policies)
 }
@@ -340,7 +461,10 @@ fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Filter> {
     for key in ["or", "and"] {
         if node.get(key).is_some() {
             let inner = node.nodes(key, problems);
-            let inner = inner.iter().filter_map(|node| read_filter(node, problems)).collect();
+            let inner = inner
+                .iter()
+                .filter_map(|node| read_filter(node, problems))
+                .collect();
             return Some(if key == "or" {
                 Filter::Or { or: inner }
             } else {
@@ -349,12 +473,19 @@ fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Filter> {
         }
     }
     node.allow(&["member", "operator", "values"], "a filter", problems);
-    let (member, operator) = (node.text("member", problems), node.text("operator", problems));
+    let (member, operator) = (
+        node.text("member", problems),
+        node.text("operator", problems),
+    );
     let (Some(member), Some(operator)) = (member, operator) else {
         problems.add(&node.place, "a filter needs \"member\" and \"operator\"");
         return None;
     };
-    Some(Filter::member(member, operator, node.texts("values", problems)))
+    Some(Filter::member(
+        member,
+        operator,
+        node.texts("values", problems),
+    ))
 }
 
 /// A member that needs itself can never be written as SQL.
@@ -392,8 +523,11 @@ fn find_cycle(
     }
     path.push(id);
     let member = model.member(id);
-    let references: Vec<MemberId> =
-        member.templates().iter().flat_map(|template| template.members()).collect();
+    let references: Vec<MemberId> = member
+        .templates()
+        .iter()
+        .flat_map(|template| template.members())
+        .collect();
     for reference in references {
         if let Some(found) = find_cycle(model, reference, path, done) {
             return Some(found);

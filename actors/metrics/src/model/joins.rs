@@ -31,7 +31,11 @@ impl JoinTree {
         let mut unreachable = None;
         for root in roots {
             match Self::rooted(model, root, cubes, hints) {
-                Ok(tree) if best.as_ref().is_none_or(|b| tree.edges.len() < b.edges.len()) => {
+                Ok(tree)
+                    if best
+                        .as_ref()
+                        .is_none_or(|b| tree.edges.len() < b.edges.len()) =>
+                {
                     best = Some(tree);
                 }
                 Ok(_) => {}
@@ -47,12 +51,20 @@ impl JoinTree {
         cubes: &[usize],
         hints: &[Vec<usize>],
     ) -> Result<Self, (usize, usize)> {
-        let mut tree = Self { root, edges: Vec::new() };
+        let mut tree = Self {
+            root,
+            edges: Vec::new(),
+        };
         let mut joined = BTreeSet::from([root]);
         for path in hints {
             for pair in path.windows(2) {
-                let join = model.cubes[pair[0]].joins.iter().position(|join| join.to == pair[1]);
-                let Some(join) = join else { return Err((pair[0], pair[1])) };
+                let join = model.cubes[pair[0]]
+                    .joins
+                    .iter()
+                    .position(|join| join.to == pair[1]);
+                let Some(join) = join else {
+                    return Err((pair[0], pair[1]));
+                };
                 if joined.contains(&pair[0]) && joined.insert(pair[1]) {
                     tree.edges.push((pair[0], join));
                 }
@@ -66,7 +78,9 @@ impl JoinTree {
             let mut path = Vec::new();
             let mut at = cube;
             while !joined.contains(&at) {
-                let Some(&(from, join)) = reached.get(&at) else { return Err((root, cube)) };
+                let Some(&(from, join)) = reached.get(&at) else {
+                    return Err((root, cube));
+                };
                 path.push((from, join));
                 at = from;
             }
@@ -81,7 +95,11 @@ impl JoinTree {
     /// All cubes of the tree.
     pub fn cubes(&self, model: &Model) -> Vec<usize> {
         std::iter::once(self.root)
-            .chain(self.edges.iter().map(|&(from, join)| model.cubes[from].joins[join].to))
+            .chain(
+                self.edges
+                    .iter()
+                    .map(|&(from, join)| model.cubes[from].joins[join].to),
+            )
             .collect()
     }
 

@@ -10,16 +10,49 @@ use super::{
     Measure, Member, MemberId, Model, RollingWindow, Stage, Template, TimeShift,
 };
 
-const COMMON_KEYS: [&str; 8] =
-    ["name", "title", "description", "public", "shown", "meta", "format", "sql"];
+const COMMON_KEYS: [&str; 8] = [
+    "name",
+    "title",
+    "description",
+    "public",
+    "shown",
+    "meta",
+    "format",
+    "sql",
+];
 const MEASURE_KEYS: [&str; 15] = [
-    "type", "filters", "rolling_window", "multi_stage", "group_by", "reduce_by", "add_group_by",
-    "time_shift", "order_by", "grain", "case", "currency", "drill_members", "mask", "filter",
+    "type",
+    "filters",
+    "rolling_window",
+    "multi_stage",
+    "group_by",
+    "reduce_by",
+    "add_group_by",
+    "time_shift",
+    "order_by",
+    "grain",
+    "case",
+    "currency",
+    "drill_members",
+    "mask",
+    "filter",
 ];
 const DIMENSION_KEYS: [&str; 15] = [
-    "type", "case", "latitude", "longitude", "primary_key", "sub_query", "granularities", "mask",
-    "propagate_filters_to_sub_query", "links", "suggest_filter_values", "time_shift", "currency",
-    "order", "values",
+    "type",
+    "case",
+    "latitude",
+    "longitude",
+    "primary_key",
+    "sub_query",
+    "granularities",
+    "mask",
+    "propagate_filters_to_sub_query",
+    "links",
+    "suggest_filter_values",
+    "time_shift",
+    "currency",
+    "order",
+    "values",
 ];
 
 pub(super) fn compile_member(
@@ -52,9 +85,13 @@ pub(super) fn compile_member(
             Definition::Segment(names.query(id.cube, sql, &node.place.at("sql"), problems))
         }
     };
-    let short_title = node.text("title", problems).unwrap_or_else(|| titleize(name));
+    let short_title = node
+        .text("title", problems)
+        .unwrap_or_else(|| titleize(name));
     let is_key = matches!(&definition, Definition::Dimension(d) if d.primary_key);
-    let public = node.flag("public", problems).or_else(|| node.flag("shown", problems));
+    let public = node
+        .flag("public", problems)
+        .or_else(|| node.flag("shown", problems));
     Member {
         full_name: format!("{}.{name}", cube.name),
         alias: member_alias(cube, name, id.index),
@@ -64,7 +101,9 @@ pub(super) fn compile_member(
         public: public.unwrap_or(!is_key),
         meta: node.get("meta").map_or(serde_json::Value::Null, to_json),
         format: node.get("format").map(to_json),
-        currency: node.text("currency", problems).map(|code| code.to_uppercase()),
+        currency: node
+            .text("currency", problems)
+            .map(|code| code.to_uppercase()),
         definition,
         origin: None,
         sql,
@@ -99,7 +138,10 @@ fn compile_measure(
         problems.add(&node.place, message);
     }
     if node.get("case").is_some() {
-        problems.add(&node.place.at("case"), "\"case\" of measures is not supported");
+        problems.add(
+            &node.place.at("case"),
+            "\"case\" of measures is not supported",
+        );
     }
     let place = node.place.at("sql");
     let sql = sql.map(|sql| names.template(id.cube, sql, &place, problems));
@@ -151,11 +193,16 @@ fn read_aggregation(node: &Node<'_>, problems: &mut Problems) -> Aggregation {
         return Aggregation::Number;
     };
     let wanted = super::title::underscore(&name);
-    ALL.into_iter().find(|kind| kind.name() == wanted).unwrap_or_else(|| {
-        let hint = hint(&name, ALL.map(Aggregation::name));
-        problems.add(&node.place.at("type"), format!("unknown measure type \"{name}\"{hint}"));
-        Aggregation::Number
-    })
+    ALL.into_iter()
+        .find(|kind| kind.name() == wanted)
+        .unwrap_or_else(|| {
+            let hint = hint(&name, ALL.map(Aggregation::name));
+            problems.add(
+                &node.place.at("type"),
+                format!("unknown measure type \"{name}\"{hint}"),
+            );
+            Aggregation::Number
+        })
 }
 
 fn read_rolling_window(node: &Node<'_>, problems: &mut Problems) -> Option<RollingWindow> {
@@ -179,14 +226,21 @@ fn read_rolling_window(node: &Node<'_>, problems: &mut Problems) -> Option<Rolli
         Some(text) if text == "unbounded" => None,
         Some(text) => {
             if !is_interval(&text) {
-                problems.add(&window.place.at(key), format!("\"{text}\" is not an interval"));
+                problems.add(
+                    &window.place.at(key),
+                    format!("\"{text}\" is not an interval"),
+                );
             }
             Some(text)
         }
     };
     let (trailing, leading) = (bound("trailing"), bound("leading"));
     let from_start = window.text("offset", problems).as_deref() == Some("start");
-    Some(RollingWindow::Fixed { trailing, leading, from_start })
+    Some(RollingWindow::Fixed {
+        trailing,
+        leading,
+        from_start,
+    })
 }
 
 fn read_stage(
@@ -211,15 +265,26 @@ fn read_stage(
         stage.order_by.push((sql, descending));
     }
     for shift in node.nodes("time_shift", problems) {
-        shift.allow(&["time_dimension", "interval", "type", "name"], "\"time_shift\"", problems);
+        shift.allow(
+            &["time_dimension", "interval", "type", "name"],
+            "\"time_shift\"",
+            problems,
+        );
         let dimension = shift.text("time_dimension", problems);
         let dimension = dimension.and_then(|name| names.member(cube, &name));
         let interval = shift.text("interval", problems).unwrap_or_default();
         if !is_interval(&interval) {
-            problems.add(&shift.place.at("interval"), format!("\"{interval}\" is not an interval"));
+            problems.add(
+                &shift.place.at("interval"),
+                format!("\"{interval}\" is not an interval"),
+            );
         }
         let prior = shift.text("type", problems).as_deref() != Some("next");
-        stage.time_shifts.push(TimeShift { dimension, interval, prior });
+        stage.time_shifts.push(TimeShift {
+            dimension,
+            interval,
+            prior,
+        });
     }
     Some(stage)
 }
@@ -237,7 +302,10 @@ fn member_list(
         match names.member(cube, name.trim_matches(['{', '}'])) {
             Some(id) => ids.push(id),
             None => {
-                let known = names.drafts[cube].members.iter().map(|(_, name, _)| name.as_str());
+                let known = names.drafts[cube]
+                    .members
+                    .iter()
+                    .map(|(_, name, _)| name.as_str());
                 let message = format!("unknown member \"{name}\"{}", hint(&name, known));
                 problems.add(&node.place.at(key), message);
             }
@@ -310,25 +378,36 @@ fn dimension_sql(
             branch.allow(&["sql", "label"], "a case", problems);
             match (branch.text("sql", problems), label(&branch, problems)) {
                 (Some(sql), Some(text)) => {
-                    when.push((names.query(cube, &sql, &node.place.at("case"), problems), text));
+                    when.push((
+                        names.query(cube, &sql, &node.place.at("case"), problems),
+                        text,
+                    ));
                 }
                 _ => problems.add(&case.place, "each \"when\" needs \"sql\" and \"label\""),
             }
         }
-        let otherwise = case.node("else", problems).and_then(|node| label(&node, problems));
+        let otherwise = case
+            .node("else", problems)
+            .and_then(|node| label(&node, problems));
         return DimensionSql::Case { when, otherwise };
     }
     let part = |key: &str, problems: &mut Problems| {
-        node.node(key, problems).and_then(|node| node.text("sql", problems))
+        node.node(key, problems)
+            .and_then(|node| node.text("sql", problems))
     };
-    if let (Some(latitude), Some(longitude)) = (part("latitude", problems), part("longitude", problems)) {
+    if let (Some(latitude), Some(longitude)) =
+        (part("latitude", problems), part("longitude", problems))
+    {
         return DimensionSql::Geo {
             latitude: expression(&latitude, "latitude", problems),
             longitude: expression(&longitude, "longitude", problems),
         };
     }
     if sql.is_none() {
-        problems.add(&node.place, "a dimension needs \"sql\", \"case\" or a latitude and longitude");
+        problems.add(
+            &node.place,
+            "a dimension needs \"sql\", \"case\" or a latitude and longitude",
+        );
     }
     DimensionSql::Expression(expression(sql.unwrap_or("NULL"), "sql", problems))
 }
@@ -344,11 +423,16 @@ fn read_granularity(node: &Node<'_>, problems: &mut Problems) -> Option<Granular
     let offset = node.text("offset", problems);
     for text in std::iter::once(&interval).chain(&offset) {
         if !is_interval(text) {
-            problems.add(&node.place, format!("\"{text}\" is not an interval such as \"8 hours\""));
+            problems.add(
+                &node.place,
+                format!("\"{text}\" is not an interval such as \"8 hours\""),
+            );
         }
     }
     Some(Granularity {
-        title: node.text("title", problems).unwrap_or_else(|| titleize(&name)),
+        title: node
+            .text("title", problems)
+            .unwrap_or_else(|| titleize(&name)),
         name,
         interval,
         offset,
@@ -362,8 +446,7 @@ fn is_interval(text: &str) -> bool {
     !words.is_empty()
         && words.len() % 2 == 0
         && words.chunks(2).all(|pair| {
-            pair[0].parse::<i32>().is_ok()
-                && GRANULARITIES.contains(&pair[1].trim_end_matches('s'))
+            pair[0].parse::<i32>().is_ok() && GRANULARITIES.contains(&pair[1].trim_end_matches('s'))
         })
 }
 
@@ -374,7 +457,11 @@ pub(super) fn hash_members(model: &mut Model) {
         for index in 0..definition.members.len() {
             let mut hasher = Sha256::new();
             write_definition(model, MemberId { cube, index }, &mut hasher, 0);
-            let hash: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+            let hash: String = hasher
+                .finalize()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect();
             hashes.push((cube, index, hash));
         }
     }
@@ -385,13 +472,22 @@ pub(super) fn hash_members(model: &mut Model) {
 
 fn write_definition(model: &Model, id: MemberId, hasher: &mut Sha256, depth: usize) {
     let member = model.member(id);
-    hasher.update(format!("{}\0{:?}\0{:?}", member.full_name, member.definition, model.cubes[id.cube].table));
+    hasher.update(format!(
+        "{}\0{:?}\0{:?}",
+        member.full_name, member.definition, model.cubes[id.cube].table
+    ));
     if depth > 16 {
         return;
     }
-    let references: Vec<MemberId> =
-        member.templates().iter().flat_map(|template| template.members()).collect();
-    for reference in references.into_iter().chain(member.origin.as_ref().map(|o| o.member)) {
+    let references: Vec<MemberId> = member
+        .templates()
+        .iter()
+        .flat_map(|template| template.members())
+        .collect();
+    for reference in references
+        .into_iter()
+        .chain(member.origin.as_ref().map(|o| o.member))
+    {
         write_definition(model, reference, hasher, depth + 1);
     }
 }

@@ -2,8 +2,8 @@
 
 mod access;
 mod compile;
-mod members;
 pub mod joins;
+mod members;
 mod reference;
 mod source;
 pub mod template;
@@ -182,7 +182,11 @@ impl Aggregation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RollingWindow {
     /// Intervals before and after each point; `None` is unbounded.
-    Fixed { trailing: Option<String>, leading: Option<String>, from_start: bool },
+    Fixed {
+        trailing: Option<String>,
+        leading: Option<String>,
+        from_start: bool,
+    },
     /// From the start of this granularity.
     ToDate { granularity: String },
 }
@@ -238,8 +242,14 @@ impl DimensionKind {
 #[derive(Clone, Debug)]
 pub enum DimensionSql {
     Expression(Template),
-    Case { when: Vec<(Template, CaseLabel)>, otherwise: Option<CaseLabel> },
-    Geo { latitude: Template, longitude: Template },
+    Case {
+        when: Vec<(Template, CaseLabel)>,
+        otherwise: Option<CaseLabel>,
+    },
+    Geo {
+        latitude: Template,
+        longitude: Template,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -344,12 +354,13 @@ impl Member {
     /// Every expression that decides the member's value.
     pub fn templates(&self) -> Vec<&Template> {
         match &self.definition {
-            Definition::Measure(measure) => {
-                measure.sql.iter().chain(&measure.filters).collect()
-            }
+            Definition::Measure(measure) => measure.sql.iter().chain(&measure.filters).collect(),
             Definition::Dimension(dimension) => match &dimension.sql {
                 DimensionSql::Expression(sql) => vec![sql],
-                DimensionSql::Geo { latitude, longitude } => vec![latitude, longitude],
+                DimensionSql::Geo {
+                    latitude,
+                    longitude,
+                } => vec![latitude, longitude],
                 DimensionSql::Case { when, otherwise } => when
                     .iter()
                     .flat_map(|(sql, label)| std::iter::once(sql).chain(label.template()))

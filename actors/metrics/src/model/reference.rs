@@ -7,8 +7,9 @@ use super::source::{Node, Place, Problems, hint};
 use super::template::{Part, RawPart, Template, is_bare_column, split};
 
 /// Granularities that every time dimension has.
-pub(crate) const GRANULARITIES: [&str; 8] =
-    ["second", "minute", "hour", "day", "week", "month", "quarter", "year"];
+pub(crate) const GRANULARITIES: [&str; 8] = [
+    "second", "minute", "hour", "day", "week", "month", "quarter", "year",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -45,7 +46,6 @@ impl Names<'_> {
         let index = *self.drafts[cube].by_name.get(name)?;
         Some(MemberId { cube, index })
     }
-
 
     /// Resolves an expression of `cube`; a bare column gets the cube's alias before it.
     pub(crate) fn template(
@@ -90,10 +90,13 @@ impl Names<'_> {
     }
 
     fn reference(&self, cube: usize, name: &str) -> Result<Part, String> {
-        if let Some(claim) =
-            name.strip_prefix("securityContext.").or_else(|| name.strip_prefix("SECURITY_CONTEXT."))
+        if let Some(claim) = name
+            .strip_prefix("securityContext.")
+            .or_else(|| name.strip_prefix("SECURITY_CONTEXT."))
         {
-            return Ok(Part::Claim(claim.trim_end_matches(".unsafeValue()").to_owned()));
+            return Ok(Part::Claim(
+                claim.trim_end_matches(".unsafeValue()").to_owned(),
+            ));
         }
         let mut segments: Vec<&str> = name.split('.').collect();
         let mut at = cube;
@@ -123,19 +126,30 @@ impl Names<'_> {
 
     fn known(&self, cube: usize, member: &str, whole: &str) -> Result<MemberId, String> {
         let index = self.drafts[cube].by_name.get(member).copied();
-        index.map(|index| MemberId { cube, index }).ok_or_else(|| self.unknown(cube, whole))
+        index
+            .map(|index| MemberId { cube, index })
+            .ok_or_else(|| self.unknown(cube, whole))
     }
 
     fn check_granularity(&self, id: MemberId, granularity: &str) -> Result<(), String> {
         let (_, name, node) = &self.drafts[id.cube].members[id.index];
         let own = node.nodes("granularities", &mut Problems::default());
-        let own: Vec<String> =
-            own.iter().filter_map(|g| g.text("name", &mut Problems::default())).collect();
-        let known = || GRANULARITIES.into_iter().chain(own.iter().map(String::as_str));
+        let own: Vec<String> = own
+            .iter()
+            .filter_map(|g| g.text("name", &mut Problems::default()))
+            .collect();
+        let known = || {
+            GRANULARITIES
+                .into_iter()
+                .chain(own.iter().map(String::as_str))
+        };
         if known().any(|g| g == granularity) {
             return Ok(());
         }
-        Err(format!("\"{name}\" has no granularity \"{granularity}\"{}", hint(granularity, known())))
+        Err(format!(
+            "\"{name}\" has no granularity \"{granularity}\"{}",
+            hint(granularity, known())
+        ))
     }
 
     fn unknown(&self, cube: usize, name: &str) -> String {
@@ -143,6 +157,10 @@ impl Names<'_> {
         let last = name.rsplit('.').next().unwrap_or(name);
         let members = own.members.iter().map(|(_, name, _)| name.as_str());
         let cubes = self.drafts.iter().map(|draft| draft.name.as_str());
-        format!("unknown reference {{{name}}} in \"{}\"{}", own.name, hint(last, members.chain(cubes)))
+        format!(
+            "unknown reference {{{name}}} in \"{}\"{}",
+            own.name,
+            hint(last, members.chain(cubes))
+        )
     }
 }

@@ -69,7 +69,9 @@ pub(crate) fn read_files(path: &Path) -> Result<Vec<SourceFile>, ModelError> {
         }
         for entry in std::fs::read_dir(&next).map_err(|e| failed(&next, &e))? {
             let entry = entry.map_err(|e| failed(&next, &e))?.path();
-            let is_yaml = entry.extension().is_some_and(|ext| ext == "yml" || ext == "yaml");
+            let is_yaml = entry
+                .extension()
+                .is_some_and(|ext| ext == "yml" || ext == "yaml");
             if entry.is_dir() || is_yaml {
                 pending.push(entry);
             }
@@ -81,8 +83,15 @@ pub(crate) fn read_files(path: &Path) -> Result<Vec<SourceFile>, ModelError> {
         .map(|file| {
             let text = std::fs::read_to_string(&file).map_err(|e| failed(&file, &e))?;
             let name = file.strip_prefix(path).unwrap_or(&file);
-            let name = if name.as_os_str().is_empty() { &file } else { name };
-            Ok(SourceFile { name: name.display().to_string(), text })
+            let name = if name.as_os_str().is_empty() {
+                &file
+            } else {
+                name
+            };
+            Ok(SourceFile {
+                name: name.display().to_string(),
+                text,
+            })
         })
         .collect()
 }
@@ -94,7 +103,11 @@ pub(crate) struct Problems(pub(crate) Vec<Problem>);
 impl Problems {
     pub(crate) fn add(&mut self, place: &Place<'_>, message: impl Into<String>) {
         let message = message.into();
-        self.0.push(Problem { file: place.file.name.clone(), line: place.line(), message });
+        self.0.push(Problem {
+            file: place.file.name.clone(),
+            line: place.line(),
+            message,
+        });
     }
 }
 
@@ -107,13 +120,19 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(crate) fn new(file: &'a SourceFile) -> Self {
-        Self { file, path: Vec::new() }
+        Self {
+            file,
+            path: Vec::new(),
+        }
     }
 
     pub(crate) fn at(&self, name: &str) -> Self {
         let mut path = self.path.clone();
         path.push(name.to_owned());
-        Self { file: self.file, path }
+        Self {
+            file: self.file,
+            path,
+        }
     }
 
     /// The line (from 1) on which the last name of the path stands.
@@ -154,7 +173,10 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.entries.iter().find(|(k, v)| k == key && !v.is_null()).map(|(_, value)| *value)
+        self.entries
+            .iter()
+            .find(|(k, v)| k == key && !v.is_null())
+            .map(|(_, value)| *value)
     }
 
     /// Complains of every key that is not in `known`, with the nearest one.
@@ -162,7 +184,10 @@ impl<'a> Node<'a> {
         for (key, _) in &self.entries {
             if !known.contains(&key.as_str()) {
                 let hint = hint(key, known.iter().copied());
-                problems.add(&self.place.at(key), format!("unknown key \"{key}\" in {what}{hint}"));
+                problems.add(
+                    &self.place.at(key),
+                    format!("unknown key \"{key}\" in {what}{hint}"),
+                );
             }
         }
     }
@@ -181,7 +206,10 @@ impl<'a> Node<'a> {
         match self.get(key)? {
             Value::Bool(flag) => Some(*flag),
             _ => {
-                problems.add(&self.place.at(key), format!("\"{key}\" must be true or false"));
+                problems.add(
+                    &self.place.at(key),
+                    format!("\"{key}\" must be true or false"),
+                );
                 None
             }
         }
@@ -189,7 +217,9 @@ impl<'a> Node<'a> {
 
     /// The mappings of a list; `key: {name: {…}}` is read as a list of named mappings, as Cube does.
     pub(crate) fn nodes(&self, key: &str, problems: &mut Problems) -> Vec<Node<'a>> {
-        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
         let place = self.place.at(key);
         let Value::Sequence(items) = value else {
             problems.add(&place, format!("\"{key}\" must be a list"));
@@ -226,7 +256,10 @@ impl<'a> Node<'a> {
             Some(value) => scalar(value).map(|text| vec![text]),
         };
         items.unwrap_or_else(|| {
-            problems.add(&self.place.at(key), format!("\"{key}\" must be a list of texts"));
+            problems.add(
+                &self.place.at(key),
+                format!("\"{key}\" must be a list of texts"),
+            );
             Vec::new()
         })
     }
@@ -293,9 +326,18 @@ pub fn nearest<'n>(
     let wanted_lower = wanted.to_lowercase();
     let mut scored: Vec<(f64, &str)> = names
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&wanted_lower, &name.to_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&wanted_lower, &name.to_lowercase()),
+                name,
+            )
+        })
         .filter(|(score, _)| *score > 0.7)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    scored.into_iter().take(count).map(|(_, name)| name).collect()
+    scored
+        .into_iter()
+        .take(count)
+        .map(|(_, name)| name)
+        .collect()
 }

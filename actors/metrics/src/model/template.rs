@@ -91,7 +91,9 @@ pub(crate) fn split(sql: &str) -> Result<Vec<RawPart>, String> {
 pub(crate) fn is_bare_column(sql: &str) -> bool {
     let sql = sql.trim();
     let mut chars = sql.chars();
-    let bare = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+    let bare = chars
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
     let quoted = sql.len() > 2
         && sql.starts_with('"')

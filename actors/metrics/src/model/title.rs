@@ -2,8 +2,8 @@
 //! becomes "Rolling7 D". The odd ones are odd on purpose: dashboards built on Cube show these words.
 
 const LOWER_CASE_WORDS: [&str; 23] = [
-    "and", "or", "nor", "a", "an", "the", "so", "but", "to", "of", "at", "by", "from", "into", "on",
-    "onto", "off", "out", "in", "over", "with", "for", "via",
+    "and", "or", "nor", "a", "an", "the", "so", "but", "to", "of", "at", "by", "from", "into",
+    "on", "onto", "off", "out", "in", "over", "with", "for", "via",
 ];
 
 /// The title of a cube or member name.
@@ -46,7 +46,9 @@ fn capitalize(word: &str) -> String {
         return "ID".to_owned();
     }
     let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }
 
 /// PascalCase; a letter right after a digit starts a word.

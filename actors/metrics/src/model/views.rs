@@ -41,14 +41,24 @@ pub(super) fn compile_view(
     let draft = &names.drafts[index];
     for node in draft.node.nodes("cubes", problems) {
         node.allow(
-            &["join_path", "includes", "excludes", "prefix", "alias", "split"],
+            &[
+                "join_path",
+                "includes",
+                "excludes",
+                "prefix",
+                "alias",
+                "split",
+            ],
             "a view's cube",
             problems,
         );
-        let Some(path) = read_path(names, model, &node, problems) else { continue };
+        let Some(path) = read_path(names, model, &node, problems) else {
+            continue;
+        };
         let Some(&cube) = path.last() else { continue };
         let prefix = node.flag("prefix", problems).unwrap_or(false).then(|| {
-            node.text("alias", problems).unwrap_or_else(|| model.cubes[cube].name.clone())
+            node.text("alias", problems)
+                .unwrap_or_else(|| model.cubes[cube].name.clone())
         });
         let excludes = node.texts("excludes", problems);
         for included in read_includes(model, cube, &node, problems) {
@@ -61,7 +71,10 @@ pub(super) fn compile_view(
                 let place = node.place.at(&included.name);
                 problems.add(
                     &place,
-                    format!("\"{}\" has no member \"{}\"{hint}", model.cubes[cube].name, included.name),
+                    format!(
+                        "\"{}\" has no member \"{}\"{hint}",
+                        model.cubes[cube].name, included.name
+                    ),
                 );
                 continue;
             };
@@ -87,14 +100,23 @@ fn read_path(
     for name in text.split('.') {
         let Some(&cube) = names.by_name.get(name) else {
             let hint = hint(name, names.by_name.keys().map(String::as_str));
-            problems.add(&node.place.at(&text), format!("unknown cube \"{name}\"{hint}"));
+            problems.add(
+                &node.place.at(&text),
+                format!("unknown cube \"{name}\"{hint}"),
+            );
             return None;
         };
         if let Some(&last) = path.last()
-            && !model.cubes[last as usize].joins.iter().any(|join| join.to == cube)
+            && !model.cubes[last as usize]
+                .joins
+                .iter()
+                .any(|join| join.to == cube)
         {
             let from = &model.cubes[last as usize].name;
-            problems.add(&node.place.at(&text), format!("\"{from}\" has no join to \"{name}\""));
+            problems.add(
+                &node.place.at(&text),
+                format!("\"{from}\" has no join to \"{name}\""),
+            );
             return None;
         }
         path.push(cube);
@@ -136,11 +158,16 @@ fn read_includes(
                 other => scalar(other).map(plain),
             })
             .collect(),
-        Some(serde_norway::Value::String(all)) if all == "*" => {
-            model.cubes[cube].members.iter().map(|member| plain(member.name.clone())).collect()
-        }
+        Some(serde_norway::Value::String(all)) if all == "*" => model.cubes[cube]
+            .members
+            .iter()
+            .map(|member| plain(member.name.clone()))
+            .collect(),
         Some(_) => {
-            problems.add(&node.place.at("includes"), "\"includes\" must be \"*\" or a list");
+            problems.add(
+                &node.place.at("includes"),
+                "\"includes\" must be \"*\" or a list",
+            );
             Vec::new()
         }
         None => Vec::new(),
@@ -159,7 +186,10 @@ fn add_member(
     let own_title = (source.short_title != titleize(&source.name)).then_some(source.short_title);
     let name = included.alias.unwrap_or_else(|| source.name.clone());
     let name = prefix.map_or_else(|| name.clone(), |prefix| format!("{prefix}_{name}"));
-    let short_title = included.title.or(own_title).unwrap_or_else(|| titleize(&name));
+    let short_title = included
+        .title
+        .or(own_title)
+        .unwrap_or_else(|| titleize(&name));
     let mut definition = source.definition;
     if let Definition::Dimension(dimension) = &mut definition {
         dimension.primary_key = false;
@@ -177,7 +207,10 @@ fn add_member(
         format: included.format.or(source.format),
         currency: source.currency,
         definition,
-        origin: Some(Origin { member: id, path: path.to_vec() }),
+        origin: Some(Origin {
+            member: id,
+            path: path.to_vec(),
+        }),
         sql: source.sql,
         name: name.clone(),
         hash: String::new(),
@@ -198,8 +231,11 @@ fn map_drill_members(model: &mut Model, view: usize) {
         .collect();
     for member in &mut model.cubes[view].members {
         if let Definition::Measure(measure) = &mut member.definition {
-            measure.drill_members =
-                measure.drill_members.iter().filter_map(|name| full.get(name).cloned()).collect();
+            measure.drill_members = measure
+                .drill_members
+                .iter()
+                .filter_map(|name| full.get(name).cloned())
+                .collect();
         }
     }
 }
@@ -215,7 +251,10 @@ fn read_folders(
         let name = folder.text("name", problems).unwrap_or_default();
         let mut members = Vec::new();
         for member in includes_of(&folder, "includes", problems).unwrap_or_else(|| {
-            view.members.iter().map(|member| member.name.clone()).collect()
+            view.members
+                .iter()
+                .map(|member| member.name.clone())
+                .collect()
         }) {
             match view.by_name.get(&member) {
                 Some(&at) => members.push(view.members[at].full_name.clone()),

@@ -21,7 +21,10 @@ impl Range {
     fn unit(at: DateTime, step: Step) -> Option<Self> {
         let from = step.start(at)?;
         let next = from.checked_add(step.span(1)).ok()?;
-        Some(Self { from, to: next.checked_sub(1.millisecond()).ok()? })
+        Some(Self {
+            from,
+            to: next.checked_sub(1.millisecond()).ok()?,
+        })
     }
 
     /// Both ends as text.
@@ -89,7 +92,13 @@ impl Step {
         Some(match self {
             Self::Second => at.with().subsec_nanosecond(0).build().ok()?,
             Self::Minute => at.with().second(0).subsec_nanosecond(0).build().ok()?,
-            Self::Hour => at.with().minute(0).second(0).subsec_nanosecond(0).build().ok()?,
+            Self::Hour => at
+                .with()
+                .minute(0)
+                .second(0)
+                .subsec_nanosecond(0)
+                .build()
+                .ok()?,
             Self::Day => midnight(date),
             Self::Week => {
                 let back = i64::from(date.weekday().to_monday_zero_offset());
@@ -109,21 +118,31 @@ impl Step {
 pub fn parse_phrase(phrase: &str, now: Timestamp, zone: &TimeZone) -> Option<Range> {
     let text = phrase.trim().to_lowercase();
     let now = now.to_zoned(zone.clone());
-    if let Some((from, to)) = text.strip_prefix("from ").and_then(|rest| rest.split_once(" to ")) {
+    if let Some((from, to)) = text
+        .strip_prefix("from ")
+        .and_then(|rest| rest.split_once(" to "))
+    {
         let exact = exact_step(&text);
         let from = single(from.trim(), &now, exact)?;
         let to = single(to.trim(), &now, exact)?;
-        return (from.from <= to.to).then_some(Range { from: from.from, to: to.to });
+        return (from.from <= to.to).then_some(Range {
+            from: from.from,
+            to: to.to,
+        });
     }
     single(&text, &now, exact_step(&text))
 }
 
 /// A point said with an hour, minute or second covers that; otherwise its day.
 fn exact_step(text: &str) -> Step {
-    [(Step::Second, "second"), (Step::Minute, "minute"), (Step::Hour, "hour")]
-        .into_iter()
-        .find(|(_, word)| text.contains(word))
-        .map_or(Step::Day, |(step, _)| step)
+    [
+        (Step::Second, "second"),
+        (Step::Minute, "minute"),
+        (Step::Hour, "hour"),
+    ]
+    .into_iter()
+    .find(|(_, word)| text.contains(word))
+    .map_or(Step::Day, |(step, _)| step)
 }
 
 fn single(text: &str, now: &Zoned, exact: Step) -> Option<Range> {
@@ -139,7 +158,9 @@ fn single(text: &str, now: &Zoned, exact: Step) -> Option<Range> {
 
 /// `this month`, `last week`, `next day`; what follows is left aside, as Cube does.
 fn relative_unit(words: &[&str], now: &Zoned) -> Option<Range> {
-    let [direction, unit, ..] = words else { return None };
+    let [direction, unit, ..] = words else {
+        return None;
+    };
     let step = Step::parse(unit)?;
     let shift = match *direction {
         "this" => 0,
@@ -152,8 +173,13 @@ fn relative_unit(words: &[&str], now: &Zoned) -> Option<Range> {
 
 /// `last 7 days` ends with the day before, `next 2 weeks` begins with the week after.
 fn counted_units(words: &[&str], now: &Zoned) -> Option<Range> {
-    let [direction, count, unit, ..] = words else { return None };
-    let (count, step) = (count.parse::<u32>().ok().filter(|n| *n > 0)?, Step::parse(unit)?);
+    let [direction, count, unit, ..] = words else {
+        return None;
+    };
+    let (count, step) = (
+        count.parse::<u32>().ok().filter(|n| *n > 0)?,
+        Step::parse(unit)?,
+    );
     let count = i64::from(count);
     let (first, last) = match *direction {
         "last" => (-count, -1),
@@ -162,7 +188,10 @@ fn counted_units(words: &[&str], now: &Zoned) -> Option<Range> {
     };
     let first = Range::unit(shifted(now, step, first)?, step)?;
     let last = Range::unit(shifted(now, step, last)?, step)?;
-    Some(Range { from: first.from, to: last.to })
+    Some(Range {
+        from: first.from,
+        to: last.to,
+    })
 }
 
 fn shifted(now: &Zoned, step: Step, count: i64) -> Option<DateTime> {
@@ -197,7 +226,10 @@ fn distance(words: &[&str], now: &Zoned, exact: Step) -> Option<Range> {
         "a" | "an" | "one" => 1,
         digits => digits.parse::<i64>().ok()?,
     };
-    Range::unit(shifted(now, Step::parse(unit)?, count.checked_mul(sign)?)?, exact)
+    Range::unit(
+        shifted(now, Step::parse(unit)?, count.checked_mul(sign)?)?,
+        exact,
+    )
 }
 
 fn weekday(words: &[&str], now: &Zoned) -> Option<Range> {
@@ -224,13 +256,27 @@ fn weekday(words: &[&str], now: &Zoned) -> Option<Range> {
 /// `july 2026`, `2026`, `jan 1`, `jan 1 2026`: a month, a year or a day.
 fn month_or_year(words: &[&str], now: &Zoned) -> Option<Range> {
     let at = |year: i16, month: i8, day: i8, step: Step| {
-        Range::unit(Date::new(year, month, day).ok()?.to_datetime(Time::midnight()), step)
+        Range::unit(
+            Date::new(year, month, day)
+                .ok()?
+                .to_datetime(Time::midnight()),
+            step,
+        )
     };
-    let year = |word: &str| (word.len() == 4).then(|| word.parse::<i16>().ok()).flatten();
+    let year = |word: &str| {
+        (word.len() == 4)
+            .then(|| word.parse::<i16>().ok())
+            .flatten()
+    };
     match words {
         [word] => match year(word) {
             Some(year) => at(year, 1, 1, Step::Year),
-            None => at(closest_year(now, month(word)?, 1), month(word)?, 1, Step::Month),
+            None => at(
+                closest_year(now, month(word)?, 1),
+                month(word)?,
+                1,
+                Step::Month,
+            ),
         },
         [name, second] => match year(second) {
             Some(year) => at(year, month(name)?, 1, Step::Month),
@@ -245,18 +291,32 @@ fn month_or_year(words: &[&str], now: &Zoned) -> Option<Range> {
 }
 
 fn day_of_month(word: &str) -> Option<i8> {
-    word.trim_end_matches([',', 's', 't', 'n', 'd', 'r', 'h']).parse().ok()
+    word.trim_end_matches([',', 's', 't', 'n', 'd', 'r', 'h'])
+        .parse()
+        .ok()
 }
 
 /// A month from its name or its first three letters.
 fn month(word: &str) -> Option<i8> {
     const MONTHS: [&str; 12] = [
-        "january", "february", "march", "april", "may", "june", "july", "august", "september",
-        "october", "november", "december",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
     ];
     let word = word.trim_end_matches(['.', ',']);
     let found = MONTHS.iter().position(|month| {
-        *month == word || (word.len() == 3 && month.starts_with(word)) || word == "sept" && *month == "september"
+        *month == word
+            || (word.len() == 3 && month.starts_with(word))
+            || word == "sept" && *month == "september"
     })?;
     i8::try_from(found + 1).ok()
 }
@@ -268,7 +328,9 @@ fn closest_year(now: &Zoned, month: i8, day: i8) -> i16 {
         .into_iter()
         .filter_map(|year| Some((Date::new(year, month, day).ok()?, year)))
         .min_by_key(|(date, _)| {
-            today.until((Unit::Day, *date)).map_or(i32::MAX, |span| span.get_days().abs())
+            today
+                .until((Unit::Day, *date))
+                .map_or(i32::MAX, |span| span.get_days().abs())
         })
         .map_or(today.year(), |(_, year)| year)
 }
@@ -293,16 +355,16 @@ pub fn iso(text: &str, zone: &TimeZone) -> Option<Range> {
 }
 
 /// A pair as clients send it: each end an ISO date, a timestamp or a phrase.
-pub fn parse_pair(
-    from: &str,
-    to: &str,
-    now: Timestamp,
-    zone: &TimeZone,
-) -> Result<Range, String> {
+pub fn parse_pair(from: &str, to: &str, now: Timestamp, zone: &TimeZone) -> Result<Range, String> {
     let end = |text: &str| {
-        iso(text, zone).or_else(|| parse_phrase(text, now, zone)).ok_or_else(|| text.to_owned())
+        iso(text, zone)
+            .or_else(|| parse_phrase(text, now, zone))
+            .ok_or_else(|| text.to_owned())
     };
-    Ok(Range { from: end(from)?.from, to: end(to)?.to })
+    Ok(Range {
+        from: end(from)?.from,
+        to: end(to)?.to,
+    })
 }
 
 #[cfg(test)]
@@ -325,13 +387,26 @@ mod tests {
 
     #[test]
     fn a_month_or_year_alone_is_all_of_it() {
-        assert_eq!(range("July 2026").unwrap(), ["2026-07-01T00:00:00.000", "2026-07-31T23:59:59.999"]);
-        assert_eq!(range("2026").unwrap(), ["2026-01-01T00:00:00.000", "2026-12-31T23:59:59.999"]);
+        assert_eq!(
+            range("July 2026").unwrap(),
+            ["2026-07-01T00:00:00.000", "2026-07-31T23:59:59.999"]
+        );
+        assert_eq!(
+            range("2026").unwrap(),
+            ["2026-01-01T00:00:00.000", "2026-12-31T23:59:59.999"]
+        );
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for phrase in ["last blue moon", "ytd", "previous month", "", "last -1 days of", "2026-13-45"] {
+        for phrase in [
+            "last blue moon",
+            "ytd",
+            "previous month",
+            "",
+            "last -1 days of",
+            "2026-13-45",
+        ] {
             assert_eq!(range(phrase), None, "{phrase}");
         }
     }

@@ -16,9 +16,14 @@ pub enum QueryError {
     Denied(String),
     /// PostgreSQL refused the statement: 400.
     #[error("{message}")]
-    Database { message: String, code: Option<String> },
+    Database {
+        message: String,
+        code: Option<String>,
+    },
     /// The statement took longer than it may: 400.
-    #[error("the query took longer than {seconds} s and was cancelled; ask for a shorter range or fewer dimensions")]
+    #[error(
+        "the query took longer than {seconds} s and was cancelled; ask for a shorter range or fewer dimensions"
+    )]
     TooSlow { seconds: u64 },
     /// The warehouse or the registry cannot be reached: 503.
     #[error("{0}")]
@@ -28,7 +33,10 @@ pub enum QueryError {
 impl QueryError {
     pub fn status(&self) -> u16 {
         match self {
-            Self::Invalid(_) | Self::Unplannable(_) | Self::Database { .. } | Self::TooSlow { .. } => 400,
+            Self::Invalid(_)
+            | Self::Unplannable(_)
+            | Self::Database { .. }
+            | Self::TooSlow { .. } => 400,
             Self::Denied(_) => 403,
             Self::Unavailable(_) => 503,
         }
@@ -37,7 +45,9 @@ impl QueryError {
     /// The body that Cube's clients read.
     pub fn body(&self) -> serde_json::Value {
         match self {
-            Self::Unplannable(message) => serde_json::json!({ "type": "UserError", "error": message }),
+            Self::Unplannable(message) => {
+                serde_json::json!({ "type": "UserError", "error": message })
+            }
             other => serde_json::json!({ "error": other.to_string() }),
         }
     }

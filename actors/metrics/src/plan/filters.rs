@@ -7,10 +7,31 @@ use crate::model::{Definition, MemberId, nearest};
 use crate::query::{Filter, FilterValue};
 
 pub(crate) const OPERATORS: [&str; 25] = [
-    "equals", "notEquals", "in", "notIn", "contains", "notContains", "startsWith", "notStartsWith",
-    "endsWith", "notEndsWith", "gt", "gte", "lt", "lte", "set", "notSet", "inDateRange",
-    "notInDateRange", "onTheDate", "notOnTheDate", "beforeDate", "beforeOrOnDate", "afterDate",
-    "afterOrOnDate", "measureFilter",
+    "equals",
+    "notEquals",
+    "in",
+    "notIn",
+    "contains",
+    "notContains",
+    "startsWith",
+    "notStartsWith",
+    "endsWith",
+    "notEndsWith",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "set",
+    "notSet",
+    "inDateRange",
+    "notInDateRange",
+    "onTheDate",
+    "notOnTheDate",
+    "beforeDate",
+    "beforeOrOnDate",
+    "afterDate",
+    "afterOrOnDate",
+    "measureFilter",
 ];
 
 /// A filter tree whose members are resolved.
@@ -18,7 +39,11 @@ pub(crate) const OPERATORS: [&str; 25] = [
 pub(crate) enum Condition {
     Or(Vec<Condition>),
     And(Vec<Condition>),
-    Member { id: MemberId, operator: String, values: Vec<Option<String>> },
+    Member {
+        id: MemberId,
+        operator: String,
+        values: Vec<Option<String>>,
+    },
 }
 
 impl Condition {
@@ -38,16 +63,24 @@ impl Writer<'_> {
         find: &impl Fn(&str) -> Result<MemberId, QueryError>,
     ) -> Result<Condition, QueryError> {
         let all = |inner: &[Filter]| {
-            inner.iter().map(|filter| self.resolve_filter(filter, find)).collect::<Result<Vec<_>, _>>()
+            inner
+                .iter()
+                .map(|filter| self.resolve_filter(filter, find))
+                .collect::<Result<Vec<_>, _>>()
         };
         match filter {
             Filter::Or { or } => Ok(Condition::Or(all(or)?)),
             Filter::And { and } => Ok(Condition::And(all(and)?)),
-            Filter::Member { member, operator, values } => {
+            Filter::Member {
+                member,
+                operator,
+                values,
+            } => {
                 if !OPERATORS.contains(&operator.as_str()) {
                     let near = nearest(operator, OPERATORS, 1);
-                    let hint =
-                        near.first().map_or_else(String::new, |n| format!(", did you mean \"{n}\"?"));
+                    let hint = near
+                        .first()
+                        .map_or_else(String::new, |n| format!(", did you mean \"{n}\"?"));
                     return Err(QueryError::Invalid(format!(
                         "Invalid query format: unknown operator \"{operator}\"{hint}"
                     )));
@@ -87,7 +120,11 @@ impl Writer<'_> {
         match condition {
             Condition::Or(inner) => self.joined(inner, " OR ", "FALSE"),
             Condition::And(inner) => self.joined(inner, " AND ", "TRUE"),
-            Condition::Member { id, operator, values } => {
+            Condition::Member {
+                id,
+                operator,
+                values,
+            } => {
                 let sql = self.member(*id)?;
                 if operator.ends_with("Date") || operator.ends_with("DateRange") {
                     return self.date_condition(*id, &sql, operator, values);
@@ -103,9 +140,15 @@ impl Writer<'_> {
         with: &str,
         empty: &str,
     ) -> Result<String, QueryError> {
-        let parts =
-            inner.iter().map(|c| self.condition(c)).collect::<Result<Vec<_>, _>>()?;
-        Ok(if parts.is_empty() { empty.to_owned() } else { format!("({})", parts.join(with)) })
+        let parts = inner
+            .iter()
+            .map(|c| self.condition(c))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(if parts.is_empty() {
+            empty.to_owned()
+        } else {
+            format!("({})", parts.join(with))
+        })
     }
 
     fn value_condition(
@@ -150,7 +193,10 @@ impl Writer<'_> {
                     "lt" => "<",
                     _ => "<=",
                 };
-                let first = texts.first().cloned().ok_or_else(|| self.no_values(id, operator))?;
+                let first = texts
+                    .first()
+                    .cloned()
+                    .ok_or_else(|| self.no_values(id, operator))?;
                 let place = self.places(&[first], is_time)?.join("");
                 format!("({sql} {sign} {place})")
             }
@@ -207,7 +253,12 @@ impl Writer<'_> {
             // The three characters that LIKE would not take literally.
             let literal: String = text
                 .chars()
-                .flat_map(|c| matches!(c, '%' | '_' | '\\').then_some('\\').into_iter().chain([c]))
+                .flat_map(|c| {
+                    matches!(c, '%' | '_' | '\\')
+                        .then_some('\\')
+                        .into_iter()
+                        .chain([c])
+                })
                 .collect();
             let place = self.bind(literal);
             let pattern = match kind.as_str() {

@@ -23,7 +23,10 @@ pub(crate) fn bucket(member: &Member, name: &str, local: &str) -> Result<String,
     if STANDARD.iter().any(|(standard, _)| *standard == name) {
         return Ok(format!("date_trunc({}, {local})", quote_literal(name)));
     }
-    let own = member.dimension().map(|d| d.granularities.as_slice()).unwrap_or_default();
+    let own = member
+        .dimension()
+        .map(|d| d.granularities.as_slice())
+        .unwrap_or_default();
     let Some(granularity) = own.iter().find(|granularity| granularity.name == name) else {
         return Err(QueryError::Unplannable(format!(
             "Granularity \"{name}\" does not exist in dimension {}",
@@ -54,7 +57,10 @@ pub(crate) fn bucket(member: &Member, name: &str, local: &str) -> Result<String,
 fn month_buckets(local: &str, months: i64, origin: DateTime, offset: &str) -> String {
     let first = origin.date().first_of_month().to_datetime(Time::midnight());
     let into_month = origin.duration_since(first).as_secs();
-    let shift = format!("(INTERVAL '{into_month} seconds' + INTERVAL {})", quote_literal(offset));
+    let shift = format!(
+        "(INTERVAL '{into_month} seconds' + INTERVAL {})",
+        quote_literal(offset)
+    );
     let start = i64::from(first.year()) * 12 + i64::from(first.month()) - 1;
     let shifted = format!("({local} - {shift})");
     let month = format!(
@@ -68,15 +74,27 @@ fn month_buckets(local: &str, months: i64, origin: DateTime, offset: &str) -> St
 
 /// 2024-01-01 began a year on a Monday: where nothing is said, every interval counts from there.
 fn origin_of(text: Option<&str>) -> Option<DateTime> {
-    let Some(text) = text else { return Date::new(2024, 1, 1).ok()?.at(0, 0, 0, 0).into() };
+    let Some(text) = text else {
+        return Date::new(2024, 1, 1).ok()?.at(0, 0, 0, 0).into();
+    };
     let text = text.trim();
     if text.len() == 4 {
-        return Date::new(text.parse().ok()?, 1, 1).ok()?.at(0, 0, 0, 0).into();
+        return Date::new(text.parse().ok()?, 1, 1)
+            .ok()?
+            .at(0, 0, 0, 0)
+            .into();
     }
     if text.len() == 7 {
-        return format!("{text}-01").parse::<Date>().ok()?.at(0, 0, 0, 0).into();
+        return format!("{text}-01")
+            .parse::<Date>()
+            .ok()?
+            .at(0, 0, 0, 0)
+            .into();
     }
-    text.replace(' ', "T").parse().ok().or_else(|| text.parse::<Date>().ok()?.at(0, 0, 0, 0).into())
+    text.replace(' ', "T")
+        .parse()
+        .ok()
+        .or_else(|| text.parse::<Date>().ok()?.at(0, 0, 0, 0).into())
 }
 
 /// The whole months of an interval, when it is nothing else.
@@ -96,12 +114,19 @@ fn months_of(interval: &str) -> Option<i64> {
 
 /// Roughly how long an interval is, to tell fine from coarse.
 pub(crate) fn seconds_of(member: &Member, name: &str) -> i64 {
-    let own = member.dimension().map(|d| d.granularities.as_slice()).unwrap_or_default();
+    let own = member
+        .dimension()
+        .map(|d| d.granularities.as_slice())
+        .unwrap_or_default();
     let interval = STANDARD
         .iter()
         .find(|(standard, _)| *standard == name)
         .map(|(_, interval)| *interval)
-        .or_else(|| own.iter().find(|g| g.name == name).map(|g| g.interval.as_str()))
+        .or_else(|| {
+            own.iter()
+                .find(|g| g.name == name)
+                .map(|g| g.interval.as_str())
+        })
         .unwrap_or_default();
     let words: Vec<&str> = interval.split_whitespace().collect();
     words

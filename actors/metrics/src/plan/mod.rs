@@ -64,18 +64,55 @@ pub fn plan(
     select::write(model, query, context, resolved)
 }
 
-/// The first and last time of a time dimension, over all rows of its cube.
+/// The values of some dimensions and the extent of some times of one cube, in one scan. Columns:
+/// which dimension a row is for (its bit in GROUPING is 0; all 1: the extents), each dimension as
+/// text, the first and last of each time. At most `values_max` rows a dimension.
 ///
 /// # Errors
 /// A dimension that other cubes have to be joined for.
-pub(crate) fn extent(model: &Model, id: MemberId) -> Result<Plan, QueryError> {
+pub(crate) fn survey(
+    model: &Model,
+    cube: usize,
+    dimensions: &[MemberId],
+    times: &[MemberId],
+    values_max: usize,
+) -> Result<Plan, QueryError> {
     let context = SecurityContext::default();
     let zone = jiff::tz::TimeZone::UTC;
     let mut writer = writer::Writer::new(model, &context, &zone, "UTC");
-    let own = writer.resolve(id);
-    let sql = writer.member(own)?;
-    let table = writer.table(own.cube)?;
-    let text = format!("SELECT min({sql}) AS first, max({sql}) AS last FROM {table}");
+    let (mut expressions, mut extents) = (Vec::new(), Vec::new());
+    for dimension in dimensions {
+        expressions.push(format!("({})::text", writer.member(*dimension)?));
+    }
+    for time in times {
+        let sql = writer.member(*time)?;
+        extents.push(format!("min({sql}), max({sql})"));
+    }
+    let table = writer.table(cube)?;
+    let mut sets: Vec<String> = expressions.iter().map(|sql| format!("({sql})")).collect();
+    sets.push("()".to_owned());
+    let which = if expressions.is_empty() {
+        "0".to_owned()
+    } else {
+        format!("GROUPING({})", expressions.join(", "))
+    };
+    let columns: Vec<&str> = std::iter::once(&which)
+        .chain(&expressions)
+        .chain(&extents)
+        .map(String::as_str)
+        .collect();
+    let text = format!(
+        "SELECT {}, row_number() OVER (PARTITION BY {which}) AS number FROM {table} \
+         GROUP BY GROUPING SETS ({})",
+        columns.join(", "),
+        sets.join(", ")
+    );
+    let count = 1 + dimensions.len() + 2 * times.len();
+    let names: Vec<String> = (0..count).map(|at| format!("s{at}")).collect();
+    let names = names.join(", ");
+    let text = format!(
+        "SELECT {names} FROM ({text}) AS surveyed ({names}, number) WHERE number <= {values_max}"
+    );
     Ok(Plan {
         statement: Statement::new(text, writer.params),
         columns: Vec::new(),
@@ -83,6 +120,6 @@ pub(crate) fn extent(model: &Model, id: MemberId) -> Result<Plan, QueryError> {
         row_filters: Vec::new(),
         total: None,
         order: Vec::new(),
-        cubes: vec![own.cube],
+        cubes: vec![cube],
     })
 }

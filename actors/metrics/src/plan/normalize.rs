@@ -43,9 +43,25 @@ impl QueryType {
 }
 
 const QUERY_KEYS: [&str; 19] = [
-    "measures", "dimensions", "segments", "timeDimensions", "filters", "order", "limit", "offset",
-    "total", "totalQuery", "ungrouped", "timezone", "responseFormat", "renewQuery", "cache",
-    "rowLimit", "queryType", "cacheMode", "requestId",
+    "measures",
+    "dimensions",
+    "segments",
+    "timeDimensions",
+    "filters",
+    "order",
+    "limit",
+    "offset",
+    "total",
+    "totalQuery",
+    "ungrouped",
+    "timezone",
+    "responseFormat",
+    "renewQuery",
+    "cache",
+    "rowLimit",
+    "queryType",
+    "cacheMode",
+    "requestId",
 ];
 
 /// Normalizes the `query` of a request: one query or an array of them.
@@ -74,15 +90,24 @@ pub fn normalize(
 
 fn check_blending(queries: &[Normalized]) -> Result<(), QueryError> {
     let granularity = |query: &Normalized| {
-        query.query.time_dimensions.iter().find_map(|time| time.granularity.clone())
+        query
+            .query
+            .time_dimensions
+            .iter()
+            .find_map(|time| time.granularity.clone())
     };
     let Some(first) = queries.first().and_then(granularity) else {
         return Err(QueryError::invalid(
             "Data blending query without granularity is not supported",
         ));
     };
-    if queries.iter().any(|query| granularity(query).as_ref() != Some(&first)) {
-        return Err(QueryError::invalid("Data blending query granularities must match"));
+    if queries
+        .iter()
+        .any(|query| granularity(query).as_ref() != Some(&first))
+    {
+        return Err(QueryError::invalid(
+            "Data blending query granularities must match",
+        ));
     }
     Ok(())
 }
@@ -92,7 +117,9 @@ fn normalize_one(
     now: Timestamp,
 ) -> Result<(QueryType, Vec<Normalized>), QueryError> {
     let Value::Object(raw) = value else {
-        return Err(QueryError::invalid("Invalid query format: \"value\" must be of type object"));
+        return Err(QueryError::invalid(
+            "Invalid query format: \"value\" must be of type object",
+        ));
     };
     let query = read(raw)?;
     let compared: Vec<usize> = (0..query.time_dimensions.len())
@@ -101,7 +128,10 @@ fn normalize_one(
     match compared.as_slice() {
         [] => Ok((QueryType::Regular, vec![finish(raw, query, now)?])),
         [at] => {
-            let ranges = query.time_dimensions[*at].compare_date_range.clone().unwrap_or_default();
+            let ranges = query.time_dimensions[*at]
+                .compare_date_range
+                .clone()
+                .unwrap_or_default();
             let mut all = Vec::new();
             for range in ranges {
                 let mut query = query.clone();
@@ -111,7 +141,9 @@ fn normalize_one(
             }
             Ok((QueryType::CompareDateRange, all))
         }
-        _ => Err(QueryError::invalid("compareDateRange can only exist for one timeDimension")),
+        _ => Err(QueryError::invalid(
+            "compareDateRange can only exist for one timeDimension",
+        )),
     }
 }
 
@@ -121,12 +153,16 @@ fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
     for key in raw.keys() {
         if !QUERY_KEYS.contains(&key.as_str()) {
             let near = crate::model::nearest(key, QUERY_KEYS, 1);
-            let hint = near.first().map_or_else(String::new, |n| format!(", did you mean \"{n}\"?"));
+            let hint = near
+                .first()
+                .map_or_else(String::new, |n| format!(", did you mean \"{n}\"?"));
             return Err(invalid(format!("\"{key}\" is not allowed{hint}")));
         }
     }
     for key in ["measures", "dimensions", "segments"] {
-        let Some(Value::Array(names)) = raw.get(key) else { continue };
+        let Some(Value::Array(names)) = raw.get(key) else {
+            continue;
+        };
         for (index, name) in names.iter().enumerate() {
             let Some(text) = name.as_str() else {
                 return Err(invalid(format!("\"{key}[{index}]\" must be a string")));
@@ -141,28 +177,44 @@ fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
         }
     }
     let mut cleaned = raw.clone();
-    for key in ["rowLimit", "queryType", "cacheMode", "requestId", "totalQuery"] {
+    for key in [
+        "rowLimit",
+        "queryType",
+        "cacheMode",
+        "requestId",
+        "totalQuery",
+    ] {
         cleaned.remove(key);
     }
     cleaned.retain(|_, value| !value.is_null());
     if let Some(Value::Array(items)) = cleaned.get_mut("order") {
         for item in items {
-            if let (Some(id), Some(desc)) =
-                (item.get("id").and_then(Value::as_str), item.get("desc").and_then(Value::as_bool))
-            {
+            if let (Some(id), Some(desc)) = (
+                item.get("id").and_then(Value::as_str),
+                item.get("desc").and_then(Value::as_bool),
+            ) {
                 *item = json!([id, if desc { "desc" } else { "asc" }]);
             }
         }
     }
     if let Some(limit) = cleaned.get("limit") {
-        match limit.as_u64().or_else(|| limit.as_str().and_then(|text| text.parse().ok())) {
+        match limit
+            .as_u64()
+            .or_else(|| limit.as_str().and_then(|text| text.parse().ok()))
+        {
             Some(limit) if limit > u64::from(MAX_LIMIT) => {
-                return Err(QueryError::invalid("Error: The query limit has been exceeded."));
+                return Err(QueryError::invalid(
+                    "Error: The query limit has been exceeded.",
+                ));
             }
             Some(limit) => {
                 cleaned.insert("limit".to_owned(), json!(limit));
             }
-            None => return Err(invalid("\"limit\" must be a number that is at least 0".to_owned())),
+            None => {
+                return Err(invalid(
+                    "\"limit\" must be a number that is at least 0".to_owned(),
+                ));
+            }
         }
     }
     serde_json::from_value(Value::Object(cleaned)).map_err(|error| invalid(error.to_string()))
@@ -183,7 +235,9 @@ fn finish(
 ) -> Result<Normalized, QueryError> {
     let zone_name = query.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
     let zone = TimeZone::get(&zone_name).map_err(|_| {
-        QueryError::Invalid(format!("Invalid query format: unknown time zone \"{zone_name}\""))
+        QueryError::Invalid(format!(
+            "Invalid query format: unknown time zone \"{zone_name}\""
+        ))
     })?;
     // A name from the database of zones, never the caller's spelling: it goes into the SQL text.
     let zone_name = zone.iana_name().unwrap_or("UTC").to_owned();
@@ -194,7 +248,10 @@ fn finish(
     for filter in &mut query.filters {
         resolve_filter(filter, now, &zone)?;
     }
-    let grained = query.time_dimensions.iter().any(|time| time.granularity.is_some());
+    let grained = query
+        .time_dimensions
+        .iter()
+        .any(|time| time.granularity.is_some());
     if query.measures.is_empty() && query.dimensions.is_empty() && !grained {
         return Err(QueryError::invalid(
             "Query should contain either measures, dimensions or timeDimensions with granularities in order to be valid",
@@ -205,13 +262,23 @@ fn finish(
     query.limit = Some(limit);
     query.timezone = Some(zone_name.clone());
     let json = echo(raw, &query, order.as_deref());
-    Ok(Normalized { query, json, order, zone, zone_name })
+    Ok(Normalized {
+        query,
+        json,
+        order,
+        zone,
+        zone_name,
+    })
 }
 
 /// `Cube.time.month` among the dimensions is a time dimension with a granularity.
 fn read_dotted_granularities(query: &mut Query) {
-    let dotted: Vec<String> =
-        query.dimensions.iter().filter(|name| name.matches('.').count() == 2).cloned().collect();
+    let dotted: Vec<String> = query
+        .dimensions
+        .iter()
+        .filter(|name| name.matches('.').count() == 2)
+        .cloned()
+        .collect();
     query.dimensions.retain(|name| !dotted.contains(name));
     for name in dotted {
         if let Some((dimension, granularity)) = name.rsplit_once('.') {
@@ -230,7 +297,9 @@ fn resolve_time(
     zone: &TimeZone,
 ) -> Result<(), QueryError> {
     if let Some(range) = &time.date_range {
-        time.date_range = Some(DateRange::Bounds(resolve_range(range, now, zone)?.texts().into()));
+        time.date_range = Some(DateRange::Bounds(
+            resolve_range(range, now, zone)?.texts().into(),
+        ));
     }
     Ok(())
 }
@@ -243,9 +312,7 @@ pub fn resolve_range(
 ) -> Result<Range, QueryError> {
     let unreadable = |text: &str| QueryError::Invalid(format!("Can't parse date: '{text}'"));
     match range {
-        DateRange::Phrase(text) => {
-            parse_phrase(text, now, zone).ok_or_else(|| unreadable(text))
-        }
+        DateRange::Phrase(text) => parse_phrase(text, now, zone).ok_or_else(|| unreadable(text)),
         DateRange::Bounds(bounds) => match bounds.as_slice() {
             [text] => parse_phrase(text, now, zone).ok_or_else(|| unreadable(text)),
             [from, to] => parse_pair(from, to, now, zone).map_err(|text| unreadable(&text)),
@@ -256,20 +323,22 @@ pub fn resolve_range(
     }
 }
 
-fn resolve_filter(
-    filter: &mut Filter,
-    now: Timestamp,
-    zone: &TimeZone,
-) -> Result<(), QueryError> {
+fn resolve_filter(filter: &mut Filter, now: Timestamp, zone: &TimeZone) -> Result<(), QueryError> {
     match filter {
-        Filter::Or { or: inner } | Filter::And { and: inner } => {
-            inner.iter_mut().try_for_each(|filter| resolve_filter(filter, now, zone))
-        }
-        Filter::Member { member, operator, values } => {
+        Filter::Or { or: inner } | Filter::And { and: inner } => inner
+            .iter_mut()
+            .try_for_each(|filter| resolve_filter(filter, now, zone)),
+        Filter::Member {
+            member,
+            operator,
+            values,
+        } => {
             if let Some(values) = values {
                 for value in values.iter_mut() {
                     match value {
-                        FilterValue::Number(number) => *value = FilterValue::Text(number.to_string()),
+                        FilterValue::Number(number) => {
+                            *value = FilterValue::Text(number.to_string())
+                        }
                         FilterValue::Bool(flag) => *value = FilterValue::Text(flag.to_string()),
                         FilterValue::Text(_) | FilterValue::Null => {}
                     }
@@ -278,9 +347,17 @@ fn resolve_filter(
             let unary = matches!(operator.as_str(), "set" | "notSet" | "measureFilter");
             if !unary && values.as_ref().is_none_or(Vec::is_empty) {
                 let shown = json!({ "member": member, "operator": operator });
-                return Err(QueryError::Invalid(format!("Values required for filter: {shown}")));
+                return Err(QueryError::Invalid(format!(
+                    "Values required for filter: {shown}"
+                )));
             }
-            resolve_filter_dates(operator, values.as_deref_mut().map(|_| ()), values, now, zone)
+            resolve_filter_dates(
+                operator,
+                values.as_deref_mut().map(|_| ()),
+                values,
+                now,
+                zone,
+            )
         }
     }
 }
@@ -292,10 +369,15 @@ fn resolve_filter_dates(
     now: Timestamp,
     zone: &TimeZone,
 ) -> Result<(), QueryError> {
-    let (Some(()), Some(list)) = (present, values.as_mut()) else { return Ok(()) };
+    let (Some(()), Some(list)) = (present, values.as_mut()) else {
+        return Ok(());
+    };
     let unreadable = |text: &str| QueryError::Invalid(format!("Can't parse date: '{text}'"));
     match (operator, list.as_slice()) {
-        ("inDateRange" | "notInDateRange" | "onTheDate" | "notOnTheDate", [FilterValue::Text(text)]) => {
+        (
+            "inDateRange" | "notInDateRange" | "onTheDate" | "notOnTheDate",
+            [FilterValue::Text(text)],
+        ) => {
             let range = parse_phrase(text, now, zone).ok_or_else(|| unreadable(text))?;
             *list = range.texts().map(FilterValue::Text).into();
         }
@@ -355,8 +437,10 @@ fn echo(raw: &Map<String, Value>, query: &Query, order: Option<&[(String, bool)]
     out.insert("filters".to_owned(), json!(query.filters));
     out.insert("rowLimit".to_owned(), json!(query.limit));
     if let Some(order) = order {
-        let items: Vec<Value> =
-            order.iter().map(|(id, desc)| json!({ "id": id, "desc": desc })).collect();
+        let items: Vec<Value> = order
+            .iter()
+            .map(|(id, desc)| json!({ "id": id, "desc": desc }))
+            .collect();
         out.insert("order".to_owned(), Value::Array(items));
     }
     Value::Object(out)

@@ -40,17 +40,26 @@ pub(crate) fn resolve(
     context: &SecurityContext,
 ) -> Result<Resolved, QueryError> {
     let lookup = Lookup { model, context };
-    let mut resolved = Resolved { filters: query.query.filters.clone(), ..Resolved::default() };
+    let mut resolved = Resolved {
+        filters: query.query.filters.clone(),
+        ..Resolved::default()
+    };
     for name in &query.query.measures {
         let member = lookup.visible(name, Wanted::Measure)?;
-        resolved.measures.push(lookup.column(member, ColumnKind::Measure));
+        resolved
+            .measures
+            .push(lookup.column(member, ColumnKind::Measure));
     }
     for name in &query.query.dimensions {
         let member = lookup.visible(name, Wanted::Dimension)?;
-        resolved.dimensions.push(lookup.column(member, ColumnKind::Dimension));
+        resolved
+            .dimensions
+            .push(lookup.column(member, ColumnKind::Dimension));
     }
     for name in &query.query.segments {
-        resolved.segments.push(lookup.visible(name, Wanted::Segment)?);
+        resolved
+            .segments
+            .push(lookup.visible(name, Wanted::Segment)?);
     }
     for time in &query.query.time_dimensions {
         let member = lookup.visible(&time.dimension, Wanted::Dimension)?;
@@ -65,7 +74,9 @@ pub(crate) fn resolve(
             resolved.ranges.push((member, bound(from)?, bound(to)?));
         }
         if let Some(granularity) = &time.granularity {
-            let kind = ColumnKind::Time { granularity: granularity.clone() };
+            let kind = ColumnKind::Time {
+                granularity: granularity.clone(),
+            };
             resolved.dimensions.push(lookup.column(member, kind));
         }
     }
@@ -74,16 +85,26 @@ pub(crate) fn resolve(
     }
     // Asking twice for the same is asking once.
     let mut seen = std::collections::HashSet::new();
-    resolved.dimensions.retain(|column| seen.insert(column.key.clone()));
-    resolved.measures.retain(|column| seen.insert(column.key.clone()));
-    resolved.order = query.order.as_ref().map(|order| lookup.order(order)).transpose()?;
+    resolved
+        .dimensions
+        .retain(|column| seen.insert(column.key.clone()));
+    resolved
+        .measures
+        .retain(|column| seen.insert(column.key.clone()));
+    resolved.order = query
+        .order
+        .as_ref()
+        .map(|order| lookup.order(order))
+        .transpose()?;
     lookup.add_row_policies(&mut resolved)?;
     Ok(resolved)
 }
 
 /// Finds a member of filters that were checked before.
 pub(crate) fn find(model: &Model, name: &str) -> Result<MemberId, QueryError> {
-    model.find(name).ok_or_else(|| QueryError::unknown_member(model, name))
+    model
+        .find(name)
+        .ok_or_else(|| QueryError::unknown_member(model, name))
 }
 
 struct Lookup<'a> {
@@ -128,7 +149,10 @@ impl Lookup<'_> {
                 .iter()
                 .any(|policy| policy.applies_to(self.context) && policy.allows(&member.name)),
         };
-        own && member.origin.as_ref().is_none_or(|origin| self.allows(origin.member))
+        own && member
+            .origin
+            .as_ref()
+            .is_none_or(|origin| self.allows(origin.member))
     }
 
     fn column(&self, member: MemberId, kind: ColumnKind) -> Column {
@@ -137,11 +161,20 @@ impl Lookup<'_> {
             ColumnKind::Time { granularity } => (
                 format!("{}.{granularity}", definition.full_name),
                 // Granularity names are legal identifiers; the whole stays under 63 bytes.
-                format!("{}_{}", definition.alias, &granularity[..granularity.len().min(14)]),
+                format!(
+                    "{}_{}",
+                    definition.alias,
+                    &granularity[..granularity.len().min(14)]
+                ),
             ),
             _ => (definition.full_name.clone(), definition.alias.clone()),
         };
-        Column { key, alias, member, kind }
+        Column {
+            key,
+            alias,
+            member,
+            kind,
+        }
     }
 
     fn check_time(&self, member: MemberId) -> Result<(), QueryError> {
@@ -158,10 +191,12 @@ impl Lookup<'_> {
 
     fn check_filter(&self, filter: &Filter) -> Result<(), QueryError> {
         match filter {
-            Filter::Or { or: inner } | Filter::And { and: inner } => {
-                inner.iter().try_for_each(|filter| self.check_filter(filter))
-            }
-            Filter::Member { member, operator, .. } => {
+            Filter::Or { or: inner } | Filter::And { and: inner } => inner
+                .iter()
+                .try_for_each(|filter| self.check_filter(filter)),
+            Filter::Member {
+                member, operator, ..
+            } => {
                 let id = self.visible(member, Wanted::Any)?;
                 if matches!(self.model.member(id).definition, Definition::Segment(_)) {
                     return Err(QueryError::Unplannable(format!(
@@ -192,20 +227,38 @@ impl Lookup<'_> {
 
     fn add_row_policies(&self, resolved: &mut Resolved) -> Result<(), QueryError> {
         let mut cubes: Vec<usize> = Vec::new();
-        let columns = resolved.dimensions.iter().chain(&resolved.measures).map(|c| c.member);
-        let others = resolved.segments.iter().copied().chain(resolved.ranges.iter().map(|r| r.0));
+        let columns = resolved
+            .dimensions
+            .iter()
+            .chain(&resolved.measures)
+            .map(|c| c.member);
+        let others = resolved
+            .segments
+            .iter()
+            .copied()
+            .chain(resolved.ranges.iter().map(|r| r.0));
         let mut members: Vec<MemberId> = columns.chain(others).collect();
         collect_filter_members(self.model, &resolved.filters, &mut members);
         for id in members {
             cubes.push(id.cube);
-            cubes.extend(self.model.member(id).origin.as_ref().map(|origin| origin.member.cube));
+            cubes.extend(
+                self.model
+                    .member(id)
+                    .origin
+                    .as_ref()
+                    .map(|origin| origin.member.cube),
+            );
         }
         cubes.sort_unstable();
         cubes.dedup();
         for cube in cubes {
-            let Some(policies) = &self.model.cubes[cube].policies else { continue };
-            let applying: Vec<&Policy> =
-                policies.iter().filter(|policy| policy.applies_to(self.context)).collect();
+            let Some(policies) = &self.model.cubes[cube].policies else {
+                continue;
+            };
+            let applying: Vec<&Policy> = policies
+                .iter()
+                .filter(|policy| policy.applies_to(self.context))
+                .collect();
             resolved.denied |= applying.is_empty();
             if applying.iter().any(|policy| policy.row_filters.is_empty()) || applying.is_empty() {
                 continue;
@@ -233,12 +286,19 @@ impl Lookup<'_> {
     /// A policy's filter with full names, its claims filled in.
     fn policy_filter(&self, cube: usize, filter: &Filter) -> Result<Filter, QueryError> {
         let all = |inner: &[Filter]| {
-            inner.iter().map(|filter| self.policy_filter(cube, filter)).collect::<Result<Vec<_>, _>>()
+            inner
+                .iter()
+                .map(|filter| self.policy_filter(cube, filter))
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(match filter {
             Filter::Or { or } => Filter::Or { or: all(or)? },
             Filter::And { and } => Filter::And { and: all(and)? },
-            Filter::Member { member, operator, values } => {
+            Filter::Member {
+                member,
+                operator,
+                values,
+            } => {
                 let cube = &self.model.cubes[cube].name;
                 let full = if member.contains('.') {
                     member.replace("CUBE.", &format!("{cube}."))
@@ -247,7 +307,9 @@ impl Lookup<'_> {
                 };
                 let mut texts = Vec::new();
                 for value in values.iter().flatten() {
-                    let crate::query::FilterValue::Text(text) = value else { continue };
+                    let crate::query::FilterValue::Text(text) = value else {
+                        continue;
+                    };
                     texts.push(self.claim_or_text(text)?);
                 }
                 Filter::member(full, operator.clone(), texts)
@@ -256,14 +318,19 @@ impl Lookup<'_> {
     }
 
     fn claim_or_text(&self, text: &str) -> Result<String, QueryError> {
-        let inner = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let inner = text
+            .trim()
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
         let path = inner.map(str::trim).and_then(|inner| {
             inner
                 .strip_prefix("securityContext.")
                 .or_else(|| inner.strip_prefix("security_context."))
                 .or_else(|| inner.strip_prefix("SECURITY_CONTEXT."))
         });
-        let Some(path) = path else { return Ok(text.to_owned()) };
+        let Some(path) = path else {
+            return Ok(text.to_owned());
+        };
         self.context
             .claim(path)
             .ok_or_else(|| QueryError::Denied(format!("the security context has no \"{path}\"")))

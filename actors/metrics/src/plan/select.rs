@@ -44,11 +44,20 @@ pub(crate) fn write(
     let named = |id: &MemberId| model.member(*id).full_name.clone();
     Ok(Plan {
         statement: Statement::new(text, params),
-        columns: select.dimensions.iter().chain(&select.measures).cloned().collect(),
+        columns: select
+            .dimensions
+            .iter()
+            .chain(&select.measures)
+            .cloned()
+            .collect(),
         segments: select.segments.clone(),
         row_filters,
         total,
-        order: select.order.iter().map(|(id, desc)| (named(id), *desc)).collect(),
+        order: select
+            .order
+            .iter()
+            .map(|(id, desc)| (named(id), *desc))
+            .collect(),
         cubes: select.tree.cubes(model),
     })
 }
@@ -80,8 +89,14 @@ impl<'a> Select<'a> {
                 conditions.push(condition);
             }
         }
-        let tie_breaks = resolved.order.as_ref().is_none_or(|order| !order.is_empty());
-        let order = resolved.order.clone().unwrap_or_else(|| default_order(&resolved));
+        let tie_breaks = resolved
+            .order
+            .as_ref()
+            .is_none_or(|order| !order.is_empty());
+        let order = resolved
+            .order
+            .clone()
+            .unwrap_or_else(|| default_order(&resolved));
         let mut select = Self {
             writer,
             dimensions: resolved.dimensions,
@@ -101,8 +116,12 @@ impl<'a> Select<'a> {
 
     /// All members that the statement evaluates.
     fn members(&self) -> Vec<MemberId> {
-        let mut members: Vec<MemberId> =
-            self.measures.iter().chain(&self.dimensions).map(|column| column.member).collect();
+        let mut members: Vec<MemberId> = self
+            .measures
+            .iter()
+            .chain(&self.dimensions)
+            .map(|column| column.member)
+            .collect();
         members.extend(&self.segments);
         for condition in self.conditions.iter().chain(&self.having) {
             condition.members(&mut members);
@@ -130,7 +149,12 @@ impl<'a> Select<'a> {
             {
                 hints.push(origin.path.clone());
             }
-            collect_cubes(model, self.writer.resolve(id), &mut cubes, &mut BTreeSet::new());
+            collect_cubes(
+                model,
+                self.writer.resolve(id),
+                &mut cubes,
+                &mut BTreeSet::new(),
+            );
         }
         hints.sort();
         hints.dedup();
@@ -183,12 +207,16 @@ impl<'a> Select<'a> {
 
     fn collect_leaves(&self, id: MemberId, leaves: &mut Vec<MemberId>) {
         let model = self.writer.model;
-        let Some(measure) = model.member(id).measure() else { return };
+        let Some(measure) = model.member(id).measure() else {
+            return;
+        };
         let calculation = measure.sql.as_ref().filter(|sql| {
             measure.aggregation.is_calculated()
                 && sql.cubes().next().is_none()
                 && sql.members().next().is_some()
-                && sql.members().all(|inner| model.member(inner).measure().is_some())
+                && sql
+                    .members()
+                    .all(|inner| model.member(inner).measure().is_some())
         });
         match calculation {
             Some(sql) => {
@@ -204,7 +232,9 @@ impl<'a> Select<'a> {
     /// Whether repeated rows leave the measure's value as it is.
     fn is_safe_when_repeated(&self, id: MemberId) -> bool {
         let model = self.writer.model;
-        let Some(measure) = model.member(id).measure() else { return true };
+        let Some(measure) = model.member(id).measure() else {
+            return true;
+        };
         match measure.aggregation {
             Aggregation::CountDistinct
             | Aggregation::CountDistinctApprox
@@ -232,7 +262,10 @@ impl<'a> Select<'a> {
         let filter = self.where_clause()?;
         let group = self.group_clause(self.dimensions.len());
         let having = self.having_clause(" HAVING ")?;
-        Ok(format!("SELECT {} FROM {from}{filter}{group}{having}", columns.join(", ")))
+        Ok(format!(
+            "SELECT {} FROM {from}{filter}{group}{having}",
+            columns.join(", ")
+        ))
     }
 
     fn dimension_column(&mut self, column: &Column) -> Result<String, QueryError> {
@@ -300,7 +333,11 @@ impl<'a> Select<'a> {
             parts.push(self.writer.condition(&condition)?);
         }
         let clause = parts.join(" AND ");
-        Ok(if clause.is_empty() { clause } else { format!(" WHERE {clause}") })
+        Ok(if clause.is_empty() {
+            clause
+        } else {
+            format!(" WHERE {clause}")
+        })
     }
 
     /// Dimensions of type `sub_query` among those evaluated: each is a measure of another cube.
@@ -327,10 +364,15 @@ impl<'a> Select<'a> {
             return Ok(String::new());
         };
         let keys = model.cubes[id.cube].primary_key.clone();
-        let outer: Vec<String> =
-            keys.iter().map(|key| self.writer.member(*key)).collect::<Result<_, _>>()?;
+        let outer: Vec<String> = keys
+            .iter()
+            .map(|key| self.writer.member(*key))
+            .collect::<Result<_, _>>()?;
         let name = format!("{}{}_subquery", self.writer.prefix, dimension.alias);
-        let mut cubes: Vec<usize> = sql.members().map(|id| self.writer.resolve(id).cube).collect();
+        let mut cubes: Vec<usize> = sql
+            .members()
+            .map(|id| self.writer.resolve(id).cube)
+            .collect();
         cubes.push(id.cube);
         let tree = JoinTree::find(model, &cubes, &[]).map_err(|(from, to)| {
             QueryError::Unplannable(format!(
@@ -345,13 +387,20 @@ impl<'a> Select<'a> {
         );
         let inner = self.sub_query(sql, &keys);
         (self.writer.prefix, self.tree, self.writer.columns) = outside;
-        self.writer.columns.insert(id, format!("{}.value", quote(&name)));
+        self.writer
+            .columns
+            .insert(id, format!("{}.value", quote(&name)));
         let on: Vec<String> = outer
             .iter()
             .enumerate()
             .map(|(at, outer)| format!("{}.key_{at} = {outer}", quote(&name)))
             .collect();
-        Ok(format!(" LEFT JOIN ({}) AS {} ON {}", inner?, quote(&name), on.join(" AND ")))
+        Ok(format!(
+            " LEFT JOIN ({}) AS {} ON {}",
+            inner?,
+            quote(&name),
+            on.join(" AND ")
+        ))
     }
 
     fn sub_query(
@@ -361,7 +410,10 @@ impl<'a> Select<'a> {
     ) -> Result<String, QueryError> {
         let model = self.writer.model;
         let multiplied = |cube: &usize| self.tree.multiplies(model, *cube);
-        if sql.members().any(|id| multiplied(&self.writer.resolve(id).cube)) {
+        if sql
+            .members()
+            .any(|id| multiplied(&self.writer.resolve(id).cube))
+        {
             return Err(QueryError::Unplannable(
                 "a sub-query dimension whose measure is repeated by its joins is not supported"
                     .to_owned(),
@@ -392,9 +444,7 @@ impl<'a> Select<'a> {
             let own: Vec<MemberId> = leaves
                 .iter()
                 .copied()
-                .filter(|leaf| {
-                    self.is_safe_when_repeated(*leaf) || !repeated.contains(&leaf.cube)
-                })
+                .filter(|leaf| self.is_safe_when_repeated(*leaf) || !repeated.contains(&leaf.cube))
                 .collect();
             parts.push(self.part(&own, "main__", |select| select.from_clause())?);
             for leaf in own {
@@ -429,12 +479,24 @@ impl<'a> Select<'a> {
             let on: Vec<String> = self
                 .dimensions
                 .iter()
-                .map(|c| format!("q_0.{0} IS NOT DISTINCT FROM q_{number}.{0}", quote(&c.alias)))
+                .map(|c| {
+                    format!(
+                        "q_0.{0} IS NOT DISTINCT FROM q_{number}.{0}",
+                        quote(&c.alias)
+                    )
+                })
                 .collect();
-            let on = if on.is_empty() { "TRUE".to_owned() } else { on.join(" AND ") };
+            let on = if on.is_empty() {
+                "TRUE".to_owned()
+            } else {
+                on.join(" AND ")
+            };
             from.push_str(&format!(" JOIN ({part}) AS q_{number} ON {on}"));
         }
-        Ok(format!("SELECT {} FROM {from}{having}", selected.join(", ")))
+        Ok(format!(
+            "SELECT {} FROM {from}{having}",
+            selected.join(", ")
+        ))
     }
 
     /// Dimensions and leaf measures over the joined tables.
@@ -457,7 +519,10 @@ impl<'a> Select<'a> {
         let filter = self.where_clause()?;
         let group = self.group_clause(self.dimensions.len());
         self.writer.prefix = outside;
-        Ok(format!("SELECT {} FROM {from}{filter}{group}", columns.join(", ")))
+        Ok(format!(
+            "SELECT {} FROM {from}{filter}{group}",
+            columns.join(", ")
+        ))
     }
 
     /// Leaf measures of a cube whose rows are repeated: its distinct keys first, its rows then.
@@ -484,8 +549,11 @@ impl<'a> Select<'a> {
             on.push(format!("keys.key_{at} = {sql}"));
         }
         let filter = self.where_clause()?;
-        let mut columns: Vec<String> =
-            self.dimensions.iter().map(|c| format!("keys.{}", quote(&c.alias))).collect();
+        let mut columns: Vec<String> = self
+            .dimensions
+            .iter()
+            .map(|c| format!("keys.{}", quote(&c.alias)))
+            .collect();
         let multiplied = std::mem::take(&mut self.writer.multiplied);
         for leaf in leaves {
             self.check_own_columns(*leaf)?;
@@ -539,7 +607,11 @@ impl<'a> Select<'a> {
                 }
             }
         }
-        if parts.is_empty() { String::new() } else { format!(" ORDER BY {}", parts.join(", ")) }
+        if parts.is_empty() {
+            String::new()
+        } else {
+            format!(" ORDER BY {}", parts.join(", "))
+        }
     }
 }
 
@@ -582,13 +654,19 @@ fn collect_cubes(
         return collect_cubes(model, origin.member, cubes, seen);
     }
     let member = model.member(id);
-    let sub_query = member.dimension().is_some_and(|dimension| dimension.sub_query);
+    let sub_query = member
+        .dimension()
+        .is_some_and(|dimension| dimension.sub_query);
     let templates = member.templates();
     // A calculation over members of others reads nothing of its own cube.
     let foreign = !sub_query
         && !templates.is_empty()
-        && member.measure().is_none_or(|measure| measure.aggregation.is_calculated())
-        && templates.iter().all(|t| t.cubes().next().is_none() && t.members().next().is_some());
+        && member
+            .measure()
+            .is_none_or(|measure| measure.aggregation.is_calculated())
+        && templates
+            .iter()
+            .all(|t| t.cubes().next().is_none() && t.members().next().is_some());
     let mut direct: Vec<usize> = templates.iter().flat_map(|t| t.cubes()).collect();
     if !foreign {
         direct.insert(0, id.cube);

@@ -129,7 +129,10 @@ impl<'a> Writer<'a> {
     fn dimension(&mut self, dimension: &Dimension) -> Result<String, QueryError> {
         match &dimension.sql {
             DimensionSql::Expression(sql) => self.template(sql),
-            DimensionSql::Geo { latitude, longitude } => {
+            DimensionSql::Geo {
+                latitude,
+                longitude,
+            } => {
                 let (latitude, longitude) = (self.template(latitude)?, self.template(longitude)?);
                 Ok(format!("{latitude} || ',' || {longitude}"))
             }
@@ -166,13 +169,20 @@ impl<'a> Writer<'a> {
     }
 
     fn localized(&self, sql: &str) -> String {
-        format!("({sql}::timestamptz AT TIME ZONE {})", quote_literal(self.zone_name))
+        format!(
+            "({sql}::timestamptz AT TIME ZONE {})",
+            quote_literal(self.zone_name)
+        )
     }
 
     /// Whether a time dimension is already in local time, being defined by a granularity.
     pub(crate) fn is_local(&self, id: MemberId) -> bool {
         let member = self.model.member(self.resolve(id));
-        let Some(Dimension { sql: DimensionSql::Expression(sql), .. }) = member.dimension() else {
+        let Some(Dimension {
+            sql: DimensionSql::Expression(sql),
+            ..
+        }) = member.dimension()
+        else {
             return false;
         };
         match sql.parts.as_slice() {
@@ -189,7 +199,11 @@ impl<'a> Writer<'a> {
         name: &str,
     ) -> Result<String, QueryError> {
         let sql = self.member(id)?;
-        let local = if self.is_local(id) { sql } else { self.localized(&sql) };
+        let local = if self.is_local(id) {
+            sql
+        } else {
+            self.localized(&sql)
+        };
         let member = self.model.member(id);
         granularity::bucket(member, name, &local)
     }
@@ -247,7 +261,10 @@ impl<'a> Writer<'a> {
             conditions.push(format!("({})", self.template(filter)?));
         }
         let value = if value == "*" { "1".to_owned() } else { value };
-        Ok(format!("CASE WHEN {} THEN {value} END", conditions.join(" AND ")))
+        Ok(format!(
+            "CASE WHEN {} THEN {value} END",
+            conditions.join(" AND ")
+        ))
     }
 
     /// What tells that a row of the cube is there: its key, or the row itself.
@@ -259,7 +276,10 @@ impl<'a> Writer<'a> {
             [key] => self.member(*key),
             keys if self.multiplied.contains(&cube) => {
                 let parts = keys.iter().map(|key| self.member(*key));
-                Ok(format!("({})", parts.collect::<Result<Vec<_>, _>>()?.join(", ")))
+                Ok(format!(
+                    "({})",
+                    parts.collect::<Result<Vec<_>, _>>()?.join(", ")
+                ))
             }
             [key, ..] => self.member(*key),
         }
