@@ -57,3 +57,18 @@ impl StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_away_may_come_back_and_a_malformed_document_stays_so() {
+        let away = StoreError::query("reading")(sqlx::Error::PoolTimedOut);
+        assert!(away.is_transient());
+        let missing = StoreError::query("reading")(sqlx::Error::RowNotFound);
+        assert!(!missing.is_transient());
+        let json = serde_json::from_str::<u8>("{").expect_err("not a number");
+        assert!(!StoreError::malformed("work 1")(json).is_transient());
+    }
+}

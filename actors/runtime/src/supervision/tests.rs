@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::event::Event;
+use crate::trace::TraceContext;
 use probe::{Probe, ProbeArgs, ProbeMsg, Stack};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -388,5 +389,30 @@ async fn names_are_checked_before_anything_starts() {
         let root = SupervisorSpec::new("root", Strategy::OneForOne).children(names.map(actor));
         let error = Tree::start(Scope::unique(), root, None).await.unwrap_err();
         assert_eq!(error.to_string(), message);
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_handled_in_the_trace_of_its_sender_also_after_a_restart() {
+    use opentelemetry::trace::TracerProvider;
+    use tracing::Instrument;
+    use tracing_subscriber::prelude::*;
+
+    let tracer = opentelemetry_sdk::trace::SdkTracerProvider::default().tracer("test");
+    let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+    let _subscribed = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let stack = Stack::start(Strategy::OneForOne, unchanged).await;
+    for _ in 0..2 {
+        let span = tracing::info_span!("asking");
+        let asked = TraceContext::of(&span);
+        let address = stack.address("a");
+        let handled = address
+            .call(ProbeMsg::Trace, SOON)
+            .instrument(span)
+            .await
+            .unwrap();
+        assert!(asked.trace_id().is_some());
+        assert_eq!(handled.trace_id(), asked.trace_id());
+        stack.tree.restart("a").await.unwrap();
     }
 }

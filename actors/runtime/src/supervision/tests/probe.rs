@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::SOON;
 use crate::supervision::*;
+use crate::trace::TraceContext;
 
 /// Does what it is told, and reports its starts and ends.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub(super) enum ProbeMsg {
     /// Handled by writing into the report.
     Note(u32),
     Echo(u32, RpcReplyPort<u32>),
+    /// The trace in which the message is handled.
+    Trace(RpcReplyPort<TraceContext>),
     /// Holds the handler until the sender is dropped.
     Hold(tokio::sync::oneshot::Receiver<()>),
 }
@@ -69,6 +72,7 @@ impl Actor for Probe {
             ProbeMsg::StopYourself => myself.stop(None),
             ProbeMsg::Note(number) => state.reports.send(format!("{}:{number}", state.name))?,
             ProbeMsg::Echo(number, reply) => reply.send(number)?,
+            ProbeMsg::Trace(reply) => reply.send(TraceContext::current())?,
             ProbeMsg::Hold(released) => {
                 let _ = released.await;
             }
