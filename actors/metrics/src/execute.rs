@@ -62,6 +62,7 @@ impl Runner {
     ///
     /// # Errors
     /// What PostgreSQL refuses, time-outs, and a warehouse that cannot be reached.
+    #[tracing::instrument(name = "metrics_sql", skip_all)]
     pub async fn run(&self, plan: &Plan) -> Result<Rows, QueryError> {
         let failed = |error| self.explain(error);
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";

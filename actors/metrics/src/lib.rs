@@ -7,18 +7,18 @@
 pub mod api;
 pub mod catalog;
 pub mod execute;
+pub mod handle;
 pub mod model;
 pub mod plan;
 pub mod query;
+mod refresh;
 pub mod registry;
 pub mod service;
 pub mod survey;
 
 pub use api::ApiReply;
+pub use handle::MetricRegistryHandle;
 pub use model::{Model, ModelError, SecurityContext};
 pub use plan::QueryError;
-pub use registry::{
-    MetricRegistry, MetricRegistryArgs, MetricRegistryHandle, MetricRegistryMsg,
-    MetricRegistryStatus,
-};
+pub use registry::{MetricRegistry, MetricRegistryArgs, MetricRegistryMsg, MetricRegistryStatus};
 pub use service::{QueryResult, Service, Snapshot};

@@ -13,25 +13,20 @@ use std::time::{Duration, SystemTime};
 
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::{ClaimedWork, Store};
-use ballpoint_runtime::supervision::{Address, Scope};
-use ballpoint_runtime::trace::{TraceContext, set_parent};
+use ballpoint_runtime::store::Store;
+use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
-use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use crate::api::ApiReply;
-use crate::catalog::Catalog;
 use crate::execute::Runner;
-use crate::model::{Model, SecurityContext};
-use crate::plan::QueryError;
-use crate::query::Query;
-use crate::service::{QueryResult, Service, Snapshot};
-use crate::survey::{Survey, catalog, survey};
+use crate::model::Model;
+use crate::refresh::Refresh;
+use crate::service::{Service, Snapshot};
+use crate::survey::{Survey, catalog};
 
 /// The actor's name in its scope.
 pub const NAME: &str = "metric_registry";
@@ -108,141 +103,6 @@ pub struct MetricRegistryStatus {
 
 /// Names, sizes and times of the model's files.
 pub type Fingerprint = Vec<(PathBuf, u64, Option<SystemTime>)>;
-
-/// The way in. Cheap to clone; reaches whichever incarnation is alive.
-#[derive(Clone, Debug)]
-pub struct MetricRegistryHandle {
-    address: Address<MetricRegistryMsg>,
-    timeout: Duration,
-}
-
-impl MetricRegistryHandle {
-    pub fn new(scope: &Scope) -> Self {
-        Self {
-            address: Address::new(scope, NAME),
-            timeout: Duration::from_secs(10),
-        }
-    }
-
-    /// What queries are answered with at this moment. Keep it for one request only.
-    ///
-    /// # Errors
-    /// [`QueryError::Unavailable`] while no model is served.
-    pub async fn service(&self) -> Result<Service, QueryError> {
-        self.address
-            .call(
-                |reply| MetricRegistryMsg::GetService { reply },
-                self.timeout,
-            )
-            .await
-            .map_err(|error| QueryError::Unavailable(error.to_string()))?
-            .map_err(QueryError::Unavailable)
-    }
-
-    /// `/v1/load`.
-    pub async fn load(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        match self.service().await {
-            Ok(service) => service.load(request, context).await,
-            Err(error) => error.into(),
-        }
-    }
-
-    /// `/v1/sql`.
-    pub async fn sql(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        self.service()
-            .await
-            .map_or_else(ApiReply::from, |service| service.sql(request, context))
-    }
-
-    /// `/v1/dry-run`.
-    pub async fn dry_run(&self, request: &Value, context: &SecurityContext) -> ApiReply {
-        self.service()
-            .await
-            .map_or_else(ApiReply::from, |service| service.dry_run(request, context))
-    }
-
-    /// `/v1/meta`.
-    pub async fn meta(
-        &self,
-        context: &SecurityContext,
-        extended: bool,
-        only_views: bool,
-    ) -> ApiReply {
-        let service = self.service().await;
-        service.map_or_else(ApiReply::from, |service| {
-            service.meta(context, extended, only_views)
-        })
-    }
-
-    /// The members, with the values found in the data.
-    ///
-    /// # Errors
-    /// As [`MetricRegistryHandle::service`].
-    pub async fn catalog(&self) -> Result<Arc<Catalog>, QueryError> {
-        Ok(Arc::clone(&self.service().await?.snapshot.catalog))
-    }
-
-    /// Answers a typed query.
-    ///
-    /// # Errors
-    /// See [`QueryError`].
-    pub async fn query(&self, query: &Query) -> Result<QueryResult, QueryError> {
-        self.service().await?.query(query).await
-    }
-
-    /// The first and last time in the data of a time dimension, UTC.
-    ///
-    /// # Errors
-    /// As [`MetricRegistryHandle::service`].
-    pub async fn coverage(
-        &self,
-        time_dimension: &str,
-    ) -> Result<Option<(String, String)>, QueryError> {
-        Ok(self
-            .service()
-            .await?
-            .snapshot
-            .coverage
-            .get(time_dimension)
-            .cloned())
-    }
-
-    /// What a proof keeps of a member: its definition and that definition's hash.
-    ///
-    /// # Errors
-    /// As [`MetricRegistryHandle::service`].
-    pub async fn definition(&self, member: &str) -> Result<Option<Value>, QueryError> {
-        Ok(self.service().await?.definition(member))
-    }
-
-    /// # Errors
-    /// As [`MetricRegistryHandle::service`].
-    pub async fn describe(&self) -> Result<MetricRegistryStatus, QueryError> {
-        self.address
-            .call(|reply| MetricRegistryMsg::Describe { reply }, self.timeout)
-            .await
-            .map_err(|error| QueryError::Unavailable(error.to_string()))
-    }
-}
-
-impl Service {
-    /// A member's definition, with the model's hash and its own.
-    pub fn definition(&self, member: &str) -> Option<Value> {
-        let model = &self.snapshot.model;
-        let member = model.member(model.find(member)?);
-        Some(json!({
-            "member": member.full_name,
-            "title": member.title,
-            "description": member.description,
-            "type": member.value_type(),
-            "sql": member.sql,
-            "format": member.format,
-            "meta": member.meta,
-            "hash": member.hash,
-            "model_hash": model.hash,
-        }))
-    }
-}
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -562,52 +422,6 @@ impl MetricRegistryState {
             rejected: self.rejected.clone(),
             refreshing: self.refreshing,
         }
-    }
-}
-
-/// One look at the data, in a task of its own.
-struct Refresh {
-    model: Arc<Model>,
-    runner: Arc<Runner>,
-    crowded: HashSet<String>,
-    store: Option<Store>,
-}
-
-impl Refresh {
-    /// Carries out a work row, in the trace of what caused it.
-    async fn carry_out(&self, work: &ClaimedWork) -> Result<Box<Survey>, String> {
-        let span = tracing::info_span!("refresh_metrics", work = work.id, attempt = work.attempt);
-        set_parent(&span, &work.trace);
-        async {
-            let outcome = self.look(true).await;
-            let Some(store) = &self.store else {
-                return outcome;
-            };
-            let ended = match &outcome {
-                Ok(_) => store.work().complete(work.id).await,
-                Err(error) => store.work().fail(work.id, error, None).await,
-            };
-            if let Err(error) = ended {
-                tracing::warn!(%error, "the end of the work was not recorded");
-            }
-            outcome
-        }
-        .instrument(span)
-        .await
-    }
-
-    /// Surveys the data, and announces that it is served.
-    async fn look(&self, announce: bool) -> Result<Box<Survey>, String> {
-        self.runner.forget();
-        let found = survey(&self.model, &self.runner, &self.crowded).await;
-        let found = found.map_err(|error| error.to_string())?;
-        if let Some(store) = self.store.as_ref().filter(|_| announce) {
-            let cubes = found.catalog.cubes.len() as u64;
-            let event = Event::MetricsRefreshed { cubes };
-            let published = store.events().publish(event, TraceContext::current()).await;
-            published.map_err(|error| error.to_string())?;
-        }
-        Ok(Box::new(found))
     }
 }
 

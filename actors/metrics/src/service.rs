@@ -104,6 +104,12 @@ impl Service {
         })
     }
 
+    /// Plans one query and runs it.
+    #[tracing::instrument(
+        name = "metrics_query",
+        skip_all,
+        fields(measures = ?normalized.query.measures, data_version = self.snapshot.data_version)
+    )]
     pub(crate) async fn answer(
         &self,
         normalized: &Normalized,

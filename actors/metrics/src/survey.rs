@@ -145,7 +145,7 @@ async fn survey_cube(
     let plan = plan::survey(model, cube, &named, &times, VALUES_MAX + 1)?;
     let rows = runner.run(&plan).await?.rows;
     let mut found: Vec<Vec<String>> = vec![Vec::new(); named.len()];
-    // The bit of the one dimension that a row is for is 0; the first has the highest.
+    // The bit of the dimension that a row is for is 0; the first has the highest.
     let all = (1_i64 << named.len()) - 1;
     for row in &rows {
         let which = row.first().and_then(Value::as_i64).unwrap_or_default();
@@ -163,11 +163,12 @@ async fn survey_cube(
             }
             continue;
         }
-        let at = (0..named.len()).find(|at| which == all ^ (1 << (named.len() - 1 - at)));
-        if let Some(at) = at
-            && let Some(Value::String(text)) = row.get(1 + at)
-        {
-            found[at].push(text.clone());
+        // Two dimensions with one expression share their rows.
+        for (at, found) in found.iter_mut().enumerate() {
+            let mine = which & (1 << (named.len() - 1 - at)) == 0;
+            if mine && let Some(Value::String(text)) = row.get(1 + at) {
+                found.push(text.clone());
+            }
         }
     }
     for (id, mut found) in named.iter().zip(found) {
@@ -176,6 +177,7 @@ async fn survey_cube(
             survey.crowded.insert(name);
         } else {
             found.sort();
+            found.dedup();
             values.insert(name, found);
         }
     }

@@ -128,7 +128,7 @@ async fn a_refresh_finds_new_values_and_says_so() {
         catalog.member("Orders.city").unwrap().values.clone()
     };
     assert_eq!(
-        values(&*stack.handle.catalog().await.unwrap()),
+        values(&stack.handle.catalog().await.unwrap()),
         ["Chennai", "Pune"]
     );
     let coverage = stack
@@ -157,7 +157,7 @@ async fn a_refresh_finds_new_values_and_says_so() {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     assert_eq!(
-        values(&*stack.handle.catalog().await.unwrap()),
+        values(&stack.handle.catalog().await.unwrap()),
         ["Chennai", "Goa", "Pune"]
     );
     stack

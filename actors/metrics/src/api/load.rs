@@ -136,10 +136,8 @@ impl Service {
             "canUseTransformedQuery": transformed_query(model, query, &plan),
             "memberNames": members,
         });
-        let time = plan.columns.iter().find_map(|column| match &column.kind {
-            plan::ColumnKind::Time { .. } => Some(column),
-            _ => None,
-        });
+        let is_time = |column: &&plan::Column| matches!(column.kind, plan::ColumnKind::Time { .. });
+        let time = plan.columns.iter().find(is_time);
         if let Some(column) = time {
             sql["timeDimensionAlias"] = json!(column.alias);
             sql["timeDimensionField"] = json!(model.member(column.member).full_name);

@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use serde_norway::Value as Yaml;
 use sha2::{Digest, Sha256};
 
+use super::access::read_policies;
 use super::joins::components;
 use super::members::{compile_member, hash_members};
 use super::reference::{Draft, Kind, Names};
 use super::source::{ModelError, Node, Place, Problem, Problems, SourceFile, hint, to_json};
 use super::title::{titleize, underscore};
-use super::views::{compile_view, includes_of};
-use super::{Cube, Join, MemberId, Model, Policy, Relationship, Table};
-use crate::query::Filter;
+use super::views::compile_view;
+use super::{Cube, Join, MemberId, Model, Relationship, Table};
 
 const CUBE_KEYS: [&str; 20] = [
     "name",
@@ -231,11 +231,6 @@ fn read_member_names(draft: &mut Draft<'_>, problems: &mut Problems) {
 fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cube {
     let draft = &names.drafts[index];
     let node = &draft.node;
-    let inherited = |key: &str| {
-        std::iter::once(node)
-            .chain(&draft.ancestors)
-            .find(|node| node.get(key).is_some())
-    };
     let mut cube = Cube {
         name: draft.name.clone(),
         alias: alias_of(names, index, problems),
@@ -255,9 +250,43 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
     if draft.is_view {
         return cube;
     }
+    cube.table = compile_table(names, index, problems);
+    for generation in draft.ancestors.iter().rev().chain([node]) {
+        for item in generation.nodes("joins", problems) {
+            cube.joins
+                .extend(compile_join(names, index, &item, problems));
+        }
+    }
+    for at in 0..draft.members.len() {
+        let id = MemberId {
+            cube: index,
+            index: at,
+        };
+        let member = compile_member(names, id, &cube, problems);
+        if member
+            .dimension()
+            .is_some_and(|dimension| dimension.primary_key)
+        {
+            cube.primary_key.push(id);
+        }
+        cube.members.push(member);
+    }
+    cube.hierarchies = read_hierarchies(names, index, problems);
+    cube
+}
+
+/// `sql_table` or `sql`, its own or its ancestor's.
+fn compile_table(names: &Names<'_>, index: usize, problems: &mut Problems) -> Option<Table> {
+    let draft = &names.drafts[index];
+    let node = &draft.node;
+    let inherited = |key: &str| {
+        std::iter::once(node)
+            .chain(&draft.ancestors)
+            .find(|node| node.get(key).is_some())
+    };
     let table = inherited("sql_table").and_then(|node| node.text("sql_table", problems));
     let query = inherited("sql").and_then(|node| node.text("sql", problems));
-    cube.table = match (table, query) {
+    match (table, query) {
         (Some(table), None) => Some(Table::Name(table.trim().to_owned())),
         (None, Some(sql)) => {
             let sql = sql.trim().trim_end_matches(';');
@@ -282,29 +311,7 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
             );
             None
         }
-    };
-    for generation in draft.ancestors.iter().rev().chain([node]) {
-        for item in generation.nodes("joins", problems) {
-            cube.joins
-                .extend(compile_join(names, index, &item, problems));
-        }
     }
-    for at in 0..draft.members.len() {
-        let id = MemberId {
-            cube: index,
-            index: at,
-        };
-        let member = compile_member(names, id, &cube, problems);
-        if member
-            .dimension()
-            .is_some_and(|dimension| dimension.primary_key)
-        {
-            cube.primary_key.push(id);
-        }
-        cube.members.push(member);
-    }
-    cube.hierarchies = read_hierarchies(names, index, problems);
-    cube
 }
 
 /// The table alias: Cube's spelling, unless two cubes would share it.
@@ -405,87 +412,6 @@ fn read_hierarchies(
         }));
     }
     hierarchies
-}
-
-fn read_policies(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Policy>> {
-    node.get("access_policy")?;
-    let mut policies = Vec::new();
-    for item in node.nodes("access_policy", problems) {
-        item.allow(
-            &[
-                "group",
-                "groups",
-                "role",
-                "conditions",
-                "member_level",
-                "member_masking",
-                "row_level",
-            ],
-            "an access policy",
-            problems,
-        );
-        if item.get("conditions").is_some() || item.get("member_masking").is_some() {
-            let message =
-                "\"conditions\" and \"member_masking\" of access policies are not supported";
-            problems.add(&item.place, message);
-        }
-        let groups = ["group", "groups", "role"]
-            .iter()
-            .flat_map(|key| item.texts(key, problems))
-            .collect();
-        let level = item.node("member_level", problems);
-        let includes = level
-            .as_ref()
-            .and_then(|level| includes_of(level, "includes", problems));
-        let excludes = level
-            .map(|level| level.texts("excludes", problems))
-            .unwrap_or_default();
-        let mut row_filters = Vec::new();
-        if let Some(rows) = item.node("row_level", problems) {
-            rows.allow(&["filters", "allow_all"], "\"row_level\"", problems);
-            for filter in rows.nodes("filters", problems) {
-                row_filters.extend(read_filter(&filter, problems));
-            }
-        }
-        policies.push(Policy {
-            groups,
-            includes,
-            excludes,
-            row_filters,
-        });
-    }
-    Some(policies)
-}
-
-fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Filter> {
-    for key in ["or", "and"] {
-        if node.get(key).is_some() {
-            let inner = node.nodes(key, problems);
-            let inner = inner
-                .iter()
-                .filter_map(|node| read_filter(node, problems))
-                .collect();
-            return Some(if key == "or" {
-                Filter::Or { or: inner }
-            } else {
-                Filter::And { and: inner }
-            });
-        }
-    }
-    node.allow(&["member", "operator", "values"], "a filter", problems);
-    let (member, operator) = (
-        node.text("member", problems),
-        node.text("operator", problems),
-    );
-    let (Some(member), Some(operator)) = (member, operator) else {
-        problems.add(&node.place, "a filter needs \"member\" and \"operator\"");
-        return None;
-    };
-    Some(Filter::member(
-        member,
-        operator,
-        node.texts("values", problems),
-    ))
 }
 
 /// A member that needs itself can never be written as SQL.

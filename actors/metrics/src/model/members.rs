@@ -444,7 +444,7 @@ fn read_granularity(node: &Node<'_>, problems: &mut Problems) -> Option<Granular
 fn is_interval(text: &str) -> bool {
     let words: Vec<&str> = text.split_whitespace().collect();
     !words.is_empty()
-        && words.len() % 2 == 0
+        && words.len().is_multiple_of(2)
         && words.chunks(2).all(|pair| {
             pair[0].parse::<i32>().is_ok() && GRANULARITIES.contains(&pair[1].trim_end_matches('s'))
         })

@@ -96,7 +96,7 @@ fn read_path(
         problems.add(&node.place, "a view's cube needs \"join_path\"");
         return None;
     };
-    let mut path = Vec::new();
+    let mut path: Vec<usize> = Vec::new();
     for name in text.split('.') {
         let Some(&cube) = names.by_name.get(name) else {
             let hint = hint(name, names.by_name.keys().map(String::as_str));
@@ -107,12 +107,9 @@ fn read_path(
             return None;
         };
         if let Some(&last) = path.last()
-            && !model.cubes[last as usize]
-                .joins
-                .iter()
-                .any(|join| join.to == cube)
+            && !model.cubes[last].joins.iter().any(|join| join.to == cube)
         {
-            let from = &model.cubes[last as usize].name;
+            let from = &model.cubes[last].name;
             problems.add(
                 &node.place.at(&text),
                 format!("\"{from}\" has no join to \"{name}\""),

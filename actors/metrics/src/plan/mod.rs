@@ -2,12 +2,14 @@
 
 pub mod dates;
 pub mod error;
+mod fan_out;
 mod filters;
 pub mod granularity;
 pub mod normalize;
 mod resolve;
 mod select;
 mod statement;
+mod sub_query;
 mod writer;
 
 pub use error::QueryError;

@@ -187,16 +187,7 @@ fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
         cleaned.remove(key);
     }
     cleaned.retain(|_, value| !value.is_null());
-    if let Some(Value::Array(items)) = cleaned.get_mut("order") {
-        for item in items {
-            if let (Some(id), Some(desc)) = (
-                item.get("id").and_then(Value::as_str),
-                item.get("desc").and_then(Value::as_bool),
-            ) {
-                *item = json!([id, if desc { "desc" } else { "asc" }]);
-            }
-        }
-    }
+    rewrite_order(&mut cleaned);
     if let Some(limit) = cleaned.get("limit") {
         match limit
             .as_u64()
@@ -218,6 +209,20 @@ fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
         }
     }
     serde_json::from_value(Value::Object(cleaned)).map_err(|error| invalid(error.to_string()))
+}
+
+/// `{id, desc}`, as normalized queries write an order, becomes a pair.
+fn rewrite_order(cleaned: &mut Map<String, Value>) {
+    if let Some(Value::Array(items)) = cleaned.get_mut("order") {
+        for item in items {
+            if let (Some(id), Some(desc)) = (
+                item.get("id").and_then(Value::as_str),
+                item.get("desc").and_then(Value::as_bool),
+            ) {
+                *item = json!([id, if desc { "desc" } else { "asc" }]);
+            }
+        }
+    }
 }
 
 fn is_member_path(text: &str, most: usize) -> bool {

@@ -4,7 +4,7 @@
 //! repeated get a sub-query of their own over the distinct keys of that cube; the parts are then
 //! put together by their dimensions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use ballpoint_postgres::ident::quote;
 
@@ -72,7 +72,7 @@ pub(crate) struct Select<'a> {
     conditions: Vec<Condition>,
     having: Vec<Condition>,
     order: Vec<(MemberId, bool)>,
-    tree: JoinTree,
+    pub(super) tree: JoinTree,
     denied: bool,
     tie_breaks: bool,
 }
@@ -115,7 +115,7 @@ impl<'a> Select<'a> {
     }
 
     /// All members that the statement evaluates.
-    fn members(&self) -> Vec<MemberId> {
+    pub(super) fn members(&self) -> Vec<MemberId> {
         let mut members: Vec<MemberId> = self
             .measures
             .iter()
@@ -158,12 +158,7 @@ impl<'a> Select<'a> {
         }
         hints.sort();
         hints.dedup();
-        JoinTree::find(model, &cubes, &hints).map_err(|(from, to)| {
-            QueryError::Unplannable(format!(
-                "Can't find join path to join '{}', '{}'",
-                model.cubes[from].name, model.cubes[to].name
-            ))
-        })
+        JoinTree::find(model, &cubes, &hints).map_err(|pair| no_path(model, pair))
     }
 
     /// The statement without order and limit.
@@ -192,7 +187,7 @@ impl<'a> Select<'a> {
     }
 
     /// The measures that aggregate rows, behind the selected, filtered and ordered ones.
-    fn leaves(&self) -> Vec<MemberId> {
+    pub(super) fn leaves(&self) -> Vec<MemberId> {
         let mut wanted: Vec<MemberId> = self.measures.iter().map(|column| column.member).collect();
         for condition in &self.having {
             condition.members(&mut wanted);
@@ -230,7 +225,7 @@ impl<'a> Select<'a> {
     }
 
     /// Whether repeated rows leave the measure's value as it is.
-    fn is_safe_when_repeated(&self, id: MemberId) -> bool {
+    pub(super) fn is_safe_when_repeated(&self, id: MemberId) -> bool {
         let model = self.writer.model;
         let Some(measure) = model.member(id).measure() else {
             return true;
@@ -250,7 +245,7 @@ impl<'a> Select<'a> {
     /// One SELECT over the joined tables.
     fn single(&mut self) -> Result<String, QueryError> {
         // First, because it makes the columns of sub-queries known.
-        let from = self.from_clause()?;
+        let from = self.joined_tables()?;
         let mut columns = Vec::new();
         for column in self.dimensions.clone() {
             columns.push(self.dimension_column(&column)?);
@@ -268,7 +263,7 @@ impl<'a> Select<'a> {
         ))
     }
 
-    fn dimension_column(&mut self, column: &Column) -> Result<String, QueryError> {
+    pub(super) fn dimension_column(&mut self, column: &Column) -> Result<String, QueryError> {
         let sql = match &column.kind {
             ColumnKind::Time { granularity } => {
                 self.writer.at_granularity(column.member, granularity)?
@@ -278,7 +273,7 @@ impl<'a> Select<'a> {
         Ok(format!("{sql} AS {}", quote(&column.alias)))
     }
 
-    fn group_clause(&self, dimensions: usize) -> String {
+    pub(super) fn group_clause(&self, dimensions: usize) -> String {
         if self.writer.ungrouped || dimensions == 0 {
             return String::new();
         }
@@ -286,7 +281,7 @@ impl<'a> Select<'a> {
         format!(" GROUP BY {}", numbers.join(", "))
     }
 
-    fn having_clause(&mut self, keyword: &str) -> Result<String, QueryError> {
+    pub(super) fn having_clause(&mut self, keyword: &str) -> Result<String, QueryError> {
         let mut parts = Vec::new();
         for condition in self.having.clone() {
             parts.push(self.writer.condition(&condition)?);
@@ -302,7 +297,7 @@ impl<'a> Select<'a> {
         Ok(format!("{keyword}{}", parts.join(" AND ")))
     }
 
-    fn from_clause(&mut self) -> Result<String, QueryError> {
+    pub(super) fn joined_tables(&mut self) -> Result<String, QueryError> {
         let mut from = self.writer.table(self.tree.root)?;
         let model = self.writer.model;
         for (cube, index) in self.tree.edges.clone() {
@@ -317,7 +312,7 @@ impl<'a> Select<'a> {
         Ok(from)
     }
 
-    fn where_clause(&mut self) -> Result<String, QueryError> {
+    pub(super) fn where_clause(&mut self) -> Result<String, QueryError> {
         let mut parts = Vec::new();
         if self.denied {
             parts.push("(1 = 0)".to_owned());
@@ -338,252 +333,6 @@ impl<'a> Select<'a> {
         } else {
             format!(" WHERE {clause}")
         })
-    }
-
-    /// Dimensions of type `sub_query` among those evaluated: each is a measure of another cube.
-    fn sub_query_dimensions(&self) -> Vec<MemberId> {
-        let model = self.writer.model;
-        let mut found: Vec<MemberId> = Vec::new();
-        for id in self.members() {
-            let id = self.writer.resolve(id);
-            let is_sub_query = model.member(id).dimension().is_some_and(|d| d.sub_query);
-            if is_sub_query && !found.contains(&id) {
-                found.push(id);
-            }
-        }
-        found
-    }
-
-    /// Joins the measure behind a `sub_query` dimension, grouped by the cube's key.
-    fn sub_query_join(&mut self, id: MemberId) -> Result<String, QueryError> {
-        let model = self.writer.model;
-        let dimension = model.member(id);
-        let Some(crate::model::DimensionSql::Expression(sql)) =
-            dimension.dimension().map(|dimension| &dimension.sql)
-        else {
-            return Ok(String::new());
-        };
-        let keys = model.cubes[id.cube].primary_key.clone();
-        let outer: Vec<String> = keys
-            .iter()
-            .map(|key| self.writer.member(*key))
-            .collect::<Result<_, _>>()?;
-        let name = format!("{}{}_subquery", self.writer.prefix, dimension.alias);
-        let mut cubes: Vec<usize> = sql
-            .members()
-            .map(|id| self.writer.resolve(id).cube)
-            .collect();
-        cubes.push(id.cube);
-        let tree = JoinTree::find(model, &cubes, &[]).map_err(|(from, to)| {
-            QueryError::Unplannable(format!(
-                "Can't find join path to join '{}', '{}'",
-                model.cubes[from].name, model.cubes[to].name
-            ))
-        })?;
-        let outside = (
-            std::mem::replace(&mut self.writer.prefix, format!("{name}__")),
-            std::mem::replace(&mut self.tree, tree),
-            std::mem::take(&mut self.writer.columns),
-        );
-        let inner = self.sub_query(sql, &keys);
-        (self.writer.prefix, self.tree, self.writer.columns) = outside;
-        self.writer
-            .columns
-            .insert(id, format!("{}.value", quote(&name)));
-        let on: Vec<String> = outer
-            .iter()
-            .enumerate()
-            .map(|(at, outer)| format!("{}.key_{at} = {outer}", quote(&name)))
-            .collect();
-        Ok(format!(
-            " LEFT JOIN ({}) AS {} ON {}",
-            inner?,
-            quote(&name),
-            on.join(" AND ")
-        ))
-    }
-
-    fn sub_query(
-        &mut self,
-        sql: &crate::model::Template,
-        keys: &[MemberId],
-    ) -> Result<String, QueryError> {
-        let model = self.writer.model;
-        let multiplied = |cube: &usize| self.tree.multiplies(model, *cube);
-        if sql
-            .members()
-            .any(|id| multiplied(&self.writer.resolve(id).cube))
-        {
-            return Err(QueryError::Unplannable(
-                "a sub-query dimension whose measure is repeated by its joins is not supported"
-                    .to_owned(),
-            ));
-        }
-        let mut columns = Vec::new();
-        for (at, key) in keys.iter().enumerate() {
-            columns.push(format!("{} AS key_{at}", self.writer.member(*key)?));
-        }
-        columns.push(format!("{} AS value", self.writer.template(sql)?));
-        let mut from = self.writer.table(self.tree.root)?;
-        for (cube, index) in self.tree.edges.clone() {
-            let join = &model.cubes[cube].joins[index];
-            let table = self.writer.table(join.to)?;
-            let condition = self.writer.template(&join.sql)?;
-            from.push_str(&format!(" LEFT JOIN {table} ON {condition}"));
-        }
-        let group = self.group_clause(keys.len());
-        Ok(format!("SELECT {} FROM {from}{group}", columns.join(", ")))
-    }
-
-    /// The parts of a query whose joins repeat rows, put together by their dimensions.
-    fn combined(&mut self, repeated: &[usize], plain: bool) -> Result<String, QueryError> {
-        let leaves = self.leaves();
-        let mut parts: Vec<String> = Vec::new();
-        let mut columns = HashMap::new();
-        if plain {
-            let own: Vec<MemberId> = leaves
-                .iter()
-                .copied()
-                .filter(|leaf| self.is_safe_when_repeated(*leaf) || !repeated.contains(&leaf.cube))
-                .collect();
-            parts.push(self.part(&own, "main__", |select| select.from_clause())?);
-            for leaf in own {
-                columns.insert(leaf, part_column(0, leaf));
-            }
-        }
-        for &cube in repeated {
-            let own: Vec<MemberId> = leaves
-                .iter()
-                .copied()
-                .filter(|leaf| leaf.cube == cube && !self.is_safe_when_repeated(*leaf))
-                .collect();
-            let number = parts.len();
-            parts.push(self.keyed_part(cube, &own)?);
-            for leaf in own {
-                columns.insert(leaf, part_column(number, leaf));
-            }
-        }
-        let mut selected = Vec::new();
-        for column in &self.dimensions {
-            selected.push(format!("q_0.{0} AS {0}", quote(&column.alias)));
-        }
-        let outside = std::mem::replace(&mut self.writer.columns, columns);
-        for column in self.measures.clone() {
-            let sql = self.writer.member(column.member)?;
-            selected.push(format!("{sql} AS {}", quote(&column.alias)));
-        }
-        let having = self.having_clause(" WHERE ")?;
-        self.writer.columns = outside;
-        let mut from = format!("({}) AS q_0", parts[0]);
-        for (number, part) in parts.iter().enumerate().skip(1) {
-            let on: Vec<String> = self
-                .dimensions
-                .iter()
-                .map(|c| {
-                    format!(
-                        "q_0.{0} IS NOT DISTINCT FROM q_{number}.{0}",
-                        quote(&c.alias)
-                    )
-                })
-                .collect();
-            let on = if on.is_empty() {
-                "TRUE".to_owned()
-            } else {
-                on.join(" AND ")
-            };
-            from.push_str(&format!(" JOIN ({part}) AS q_{number} ON {on}"));
-        }
-        Ok(format!(
-            "SELECT {} FROM {from}{having}",
-            selected.join(", ")
-        ))
-    }
-
-    /// Dimensions and leaf measures over the joined tables.
-    fn part(
-        &mut self,
-        leaves: &[MemberId],
-        prefix: &str,
-        from: impl Fn(&mut Self) -> Result<String, QueryError>,
-    ) -> Result<String, QueryError> {
-        let outside = std::mem::replace(&mut self.writer.prefix, prefix.to_owned());
-        let from = from(self)?;
-        let mut columns = Vec::new();
-        for column in self.dimensions.clone() {
-            columns.push(self.dimension_column(&column)?);
-        }
-        for leaf in leaves {
-            let sql = self.writer.member(*leaf)?;
-            columns.push(format!("{sql} AS {}", leaf_alias(*leaf)));
-        }
-        let filter = self.where_clause()?;
-        let group = self.group_clause(self.dimensions.len());
-        self.writer.prefix = outside;
-        Ok(format!(
-            "SELECT {} FROM {from}{filter}{group}",
-            columns.join(", ")
-        ))
-    }
-
-    /// Leaf measures of a cube whose rows are repeated: its distinct keys first, its rows then.
-    fn keyed_part(&mut self, cube: usize, leaves: &[MemberId]) -> Result<String, QueryError> {
-        let model = self.writer.model;
-        let keys = model.cubes[cube].primary_key.clone();
-        if keys.is_empty() {
-            return Err(QueryError::Unplannable(format!(
-                "joins repeat the rows of '{0}': give '{0}' a primary_key dimension",
-                model.cubes[cube].name
-            )));
-        }
-        let prefix = format!("{}_key__", model.cubes[cube].alias);
-        let outside = std::mem::replace(&mut self.writer.prefix, prefix);
-        let from = self.from_clause()?;
-        let mut distinct = Vec::new();
-        for column in self.dimensions.clone() {
-            distinct.push(self.dimension_column(&column)?);
-        }
-        let mut on = Vec::new();
-        for (at, key) in keys.iter().enumerate() {
-            let sql = self.writer.member(*key)?;
-            distinct.push(format!("{sql} AS key_{at}"));
-            on.push(format!("keys.key_{at} = {sql}"));
-        }
-        let filter = self.where_clause()?;
-        let mut columns: Vec<String> = self
-            .dimensions
-            .iter()
-            .map(|c| format!("keys.{}", quote(&c.alias)))
-            .collect();
-        let multiplied = std::mem::take(&mut self.writer.multiplied);
-        for leaf in leaves {
-            self.check_own_columns(*leaf)?;
-            let sql = self.writer.member(*leaf)?;
-            columns.push(format!("{sql} AS {}", leaf_alias(*leaf)));
-        }
-        let table = self.writer.table(cube)?;
-        self.writer.multiplied = multiplied;
-        self.writer.prefix = outside;
-        let group = self.group_clause(self.dimensions.len());
-        Ok(format!(
-            "SELECT {} FROM (SELECT DISTINCT {} FROM {from}{filter}) AS keys LEFT JOIN {table} ON {}{group}",
-            columns.join(", "),
-            distinct.join(", "),
-            on.join(" AND ")
-        ))
-    }
-
-    /// A repeated cube's measure can only be summed from that cube's own columns.
-    fn check_own_columns(&self, leaf: MemberId) -> Result<(), QueryError> {
-        let model = self.writer.model;
-        let mut cubes = Vec::new();
-        collect_cubes(model, leaf, &mut cubes, &mut BTreeSet::new());
-        if cubes.iter().all(|cube| *cube == leaf.cube) {
-            return Ok(());
-        }
-        Err(QueryError::Unplannable(format!(
-            "'{}' mixes columns of several cubes while joins repeat its rows",
-            model.member(leaf).full_name
-        )))
     }
 
     /// By position where the column is shown, by expression for other measures.
@@ -615,14 +364,6 @@ impl<'a> Select<'a> {
     }
 }
 
-fn leaf_alias(leaf: MemberId) -> String {
-    format!("m_{}_{}", leaf.cube, leaf.index)
-}
-
-fn part_column(part: usize, leaf: MemberId) -> String {
-    format!("q_{part}.m_{}_{}", leaf.cube, leaf.index)
-}
-
 /// Cube's: by the first time dimension, else by the first measure from the top, else by the first
 /// dimension.
 fn default_order(resolved: &Resolved) -> Vec<(MemberId, bool)> {
@@ -641,7 +382,7 @@ fn default_order(resolved: &Resolved) -> Vec<(MemberId, bool)> {
 }
 
 /// The cubes whose columns a member needs, its own first.
-fn collect_cubes(
+pub(super) fn collect_cubes(
     model: &Model,
     id: MemberId,
     cubes: &mut Vec<usize>,
@@ -683,4 +424,10 @@ fn collect_cubes(
     for reference in references {
         collect_cubes(model, reference, cubes, seen);
     }
+}
+
+/// Two cubes that no chain of joins connects.
+pub(super) fn no_path(model: &Model, (from, to): (usize, usize)) -> QueryError {
+    let (from, to) = (&model.cubes[from].name, &model.cubes[to].name);
+    QueryError::Unplannable(format!("Can't find join path to join '{from}', '{to}'"))
 }

@@ -1,0 +1,150 @@
+//! The way into the metric registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ballpoint_runtime::supervision::{Address, Scope};
+use serde_json::{Value, json};
+
+use crate::api::ApiReply;
+use crate::catalog::Catalog;
+use crate::model::SecurityContext;
+use crate::plan::QueryError;
+use crate::query::Query;
+use crate::registry::{MetricRegistryMsg, MetricRegistryStatus, NAME};
+use crate::service::{QueryResult, Service};
+
+/// The way in. Cheap to clone; reaches whichever incarnation is alive.
+#[derive(Clone, Debug)]
+pub struct MetricRegistryHandle {
+    address: Address<MetricRegistryMsg>,
+    timeout: Duration,
+}
+
+impl MetricRegistryHandle {
+    pub fn new(scope: &Scope) -> Self {
+        Self {
+            address: Address::new(scope, NAME),
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// What queries are answered with at this moment. Keep it for one request only.
+    ///
+    /// # Errors
+    /// [`QueryError::Unavailable`] while no model is served.
+    pub async fn service(&self) -> Result<Service, QueryError> {
+        self.address
+            .call(
+                |reply| MetricRegistryMsg::GetService { reply },
+                self.timeout,
+            )
+            .await
+            .map_err(|error| QueryError::Unavailable(error.to_string()))?
+            .map_err(QueryError::Unavailable)
+    }
+
+    /// `/v1/load`.
+    pub async fn load(&self, request: &Value, context: &SecurityContext) -> ApiReply {
+        match self.service().await {
+            Ok(service) => service.load(request, context).await,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// `/v1/sql`.
+    pub async fn sql(&self, request: &Value, context: &SecurityContext) -> ApiReply {
+        self.service()
+            .await
+            .map_or_else(ApiReply::from, |service| service.sql(request, context))
+    }
+
+    /// `/v1/dry-run`.
+    pub async fn dry_run(&self, request: &Value, context: &SecurityContext) -> ApiReply {
+        self.service()
+            .await
+            .map_or_else(ApiReply::from, |service| service.dry_run(request, context))
+    }
+
+    /// `/v1/meta`.
+    pub async fn meta(
+        &self,
+        context: &SecurityContext,
+        extended: bool,
+        only_views: bool,
+    ) -> ApiReply {
+        let service = self.service().await;
+        service.map_or_else(ApiReply::from, |service| {
+            service.meta(context, extended, only_views)
+        })
+    }
+
+    /// The members, with the values found in the data.
+    ///
+    /// # Errors
+    /// As [`MetricRegistryHandle::service`].
+    pub async fn catalog(&self) -> Result<Arc<Catalog>, QueryError> {
+        Ok(Arc::clone(&self.service().await?.snapshot.catalog))
+    }
+
+    /// Answers a typed query.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn query(&self, query: &Query) -> Result<QueryResult, QueryError> {
+        self.service().await?.query(query).await
+    }
+
+    /// The first and last time in the data of a time dimension, UTC.
+    ///
+    /// # Errors
+    /// As [`MetricRegistryHandle::service`].
+    pub async fn coverage(
+        &self,
+        time_dimension: &str,
+    ) -> Result<Option<(String, String)>, QueryError> {
+        Ok(self
+            .service()
+            .await?
+            .snapshot
+            .coverage
+            .get(time_dimension)
+            .cloned())
+    }
+
+    /// What a proof keeps of a member: its definition and that definition's hash.
+    ///
+    /// # Errors
+    /// As [`MetricRegistryHandle::service`].
+    pub async fn definition(&self, member: &str) -> Result<Option<Value>, QueryError> {
+        Ok(self.service().await?.definition(member))
+    }
+
+    /// # Errors
+    /// As [`MetricRegistryHandle::service`].
+    pub async fn describe(&self) -> Result<MetricRegistryStatus, QueryError> {
+        self.address
+            .call(|reply| MetricRegistryMsg::Describe { reply }, self.timeout)
+            .await
+            .map_err(|error| QueryError::Unavailable(error.to_string()))
+    }
+}
+
+impl Service {
+    /// A member's definition, with the model's hash and its own.
+    pub fn definition(&self, member: &str) -> Option<Value> {
+        let model = &self.snapshot.model;
+        let member = model.member(model.find(member)?);
+        Some(json!({
+            "member": member.full_name,
+            "title": member.title,
+            "description": member.description,
+            "type": member.value_type(),
+            "sql": member.sql,
+            "format": member.format,
+            "meta": member.meta,
+            "hash": member.hash,
+            "model_hash": model.hash,
+        }))
+    }
+}
