@@ -366,9 +366,12 @@ async fn create_cluster(
         user.own(&pg_new)?;
         user.own(&password_file)?;
     }
-    let made = postmaster::initdb(binaries, layout, user, durable).await;
+    let made = postmaster::initdb(binaries, layout, user).await;
     std::fs::remove_file(&password_file).map_err(at(&password_file))?;
     made?;
+    if durable {
+        postmaster::sync(&pg_new).await.map_err(at(&pg_new))?;
+    }
     let mut state = ClusterState {
         port: random_port(),
         password,
