@@ -40,16 +40,26 @@ join pg_class c on c.oid = b.oid
 join pg_namespace n on n.oid = c.relnamespace
 order by b.depth, c.oid";
 
-type ViewRow =
-    (i64, String, String, bool, bool, String, Option<Vec<String>>, Option<String>);
+type ViewRow = (
+    i64,
+    String,
+    String,
+    bool,
+    bool,
+    String,
+    Option<Vec<String>>,
+    Option<String>,
+);
 
 /// The views below the table `oid`, in the order in which they can be created.
 pub(crate) async fn collect(
     connection: &mut PgConnection,
     oid: i64,
 ) -> Result<Vec<Dependent>, sqlx::Error> {
-    let rows: Vec<ViewRow> =
-        sqlx::query_as(VIEWS).bind(oid.to_string()).fetch_all(&mut *connection).await?;
+    let rows: Vec<ViewRow> = sqlx::query_as(VIEWS)
+        .bind(oid.to_string())
+        .fetch_all(&mut *connection)
+        .await?;
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {
         views.push(dependent(connection, row).await?);
@@ -62,12 +72,26 @@ async fn dependent(
     (oid, schema, name, materialised, filled, definition, options, owner): ViewRow,
 ) -> Result<Dependent, sqlx::Error> {
     let quoted = quote_qualified(&schema, &name);
-    let kind = if materialised { "materialized view" } else { "view" };
+    let kind = if materialised {
+        "materialized view"
+    } else {
+        "view"
+    };
     let options = options.map_or(String::new(), |o| format!(" with ({})", o.join(", ")));
-    let data = if materialised && !filled { " with no data" } else { "" };
-    let mut create = vec![format!("create {kind} {quoted}{options} as {definition}{data}")];
+    let data = if materialised && !filled {
+        " with no data"
+    } else {
+        ""
+    };
+    let mut create = vec![format!(
+        "create {kind} {quoted}{options} as {definition}{data}"
+    )];
     create.extend(attributes(connection, oid, kind, &quoted, owner).await?);
-    Ok(Dependent { name: format!("{schema}.{name}"), drop: format!("drop {kind} {quoted}"), create })
+    Ok(Dependent {
+        name: format!("{schema}.{name}"),
+        drop: format!("drop {kind} {quoted}"),
+        create,
+    })
 }
 
 const INDEXES: &str = "
@@ -97,16 +121,24 @@ pub(crate) async fn attributes(
     owner: Option<String>,
 ) -> Result<Vec<String>, sqlx::Error> {
     let oid = oid.to_string();
-    let mut statements: Vec<String> =
-        sqlx::query_scalar(INDEXES).bind(&oid).fetch_all(&mut *connection).await?;
-    let grants: Vec<(String, String, bool)> =
-        sqlx::query_as(GRANTS).bind(&oid).fetch_all(&mut *connection).await?;
+    let mut statements: Vec<String> = sqlx::query_scalar(INDEXES)
+        .bind(&oid)
+        .fetch_all(&mut *connection)
+        .await?;
+    let grants: Vec<(String, String, bool)> = sqlx::query_as(GRANTS)
+        .bind(&oid)
+        .fetch_all(&mut *connection)
+        .await?;
     for (privilege, grantee, grantable) in grants {
         let option = if grantable { " with grant option" } else { "" };
-        statements.push(format!("grant {privilege} on {quoted} to {grantee}{option}"));
+        statements.push(format!(
+            "grant {privilege} on {quoted} to {grantee}{option}"
+        ));
     }
-    let comments: Vec<(Option<String>, String)> =
-        sqlx::query_as(COMMENTS).bind(&oid).fetch_all(connection).await?;
+    let comments: Vec<(Option<String>, String)> = sqlx::query_as(COMMENTS)
+        .bind(&oid)
+        .fetch_all(connection)
+        .await?;
     for (column, comment) in comments {
         let on = match column {
             Some(column) => format!("column {quoted}.{}", quote(&column)),
@@ -139,13 +171,14 @@ pub(crate) async fn create_all(
 ) -> Result<(), LoadError> {
     for view in views {
         for statement in &view.create {
-            connection.execute(AssertSqlSafe(statement.clone())).await.map_err(|error| {
-                LoadError::Dependent {
+            connection
+                .execute(AssertSqlSafe(statement.clone()))
+                .await
+                .map_err(|error| LoadError::Dependent {
                     raw: raw.clone(),
                     dependent: view.name.clone(),
                     reason: error.to_string(),
-                }
-            })?;
+                })?;
         }
     }
     Ok(())

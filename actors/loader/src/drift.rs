@@ -8,7 +8,10 @@ pub(crate) enum Drift {
     /// Nothing.
     None,
     /// Columns to add, and columns whose NOT NULL the source has given up.
-    Widened { added: Vec<Column>, nullable: Vec<String> },
+    Widened {
+        added: Vec<Column>,
+        nullable: Vec<String>,
+    },
     /// What no widening mends, in words that name the column.
     Incompatible(String),
 }
@@ -20,7 +23,10 @@ pub(crate) fn compare(raw: &[Column], source: &[Column]) -> Drift {
     let mut nullable = Vec::new();
     for column in source {
         match in_raw(&column.name) {
-            None => added.push(Column { not_null: false, ..column.clone() }),
+            None => added.push(Column {
+                not_null: false,
+                ..column.clone()
+            }),
             Some(known) if known.sql_type != column.sql_type => {
                 return Drift::Incompatible(format!(
                     "column {:?} is {} there and now {} in the source",
@@ -31,7 +37,10 @@ pub(crate) fn compare(raw: &[Column], source: &[Column]) -> Drift {
             Some(_) => {}
         }
     }
-    if let Some(gone) = raw.iter().find(|known| source.iter().all(|c| c.name != known.name)) {
+    if let Some(gone) = raw
+        .iter()
+        .find(|known| source.iter().all(|c| c.name != known.name))
+    {
         return Drift::Incompatible(format!("column {:?} is gone from the source", gone.name));
     }
     if added.is_empty() && nullable.is_empty() {
@@ -46,7 +55,11 @@ mod tests {
     use super::*;
 
     fn column(name: &str, sql_type: &str, not_null: bool) -> Column {
-        Column { name: name.to_owned(), sql_type: sql_type.to_owned(), not_null }
+        Column {
+            name: name.to_owned(),
+            sql_type: sql_type.to_owned(),
+            not_null,
+        }
     }
 
     #[test]
@@ -66,9 +79,15 @@ mod tests {
     #[test]
     fn a_retyped_or_dropped_column_is_named() {
         let raw = [column("a", "integer", true)];
-        for source in [[column("a", "bigint", true)], [column("z", "integer", true)]] {
+        for source in [
+            [column("a", "bigint", true)],
+            [column("z", "integer", true)],
+        ] {
             let drift = compare(&raw, &source);
-            assert!(matches!(&drift, Drift::Incompatible(why) if why.contains("\"a\"")), "{drift:?}");
+            assert!(
+                matches!(&drift, Drift::Incompatible(why) if why.contains("\"a\"")),
+                "{drift:?}"
+            );
         }
     }
 }

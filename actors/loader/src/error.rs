@@ -26,7 +26,11 @@ pub enum LoadError {
     Drift { raw: TableName, difference: String },
     /// Something that hangs on the table cannot be made again on its new version.
     #[error("{dependent} depends on {raw} and does not fit its new columns: {reason}")]
-    Dependent { raw: TableName, dependent: String, reason: String },
+    Dependent {
+        raw: TableName,
+        dependent: String,
+        reason: String,
+    },
     /// A named crash point was told to fail (tests only).
     #[error("stopped at crash point {0}")]
     CrashPoint(&'static str),
@@ -65,10 +69,17 @@ pub enum SyncError {
     Load(#[from] LoadError),
     /// A table that the source does not have, or that its patterns leave out, was asked for.
     #[error("source {source_name} has no table {table} to sync; it has {known}")]
-    UnknownTable { source_name: String, table: TableName, known: String },
+    UnknownTable {
+        source_name: String,
+        table: TableName,
+        known: String,
+    },
     /// Some tables failed; the others are loaded and committed.
     #[error("{}", describe(.failures))]
-    Tables { failures: Vec<TableFailure>, report: SyncReport },
+    Tables {
+        failures: Vec<TableFailure>,
+        report: SyncReport,
+    },
 }
 
 impl SyncError {
@@ -84,8 +95,10 @@ impl SyncError {
 }
 
 fn describe(failures: &[TableFailure]) -> String {
-    let each: Vec<String> =
-        failures.iter().map(|failure| format!("{}: {}", failure.table, failure.error)).collect();
+    let each: Vec<String> = failures
+        .iter()
+        .map(|failure| format!("{}: {}", failure.table, failure.error))
+        .collect();
     each.join("; ")
 }
 

@@ -30,14 +30,21 @@ pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
          CREATE SEQUENCE IF NOT EXISTS ballpoint.extraction_time AS bigint;
          COMMIT"
     );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 /// Waits for its turn and returns the extraction time of the enclosing transaction, as an SQL
 /// expression of type timestamptz.
 pub(crate) async fn assign(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *connection).await?;
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *connection)
+        .await?;
     let micros: i64 = sqlx::query_scalar(NEXT).fetch_one(connection).await?;
-    Ok(format!("timestamptz 'epoch' + {micros} * interval '1 microsecond'"))
+    Ok(format!(
+        "timestamptz 'epoch' + {micros} * interval '1 microsecond'"
+    ))
 }

@@ -6,13 +6,13 @@
 //! between. [`actor`] is the supervised actor over it.
 
 pub mod actor;
+mod dependents;
 mod drift;
 mod error;
 mod extraction;
 mod merge;
 mod replace;
 mod report;
-mod dependents;
 mod sync;
 mod target;
 mod transaction;

@@ -43,26 +43,43 @@ pub(crate) async fn merge(
         "create temporary table _ballpoint_stage ({}) on commit drop",
         target::definitions(&staged)
     );
-    transaction.run(stage).await.map_err(LoadError::warehouse("staging rows"))?;
+    transaction
+        .run(stage)
+        .await
+        .map_err(LoadError::warehouse("staging rows"))?;
     let copy = format!("COPY {STAGE} ({names}) FROM STDIN (FORMAT binary)");
-    let read = copy_in(transaction, &copy, rows).await.map_err(copy_failure)?;
+    let read = copy_in(transaction, &copy, rows)
+        .await
+        .map_err(copy_failure)?;
     if read == 0 {
         return Ok(Merged::default());
     }
     let failed = || LoadError::warehouse("merging rows");
     let extracted_at = extraction::assign(transaction).await.map_err(failed())?;
-    let (inserted, updated): (i64, i64) =
-        sqlx::query_as(sqlx::AssertSqlSafe(merge_sql(raw, spec, key, &extracted_at)))
-            .persistent(false)
-            .fetch_one(&mut **transaction)
-            .await
-            .map_err(failed())?;
-    Ok(Merged { read, inserted: inserted.unsigned_abs(), updated: updated.unsigned_abs() })
+    let (inserted, updated): (i64, i64) = sqlx::query_as(sqlx::AssertSqlSafe(merge_sql(
+        raw,
+        spec,
+        key,
+        &extracted_at,
+    )))
+    .persistent(false)
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(failed())?;
+    Ok(Merged {
+        read,
+        inserted: inserted.unsigned_abs(),
+        updated: updated.unsigned_abs(),
+    })
 }
 
 fn merge_sql(raw: &Target, spec: &TableSpec, key: &[String], extracted_at: &str) -> String {
     let names = target::names(&spec.columns);
-    let on_conflict = if key.is_empty() { String::new() } else { on_conflict(spec, key) };
+    let on_conflict = if key.is_empty() {
+        String::new()
+    } else {
+        on_conflict(spec, key)
+    };
     format!(
         "with merged as (
            insert into {} as present ({names}, {EXTRACTED_AT}, {GENERATION_ID})
@@ -78,8 +95,11 @@ fn merge_sql(raw: &Target, spec: &TableSpec, key: &[String], extracted_at: &str)
 /// The casts keep PostgreSQL from comparing column by column, for which there is no such operator.
 fn on_conflict(spec: &TableSpec, key: &[String]) -> String {
     let image = |alias: &str| {
-        let columns: Vec<String> =
-            spec.columns.iter().map(|c| format!("{alias}.{}", quote(&c.name))).collect();
+        let columns: Vec<String> = spec
+            .columns
+            .iter()
+            .map(|c| format!("{alias}.{}", quote(&c.name)))
+            .collect();
         format!("row({})::record", columns.join(", "))
     };
     let mut set: Vec<String> = spec
@@ -108,14 +128,28 @@ async fn widen(
         Drift::None => return Ok(()),
         Drift::Widened { added, nullable } => (added, nullable),
         Drift::Incompatible(difference) => {
-            return Err(LoadError::Drift { raw: raw.raw.clone(), difference });
+            return Err(LoadError::Drift {
+                raw: raw.raw.clone(),
+                difference,
+            });
         }
     };
-    let add = added.iter().map(|c| format!("add column {} {}", quote(&c.name), c.sql_type));
-    let free = nullable.iter().map(|name| format!("alter column {} drop not null", quote(name)));
+    let add = added
+        .iter()
+        .map(|c| format!("add column {} {}", quote(&c.name), c.sql_type));
+    let free = nullable
+        .iter()
+        .map(|name| format!("alter column {} drop not null", quote(name)));
     let changes: Vec<String> = add.chain(free).collect();
-    let sql = format!("alter table {} {}", target::quoted(&raw.raw), changes.join(", "));
+    let sql = format!(
+        "alter table {} {}",
+        target::quoted(&raw.raw),
+        changes.join(", ")
+    );
     tracing::info!(table = %raw.raw, changes = changes.join(", "), "the source's columns changed");
-    transaction.run(sql).await.map_err(LoadError::warehouse("widening the table"))?;
+    transaction
+        .run(sql)
+        .await
+        .map_err(LoadError::warehouse("widening the table"))?;
     Ok(())
 }

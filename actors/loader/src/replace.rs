@@ -30,7 +30,9 @@ pub(crate) async fn replace(
         "COPY {quoted} ({}) FROM STDIN (FORMAT binary)",
         target::names(&spec.columns)
     );
-    let loaded = copy_in(transaction, &copy, rows).await.map_err(copy_failure)?;
+    let loaded = copy_in(transaction, &copy, rows)
+        .await
+        .map_err(copy_failure)?;
     let failed = LoadError::warehouse("keying the new table");
     if let [_, ..] = target::merge_key(spec) {
         let key = target::quote_all(target::merge_key(spec));
@@ -52,8 +54,15 @@ async fn create(
     table: &TableName,
     columns: &[Column],
 ) -> Result<(), LoadError> {
-    let sql = format!("create table {} ({})", target::quoted(table), target::definitions(columns));
-    transaction.run(sql).await.map_err(LoadError::warehouse("creating the new table"))?;
+    let sql = format!(
+        "create table {} ({})",
+        target::quoted(table),
+        target::definitions(columns)
+    );
+    transaction
+        .run(sql)
+        .await
+        .map_err(LoadError::warehouse("creating the new table"))?;
     Ok(())
 }
 
@@ -92,15 +101,26 @@ async fn swap(
     if let Some(old) = old {
         let lock = format!("lock table {quoted} in access exclusive mode");
         transaction.run(lock).await.map_err(failed())?;
-        views = dependents::collect(transaction, old.oid).await.map_err(failed())?;
+        views = dependents::collect(transaction, old.oid)
+            .await
+            .map_err(failed())?;
         let owner = other_owner(transaction, old.oid).await.map_err(failed())?;
         attributes = dependents::attributes(transaction, old.oid, "table", &quoted, owner)
             .await
             .map_err(failed())?;
-        dependents::drop_all(transaction, &views).await.map_err(failed())?;
-        transaction.run(format!("drop table {quoted}")).await.map_err(failed())?;
+        dependents::drop_all(transaction, &views)
+            .await
+            .map_err(failed())?;
+        transaction
+            .run(format!("drop table {quoted}"))
+            .await
+            .map_err(failed())?;
     }
-    let rename = format!("alter table {} rename to {}", target::quoted(new), quote(&raw.name));
+    let rename = format!(
+        "alter table {} rename to {}",
+        target::quoted(new),
+        quote(&raw.name)
+    );
     transaction.run(rename).await.map_err(failed())?;
     rename_key(transaction, raw, new).await.map_err(failed())?;
     for statement in attributes {
@@ -130,15 +150,16 @@ async fn rename_key(
 ) -> Result<(), sqlx::Error> {
     let built = quote_qualified(&new.schema, &format!("{}_pkey", new.name));
     let wanted: String = raw.name.chars().take(50).collect::<String>() + "_pkey";
-    let taken: bool = sqlx::query_scalar(
-        "select to_regclass($1) is null or to_regclass($2) is not null",
-    )
-    .bind(&built)
-    .bind(quote_qualified(&raw.schema, &wanted))
-    .fetch_one(&mut **transaction)
-    .await?;
+    let taken: bool =
+        sqlx::query_scalar("select to_regclass($1) is null or to_regclass($2) is not null")
+            .bind(&built)
+            .bind(quote_qualified(&raw.schema, &wanted))
+            .fetch_one(&mut **transaction)
+            .await?;
     if !taken {
-        transaction.run(format!("alter index {built} rename to {}", quote(&wanted))).await?;
+        transaction
+            .run(format!("alter index {built} rename to {}", quote(&wanted)))
+            .await?;
     }
     Ok(())
 }
@@ -146,8 +167,11 @@ async fn rename_key(
 /// A name that no user's table has, within PostgreSQL's 63 bytes; loads of one table exclude each
 /// other, and a table half-built vanishes with its transaction.
 fn beside(raw: &TableName) -> String {
-    let hash = raw.name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = raw
+        .name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("_ballpoint_load_{hash:016x}")
 }

@@ -1,7 +1,7 @@
 //! A sync: each table's segment into the warehouse, rows and checkpoint in one transaction.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ballpoint_postgres::copy::CopyError;
@@ -37,13 +37,23 @@ pub struct Loader {
 impl Loader {
     /// A loader into `schema`, made if it is missing.
     pub fn new(store: Store, schema: impl Into<String>) -> Self {
-        Self { store, schema: schema.into(), progress: None }
+        Self {
+            store,
+            schema: schema.into(),
+            progress: None,
+        }
     }
 
-    /// The same loader, telling `sink` how far it is.
+    /// The same loader, telling `sink` how far it is, beside whoever is told already.
     #[must_use]
     pub fn with_progress(mut self, sink: ProgressSink) -> Self {
-        self.progress = Some(sink);
+        self.progress = Some(match self.progress.take() {
+            None => sink,
+            Some(first) => Arc::new(move |progress: &Progress| {
+                first(progress);
+                sink(progress);
+            }),
+        });
         self
     }
 
@@ -68,7 +78,10 @@ impl Loader {
         let started = Instant::now();
         self.prepare().await?;
         let specs = chosen(reader, tables).await?;
-        let mut report = SyncReport { source: reader.name().to_owned(), ..Default::default() };
+        let mut report = SyncReport {
+            source: reader.name().to_owned(),
+            ..Default::default()
+        };
         let mut failures = Vec::new();
         for spec in specs {
             let span = tracing::info_span!("load", otel.name = %format!("load {}", spec.table),
@@ -79,7 +92,10 @@ impl Loader {
                 Ok(loaded) => report.tables.push(loaded),
                 Err(error) => {
                     let gone = matches!(&error, LoadError::Source(SourceError::Unavailable { .. }));
-                    failures.push(TableFailure { table: spec.table, error });
+                    failures.push(TableFailure {
+                        table: spec.table,
+                        error,
+                    });
                     if gone {
                         break;
                     }
@@ -108,9 +124,14 @@ impl Loader {
         if ready {
             return Ok(());
         }
-        extraction::prepare(&mut connection).await.map_err(failed())?;
+        extraction::prepare(&mut connection)
+            .await
+            .map_err(failed())?;
         let schema = format!("create schema if not exists {}", quote(&self.schema));
-        match sqlx::query(AssertSqlSafe(schema)).execute(&mut *connection).await {
+        match sqlx::query(AssertSqlSafe(schema))
+            .execute(&mut *connection)
+            .await
+        {
             // Another loader made it at the same moment: IF NOT EXISTS is not atomic.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("23505") => Ok(()),
             other => other.map(|_| ()).map_err(failed()),
@@ -133,11 +154,21 @@ impl Loader {
         let position = if full_refresh || !usable(target.as_ref(), spec) {
             None
         } else {
-            self.store.checkpoints().get(reader.name(), &spec.table).await?
+            self.store
+                .checkpoints()
+                .get(reader.name(), &spec.table)
+                .await?
         };
         let mut report = TableReport {
-            table: spec.table.clone(), raw, read: 0, inserted: 0, updated: 0, unchanged: 0,
-            replaced: false, bytes: 0, elapsed: started.elapsed(),
+            table: spec.table.clone(),
+            raw,
+            read: 0,
+            inserted: 0,
+            updated: 0,
+            unchanged: 0,
+            replaced: false,
+            bytes: 0,
+            elapsed: started.elapsed(),
         };
         let Some(segment) = reader.open(spec, position.as_ref()).await? else {
             transaction.rollback().await?;
@@ -148,8 +179,16 @@ impl Loader {
         let bytes = Arc::new(AtomicU64::new(0));
         report.replaced = segment.write == WriteMode::Replace;
         crash_point("loader.before_copy")?;
-        let merged =
-            self.land(&mut transaction, reader.name(), &report.raw, target, segment, &bytes).await?;
+        let merged = self
+            .land(
+                &mut transaction,
+                reader.name(),
+                &report.raw,
+                target,
+                segment,
+                &bytes,
+            )
+            .await?;
         report.read = merged.read;
         report.inserted = merged.inserted;
         report.updated = merged.updated;
@@ -157,7 +196,9 @@ impl Loader {
         report.bytes = bytes.load(Ordering::Relaxed);
         self.tell(reader.name(), &spec.table, report.bytes, Some(report.read));
         crash_point("loader.before_checkpoint")?;
-        let event = self.commit(transaction, reader.name(), &report, &position).await?;
+        let event = self
+            .commit(transaction, reader.name(), &report, &position)
+            .await?;
         crash_point("loader.after_commit")?;
         if let Some(event) = event {
             self.store.events().announce(event);
@@ -201,11 +242,17 @@ impl Loader {
         segment: Segment,
         bytes: &Arc<AtomicU64>,
     ) -> Result<Merged, LoadError> {
-        let Segment { spec, write, rows, .. } = segment;
+        let Segment {
+            spec, write, rows, ..
+        } = segment;
         let rows = self.counted(source, &spec.table, rows, bytes);
         if write == WriteMode::Replace {
             let read = replace::replace(transaction, raw, target.as_ref(), &spec, rows).await?;
-            return Ok(Merged { read, inserted: read, updated: 0 });
+            return Ok(Merged {
+                read,
+                inserted: read,
+                updated: 0,
+            });
         }
         let target = match target {
             Some(target) => target,
@@ -220,7 +267,11 @@ impl Loader {
                     })?
             }
         };
-        let key = if write == WriteMode::Merge { target::merge_key(&spec) } else { &[] };
+        let key = if write == WriteMode::Merge {
+            target::merge_key(&spec)
+        } else {
+            &[]
+        };
         merge::merge(transaction, &target, &spec, key, rows).await
     }
 
@@ -251,16 +302,19 @@ impl Loader {
 
     fn tell(&self, source: &str, table: &TableName, bytes: u64, rows: Option<u64>) {
         if let Some(sink) = &self.progress {
-            sink(&Progress { source: source.to_owned(), table: table.clone(), bytes, rows });
+            sink(&Progress {
+                source: source.to_owned(),
+                table: table.clone(),
+                bytes,
+                rows,
+            });
         }
     }
 }
 
 /// Whether what the checkpoint stands for is still there to build on.
 fn usable(target: Option<&Target>, spec: &TableSpec) -> bool {
-    target.is_some_and(|target| {
-        target.has_metadata && target.is_keyed_by(target::merge_key(spec))
-    })
+    target.is_some_and(|target| target.has_metadata && target.is_keyed_by(target::merge_key(spec)))
 }
 
 /// The specs of the tables asked for.
@@ -269,7 +323,10 @@ async fn chosen(
     tables: &[TableName],
 ) -> Result<Vec<TableSpec>, SyncError> {
     let specs = reader.tables().await?;
-    if let Some(unknown) = tables.iter().find(|t| specs.iter().all(|spec| spec.table != **t)) {
+    if let Some(unknown) = tables
+        .iter()
+        .find(|t| specs.iter().all(|spec| spec.table != **t))
+    {
         let known: Vec<String> = specs.iter().map(|spec| spec.table.to_string()).collect();
         return Err(SyncError::UnknownTable {
             source_name: reader.name().to_owned(),
@@ -284,9 +341,12 @@ async fn chosen(
 pub(crate) fn copy_failure(error: CopyError<SourceError>) -> LoadError {
     match error {
         CopyError::Source(error) => LoadError::Source(error),
-        CopyError::Database(source) => LoadError::Warehouse { doing: "copying rows", source },
+        CopyError::Database(source) => LoadError::Warehouse {
+            doing: "copying rows",
+            source,
+        },
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

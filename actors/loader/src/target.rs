@@ -7,7 +7,12 @@ use sqlx::PgConnection;
 /// Added to every table, in every mode, at the end and in this order; the names are Airbyte's.
 pub(crate) const EXTRACTED_AT: &str = "_airbyte_extracted_at";
 pub(crate) const GENERATION_ID: &str = "_airbyte_generation_id";
-const METADATA: [&str; 4] = [EXTRACTED_AT, GENERATION_ID, "_ab_cdc_lsn", "_ab_cdc_deleted_at"];
+const METADATA: [&str; 4] = [
+    EXTRACTED_AT,
+    GENERATION_ID,
+    "_ab_cdc_lsn",
+    "_ab_cdc_deleted_at",
+];
 
 /// A raw table that exists.
 #[derive(Clone, Debug)]
@@ -48,12 +53,17 @@ impl Target {
             .fetch_one(&mut *connection)
             .await?;
         let Some(oid) = oid else { return Ok(None) };
-        let found: Vec<(String, String, bool, Option<String>)> =
-            sqlx::query_as(COLUMNS).bind(oid.to_string()).fetch_all(&mut *connection).await?;
-        let primary_key =
-            sqlx::query_scalar(PRIMARY_KEY).bind(oid.to_string()).fetch_all(connection).await?;
-        let has_metadata =
-            METADATA.iter().all(|name| found.iter().any(|(column, ..)| column == name));
+        let found: Vec<(String, String, bool, Option<String>)> = sqlx::query_as(COLUMNS)
+            .bind(oid.to_string())
+            .fetch_all(&mut *connection)
+            .await?;
+        let primary_key = sqlx::query_scalar(PRIMARY_KEY)
+            .bind(oid.to_string())
+            .fetch_all(connection)
+            .await?;
+        let has_metadata = METADATA
+            .iter()
+            .all(|name| found.iter().any(|(column, ..)| column == name));
         let generation = found
             .iter()
             .find(|(name, ..)| name == GENERATION_ID)
@@ -62,9 +72,20 @@ impl Target {
         let columns = found
             .into_iter()
             .filter(|(name, ..)| !METADATA.contains(&name.as_str()))
-            .map(|(name, sql_type, not_null, _)| Column { name, sql_type, not_null })
+            .map(|(name, sql_type, not_null, _)| Column {
+                name,
+                sql_type,
+                not_null,
+            })
             .collect();
-        Ok(Some(Self { oid, raw: raw.clone(), columns, primary_key, generation, has_metadata }))
+        Ok(Some(Self {
+            oid,
+            raw: raw.clone(),
+            columns,
+            primary_key,
+            generation,
+            has_metadata,
+        }))
     }
 
     /// Whether rows can be merged into it by the spec's key.
@@ -77,7 +98,11 @@ impl Target {
 
 /// PostgreSQL spells a bigint default `5`, `'5'::bigint` or `'5000000000'::bigint`.
 fn digits(default: &str) -> String {
-    default.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect()
+    default
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(char::is_ascii_digit)
+        .collect()
 }
 
 pub(crate) fn quoted(table: &TableName) -> String {

@@ -27,7 +27,10 @@ impl WarehouseTransaction {
             Ok(connection) => connection,
             Err(error) => return Err(failed(error)),
         };
-        let mut transaction = Self { connection, ended: false };
+        let mut transaction = Self {
+            connection,
+            ended: false,
+        };
         transaction
             .execute(
                 "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; \
@@ -40,16 +43,22 @@ impl WarehouseTransaction {
             .bind(raw.to_string())
             .execute(&mut *transaction)
             .await
-            .map_err(LoadError::warehouse("waiting for another load of the same table"))?;
+            .map_err(LoadError::warehouse(
+                "waiting for another load of the same table",
+            ))?;
         Ok(transaction)
     }
 
     pub(crate) async fn commit(mut self) -> Result<(), LoadError> {
-        self.end("COMMIT").await.map_err(LoadError::warehouse("committing the rows"))
+        self.end("COMMIT")
+            .await
+            .map_err(LoadError::warehouse("committing the rows"))
     }
 
     pub(crate) async fn rollback(mut self) -> Result<(), LoadError> {
-        self.end("ROLLBACK").await.map_err(LoadError::warehouse("ending a load"))
+        self.end("ROLLBACK")
+            .await
+            .map_err(LoadError::warehouse("ending a load"))
     }
 
     async fn end(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {

@@ -40,7 +40,9 @@ impl SourceTable {
     }
 
     pub(crate) fn column(&self, name: &str) -> Option<&SourceColumn> {
-        self.columns.iter().find(|column| column.column.name == name)
+        self.columns
+            .iter()
+            .find(|column| column.column.name == name)
     }
 
     pub(crate) fn is_index_lead(&self, name: &str) -> bool {
@@ -54,7 +56,11 @@ impl SourceTable {
             .iter()
             .map(|column| {
                 let name = quote(&column.column.name);
-                if column.portable { name } else { format!("{name}::text") }
+                if column.portable {
+                    name
+                } else {
+                    format!("{name}::text")
+                }
             })
             .collect();
         expressions.join(", ")
@@ -105,17 +111,33 @@ pub(crate) async fn read(
     only: Option<&TableName>,
 ) -> Result<Vec<SourceTable>, sqlx::Error> {
     let only = only.map(|table| quote_qualified(&table.schema, &table.name));
-    let tables: Vec<TableRow> =
-        sqlx::query_as(TABLES).bind(only).fetch_all(&mut *connection).await?;
+    let tables: Vec<TableRow> = sqlx::query_as(TABLES)
+        .bind(only)
+        .fetch_all(&mut *connection)
+        .await?;
     let oids: Vec<i64> = tables.iter().map(|row| row.0).collect();
-    let columns: Vec<ColumnRow> =
-        sqlx::query_as(COLUMNS).bind(&oids).fetch_all(&mut *connection).await?;
+    let columns: Vec<ColumnRow> = sqlx::query_as(COLUMNS)
+        .bind(&oids)
+        .fetch_all(&mut *connection)
+        .await?;
     let mut tables: Vec<SourceTable> = tables.into_iter().map(table_of).collect();
     for (oid, name, declared, not_null, portable, fills_old_rows) in columns {
-        let sql_type = if portable { declared } else { "text".to_owned() };
-        let column = Column { name, sql_type, not_null };
+        let sql_type = if portable {
+            declared
+        } else {
+            "text".to_owned()
+        };
+        let column = Column {
+            name,
+            sql_type,
+            not_null,
+        };
         if let Some(table) = tables.iter_mut().find(|table| table.oid == oid) {
-            table.columns.push(SourceColumn { column, portable, fills_old_rows });
+            table.columns.push(SourceColumn {
+                column,
+                portable,
+                fills_old_rows,
+            });
         }
     }
     Ok(tables)
@@ -123,7 +145,14 @@ pub(crate) async fn read(
 
 fn table_of((oid, schema, name, readable, primary_key, index_leads): TableRow) -> SourceTable {
     let table = TableName::new(schema, name);
-    SourceTable { oid, table, columns: Vec::new(), primary_key, index_leads, readable }
+    SourceTable {
+        oid,
+        table,
+        columns: Vec::new(),
+        primary_key,
+        index_leads,
+        readable,
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +184,10 @@ mod tests {
         .unwrap();
         let mut connection = database.pool().acquire().await.unwrap();
         let tables = read(&mut connection, None).await.unwrap();
-        let names: Vec<&str> = tables.iter().map(|table| table.table.name.as_str()).collect();
+        let names: Vec<&str> = tables
+            .iter()
+            .map(|table| table.table.name.as_str())
+            .collect();
         assert_eq!(names, ["parts", "t"]);
         let t = &tables[1];
         assert_eq!(t.primary_key, ["b", "a"]);
@@ -168,13 +200,28 @@ mod tests {
         assert_eq!(
             types,
             [
-                ("b", "integer"), ("a", "integer"), ("m", "text"), ("p", "text"), ("ms", "text"),
-                ("n", "numeric(6,2)"), ("xs", "integer[]"), ("r", "int4range"), ("j", "json"),
-                ("c", "text"), ("twice", "integer"),
+                ("b", "integer"),
+                ("a", "integer"),
+                ("m", "text"),
+                ("p", "text"),
+                ("ms", "text"),
+                ("n", "numeric(6,2)"),
+                ("xs", "integer[]"),
+                ("r", "int4range"),
+                ("j", "json"),
+                ("c", "text"),
+                ("twice", "integer"),
             ]
         );
-        let one = read(&mut connection, Some(&TableName::new("public", "t"))).await.unwrap();
+        let one = read(&mut connection, Some(&TableName::new("public", "t")))
+            .await
+            .unwrap();
         assert_eq!(one.len(), 1);
-        assert!(read(&mut connection, Some(&TableName::new("no", "t"))).await.unwrap().is_empty());
+        assert!(
+            read(&mut connection, Some(&TableName::new("no", "t")))
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 }

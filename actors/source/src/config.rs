@@ -1,7 +1,9 @@
 //! What a PostgreSQL source is configured with, and which tables its patterns choose.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use ballpoint_postgres::pool::redact;
 use ballpoint_runtime::segment::TableName;
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
@@ -27,8 +29,8 @@ pub struct TableConfig {
     pub primary_key: Vec<String>,
 }
 
-/// A PostgreSQL source.
-#[derive(Clone, Debug)]
+/// A PostgreSQL source. Its `Debug` form hides the URL's password.
+#[derive(Clone)]
 pub struct PostgresSourceConfig {
     /// The source's name in the configuration.
     pub name: String,
@@ -60,7 +62,20 @@ impl PostgresSourceConfig {
 
     /// The settings of one table.
     pub(crate) fn of(&self, table: &TableName) -> TableConfig {
-        self.table.get(&table.to_string()).cloned().unwrap_or_default()
+        self.table
+            .get(&table.to_string())
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for PostgresSourceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSourceConfig")
+            .field("name", &self.name)
+            .field("url", &redact(&self.url))
+            .field("tables", &self.tables)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +92,10 @@ impl TablePatterns {
     /// # Errors
     /// The pattern that cannot be read, and why.
     pub fn compile(patterns: &[String]) -> Result<Self, String> {
-        let mut compiled = Self { include: Vec::new(), exclude: Vec::new() };
+        let mut compiled = Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+        };
         for pattern in patterns {
             match pattern.strip_prefix('!') {
                 Some(excluded) => compiled.exclude.push(glob(excluded)?),
@@ -107,7 +125,11 @@ impl TablePatterns {
 }
 
 fn glob(pattern: &str) -> Result<GlobMatcher, String> {
-    let pattern = if pattern.contains('.') { pattern.to_owned() } else { format!("public.{pattern}") };
+    let pattern = if pattern.contains('.') {
+        pattern.to_owned()
+    } else {
+        format!("public.{pattern}")
+    };
     GlobBuilder::new(&pattern)
         .build()
         .map(|glob| glob.compile_matcher())
@@ -123,7 +145,9 @@ mod tests {
     fn chosen(patterns: &[&str], table: &str) -> bool {
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
         let (schema, name) = table.split_once('.').unwrap();
-        TablePatterns::compile(&patterns).unwrap().matches(&TableName::new(schema, name))
+        TablePatterns::compile(&patterns)
+            .unwrap()
+            .matches(&TableName::new(schema, name))
     }
 
     #[test]

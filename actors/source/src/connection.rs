@@ -26,13 +26,24 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(source: &str, url: &str) -> Result<Self, SourceError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| {
-            // The text of a URL error may quote the URL, and with it the password.
-            let _ = error;
-            configuration(source, "its url is not a PostgreSQL connection URL (postgres://user@host:port/database)")
-        })?;
+        let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        // The text of a URL error may quote the URL, and with it the password: it is not passed on.
+        let options = PgConnectOptions::from_str(url)
+            .ok()
+            .filter(|_| is_postgres)
+            .ok_or_else(|| {
+                let form = "postgres://user@host:port/database";
+                configuration(
+                    source,
+                    &format!("its url is not a PostgreSQL connection URL ({form})"),
+                )
+            })?;
         let options = options.application_name(&format!("ballpoint/{source}"));
-        Ok(Self { source: source.to_owned(), options, idle: Mutex::new(Vec::new()) })
+        Ok(Self {
+            source: source.to_owned(),
+            options,
+            idle: Mutex::new(Vec::new()),
+        })
     }
 
     /// A connection outside any transaction, statement time-out `statement_timeout`.
@@ -43,7 +54,11 @@ impl Connections {
         let settings = settings(statement_timeout);
         while let Some(mut kept) = self.take_idle() {
             // A kept connection may have died with its server; the first statement tells.
-            if kept.execute(sqlx::AssertSqlSafe(settings.clone())).await.is_ok() {
+            if kept
+                .execute(sqlx::AssertSqlSafe(settings.clone()))
+                .await
+                .is_ok()
+            {
                 return Ok(kept);
             }
         }
@@ -55,22 +70,28 @@ impl Connections {
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(self.failure(&error)),
-            Err(_) => Err(self.unavailable(&format!(
-                "no answer within {} s", CONNECT_TIMEOUT.as_secs()
-            ))),
+            Err(_) => {
+                Err(self.unavailable(&format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))
+            }
         }
     }
 
     /// Keeps a connection that is outside any transaction.
     pub(crate) fn give_back(&self, connection: PgConnection) {
-        let mut idle = self.idle.lock().expect("no code panics while it holds this lock");
+        let mut idle = self
+            .idle
+            .lock()
+            .expect("no code panics while it holds this lock");
         if idle.len() < IDLE_MAX {
             idle.push(connection);
         }
     }
 
     fn take_idle(&self) -> Option<PgConnection> {
-        self.idle.lock().expect("no code panics while it holds this lock").pop()
+        self.idle
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .pop()
     }
 
     /// What a failed statement or connection means to the caller.
@@ -84,7 +105,9 @@ impl Connections {
                         &self.source,
                         &format!("{message}; grant SELECT on it to the configured user"),
                     ),
-                    "28P01" | "28000" => configuration(&self.source, &format!("{message} ({})", self.at())),
+                    "28P01" | "28000" => {
+                        configuration(&self.source, &format!("{message} ({})", self.at()))
+                    }
                     "3D000" => configuration(
                         &self.source,
                         &format!("{message} on {}; correct the url", self.at()),
@@ -120,7 +143,10 @@ impl Connections {
 
 /// An error that only a change of configuration, or of rights in the source, can end.
 pub(crate) fn configuration(source: &str, reason: &str) -> SourceError {
-    SourceError::Configuration { source_name: source.to_owned(), reason: reason.to_owned() }
+    SourceError::Configuration {
+        source_name: source.to_owned(),
+        reason: reason.to_owned(),
+    }
 }
 
 /// Text forms of values are compared between sessions: whatever shapes them is fixed.

@@ -83,7 +83,9 @@ async fn pump(
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
         loop {
             let next = tokio::time::timeout(STALL_TIMEOUT, frames.try_next()).await;
-            let frame = next.map_err(|_| stalled(connections, table))?.map_err(broken)?;
+            let frame = next
+                .map_err(|_| stalled(connections, table))?
+                .map_err(broken)?;
             let ended = frame.is_none();
             if let Some(frame) = frame {
                 chunk.extend_from_slice(&frame);

@@ -13,8 +13,9 @@ mod connection;
 mod copy_stream;
 pub mod mode;
 pub mod position;
-pub mod probe;
+mod probe;
 pub mod reader;
+pub mod watch;
 pub mod watcher;
 
 pub use config::{Mode, PostgresSourceConfig, TableConfig};

@@ -8,8 +8,18 @@ use crate::config::{Mode, TableConfig};
 
 /// Columns that applications conventionally set at every change, best first.
 const CURSOR_NAMES: &[&str] = &[
-    "updated_at", "modified_at", "last_modified_at", "last_updated_at", "changed_at", "updated",
-    "modified", "last_modified", "last_updated", "updated_on", "modified_on", "updatedat",
+    "updated_at",
+    "modified_at",
+    "last_modified_at",
+    "last_updated_at",
+    "changed_at",
+    "updated",
+    "modified",
+    "last_modified",
+    "last_updated",
+    "updated_on",
+    "modified_on",
+    "updatedat",
     "modifiedat",
 ];
 
@@ -46,7 +56,15 @@ pub(crate) fn choose(
             .unwrap_or_else(|lacks| (SyncMode::FullRefresh, format!("the table {lacks}"))),
     };
     let columns: Vec<Column> = table.columns.iter().map(|c| c.column.clone()).collect();
-    Ok((TableSpec { table: table.table.clone(), columns, primary_key, mode }, reason))
+    Ok((
+        TableSpec {
+            table: table.table.clone(),
+            columns,
+            primary_key,
+            mode,
+        },
+        reason,
+    ))
 }
 
 fn primary_key(table: &SourceTable, config: &TableConfig) -> Result<Vec<String>, String> {
@@ -63,13 +81,19 @@ fn primary_key(table: &SourceTable, config: &TableConfig) -> Result<Vec<String>,
 
 fn configured_cursor(table: &SourceTable, cursor: &str) -> Result<SyncMode, String> {
     match table.column(cursor) {
-        Some(_) => Ok(SyncMode::Incremental { cursor: cursor.to_owned() }),
+        Some(_) => Ok(SyncMode::Incremental {
+            cursor: cursor.to_owned(),
+        }),
         None => Err(missing(table, "cursor", cursor)),
     }
 }
 
 fn missing(table: &SourceTable, role: &str, column: &str) -> String {
-    let names: Vec<&str> = table.columns.iter().map(|c| c.column.name.as_str()).collect();
+    let names: Vec<&str> = table
+        .columns
+        .iter()
+        .map(|c| c.column.name.as_str())
+        .collect();
     format!(
         "the {role} column {column:?} of {} does not exist; its columns are {}",
         table.table,
@@ -83,11 +107,18 @@ fn detected(table: &SourceTable, primary_key: &[String]) -> Result<(SyncMode, St
         return Err("has no primary key to merge changed rows by".to_owned());
     }
     let named = |name: &&str| {
-        table.columns.iter().find(|column| column.column.name.eq_ignore_ascii_case(name))
+        table
+            .columns
+            .iter()
+            .find(|column| column.column.name.eq_ignore_ascii_case(name))
     };
     let is_time = |sql_type: &str| sql_type.starts_with("timestamp");
     let mut lacks = "has no timestamp column such as updated_at".to_owned();
-    for column in CURSOR_NAMES.iter().filter_map(named).map(|column| &column.column) {
+    for column in CURSOR_NAMES
+        .iter()
+        .filter_map(named)
+        .map(|column| &column.column)
+    {
         if !is_time(&column.sql_type) {
             continue;
         }
@@ -97,7 +128,12 @@ fn detected(table: &SourceTable, primary_key: &[String]) -> Result<(SyncMode, St
             lacks = format!("has no index that starts with {:?}", column.name);
         } else {
             let reason = format!("{:?} is a timestamp, not null and indexed", column.name);
-            return Ok((SyncMode::Incremental { cursor: column.name.clone() }, reason));
+            return Ok((
+                SyncMode::Incremental {
+                    cursor: column.name.clone(),
+                },
+                reason,
+            ));
         }
     }
     Err(lacks)
@@ -112,7 +148,11 @@ mod tests {
 
     fn table(not_null: bool, indexed: bool, keyed: bool) -> SourceTable {
         let column = |name: &str, sql_type: &str, not_null| SourceColumn {
-            column: Column { name: name.to_owned(), sql_type: sql_type.to_owned(), not_null },
+            column: Column {
+                name: name.to_owned(),
+                sql_type: sql_type.to_owned(),
+                not_null,
+            },
             portable: true,
             fills_old_rows: false,
         };
@@ -123,8 +163,16 @@ mod tests {
                 column("id", "bigint", true),
                 column("updated_at", "timestamp with time zone", not_null),
             ],
-            primary_key: if keyed { vec!["id".to_owned()] } else { Vec::new() },
-            index_leads: if indexed { vec!["updated_at".to_owned()] } else { Vec::new() },
+            primary_key: if keyed {
+                vec!["id".to_owned()]
+            } else {
+                Vec::new()
+            },
+            index_leads: if indexed {
+                vec!["updated_at".to_owned()]
+            } else {
+                Vec::new()
+            },
             readable: true,
         }
     }
@@ -137,7 +185,12 @@ mod tests {
     #[test]
     fn an_indexed_not_null_timestamp_and_a_key_make_a_table_incremental() {
         let (mode, _) = reason(&table(true, true, true));
-        assert_eq!(mode, SyncMode::Incremental { cursor: "updated_at".to_owned() });
+        assert_eq!(
+            mode,
+            SyncMode::Incremental {
+                cursor: "updated_at".to_owned()
+            }
+        );
     }
 
     #[test]
@@ -155,8 +208,14 @@ mod tests {
 
     #[test]
     fn a_cursor_that_does_not_exist_is_an_error_that_lists_the_columns() {
-        let config = TableConfig { cursor: Some("changed".to_owned()), ..Default::default() };
+        let config = TableConfig {
+            cursor: Some("changed".to_owned()),
+            ..Default::default()
+        };
         let error = choose(&table(true, true, true), &config, None).unwrap_err();
-        assert!(error.contains("\"changed\"") && error.contains("id, updated_at"), "{error}");
+        assert!(
+            error.contains("\"changed\"") && error.contains("id, updated_at"),
+            "{error}"
+        );
     }
 }

@@ -107,13 +107,19 @@ pub(crate) enum Reading {
     /// Rows of transactions from `from_xmin` on.
     Sweep { from_xmin: u64 },
     /// Of those, the rows that the indexes on cursor and key lead to.
-    Narrow { from_xmin: u64, cursor_from: Option<String>, key_from: Option<String> },
+    Narrow {
+        from_xmin: u64,
+        cursor_from: Option<String>,
+        key_from: Option<String>,
+    },
 }
 
 impl CursorPosition {
     /// Reads what a loader kept; `None` for a form this version does not know.
     pub fn parse(position: &Position) -> Option<Self> {
-        serde_json::from_value(position.0.clone()).ok().filter(|p: &Self| p.format == FORMAT)
+        serde_json::from_value(position.0.clone())
+            .ok()
+            .filter(|p: &Self| p.format == FORMAT)
     }
 
     pub(crate) fn to_position(&self) -> Position {
@@ -139,12 +145,16 @@ impl Present {
         sweep_allowed: bool,
     ) -> Reading {
         let Some(previous) = previous else {
-            return Reading::Whole { reason: "it was never read" };
+            return Reading::Whole {
+                reason: "it was never read",
+            };
         };
         if let Some(reason) = self.incomparable(previous) {
             return Reading::Whole { reason };
         }
-        let sweep = Reading::Sweep { from_xmin: previous.proved_xmin };
+        let sweep = Reading::Sweep {
+            from_xmin: previous.proved_xmin,
+        };
         let small = self.pages <= sweep_pages_max;
         if small || !self.keyed || !matches!(self.mode, SyncMode::Incremental { .. }) {
             return sweep;
@@ -156,7 +166,11 @@ impl Present {
         if sweep_allowed && self.sweep_is_due(previous) {
             return sweep;
         }
-        Reading::Narrow { from_xmin: previous.snapshot.xmin, cursor_from, key_from }
+        Reading::Narrow {
+            from_xmin: previous.snapshot.xmin,
+            cursor_from,
+            key_from,
+        }
     }
 
     fn incomparable(&self, previous: &CursorPosition) -> Option<&'static str> {
@@ -208,7 +222,12 @@ impl Present {
             proved_xmin,
             cursor_max: self.cursor_max,
             key_max: self.key_max,
-            counter: account(before.and_then(|b| b.counter.as_ref()), self.counter, fresh, narrow),
+            counter: account(
+                before.and_then(|b| b.counter.as_ref()),
+                self.counter,
+                fresh,
+                narrow,
+            ),
             rows,
             in_flight: self.in_flight,
         }
@@ -238,8 +257,15 @@ fn account(
         return Some(now).filter(|_| !narrow);
     };
     let expected = before.changes + fresh;
-    let changes = if narrow { expected } else { expected.max(now.changes) };
-    Some(Counter { epoch: now.epoch, changes })
+    let changes = if narrow {
+        expected
+    } else {
+        expected.max(now.changes)
+    };
+    Some(Counter {
+        epoch: now.epoch,
+        changes,
+    })
 }
 
 #[cfg(test)]
@@ -250,13 +276,18 @@ mod tests {
         Present {
             cluster: "1/1".to_owned(),
             storage: "1/1".to_owned(),
-            mode: SyncMode::Incremental { cursor: "c".to_owned() },
+            mode: SyncMode::Incremental {
+                cursor: "c".to_owned(),
+            },
             keyed: true,
             columns: vec!["c".to_owned()],
             filling_columns: Vec::new(),
             pages,
             snapshot: Snapshot { xmin, xmax },
-            counter: Some(Counter { epoch: "e".to_owned(), changes }),
+            counter: Some(Counter {
+                epoch: "e".to_owned(),
+                changes,
+            }),
             cursor_max: Some("m".to_owned()),
             key_max: Some("9".to_owned()),
             in_flight: false,
@@ -274,7 +305,10 @@ mod tests {
         let small = present(20, 20, 100, 5).reading_after(Some(&previous), 10, true);
         assert_eq!(small, Reading::Sweep { from_xmin: 10 });
         let large = present(20, 20, 100, 50).reading_after(Some(&previous), 10, true);
-        assert!(matches!(large, Reading::Narrow { from_xmin: 10, .. }), "{large:?}");
+        assert!(
+            matches!(large, Reading::Narrow { from_xmin: 10, .. }),
+            "{large:?}"
+        );
     }
 
     #[test]
@@ -321,7 +355,13 @@ mod tests {
     #[test]
     fn a_position_survives_its_json_and_an_unknown_form_is_none() {
         let position = first();
-        assert_eq!(CursorPosition::parse(&position.to_position()), Some(position));
-        assert_eq!(CursorPosition::parse(&Position(serde_json::json!({"format": 9}))), None);
+        assert_eq!(
+            CursorPosition::parse(&position.to_position()),
+            Some(position)
+        );
+        assert_eq!(
+            CursorPosition::parse(&Position(serde_json::json!({"format": 9}))),
+            None
+        );
     }
 }

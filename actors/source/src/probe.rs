@@ -22,9 +22,16 @@ pub(crate) struct Counters {
 impl Counters {
     /// The counter that matters to a mode: a cursor does not see deletes, a full refresh does.
     pub(crate) fn of(&self, mode: &SyncMode) -> Option<Counter> {
-        let deleted = if *mode == SyncMode::FullRefresh { self.deleted } else { 0 };
+        let deleted = if *mode == SyncMode::FullRefresh {
+            self.deleted
+        } else {
+            0
+        };
         let epoch = self.epoch.clone()?;
-        Some(Counter { epoch, changes: self.written + deleted })
+        Some(Counter {
+            epoch,
+            changes: self.written + deleted,
+        })
     }
 }
 
@@ -37,6 +44,17 @@ const COUNTS: &str = "
 select coalesce(sum(pg_stat_get_tuples_inserted(p.relid) + pg_stat_get_tuples_updated(p.relid)), 0)::bigint,
        coalesce(sum(pg_stat_get_tuples_deleted(p.relid)), 0)::bigint
 from (select relid::oid from pg_partition_tree(t.oid::oid) union select t.oid::oid) p(relid)";
+
+/// The present snapshot as `xmin:xmax` of [`Snapshot`]: `xmin` is the oldest transaction in progress
+/// that can have written to *this* database. A transaction that the activity view shows at work in
+/// another database of the server cannot; one that it no longer shows may be ours. A standby lists no
+/// transactions in progress: there the server's own bound stands.
+const SNAPSHOT: &str = "(select case when pg_is_in_recovery() then pg_snapshot_xmin(s)::text
+    else coalesce((select min(x::text::bigint) from pg_snapshot_xip(s) x
+      where not exists (select from pg_stat_activity a where a.backend_xid = x::xid
+        and a.datid <> (select oid from pg_database where datname = current_database())))::text,
+      pg_snapshot_xmax(s)::text) end || ':' || pg_snapshot_xmax(s)::text
+  from pg_current_snapshot() s)";
 
 /// Reads the counters of one table; call it before taking the snapshot that they go with.
 pub(crate) async fn counters_of(
@@ -51,7 +69,11 @@ pub(crate) async fn counters_of(
         .bind(quote_qualified(&table.schema, &table.name))
         .fetch_one(connection)
         .await?;
-    Ok(Counters { epoch, written, deleted })
+    Ok(Counters {
+        epoch,
+        written,
+        deleted,
+    })
 }
 
 /// What one look at the whole source sees. Equal looks mean that nothing was committed between them
@@ -64,23 +86,37 @@ pub(crate) struct Look {
 }
 
 /// Looks at the source: one query, whatever the number of tables.
-pub(crate) async fn look(
-    connection: &mut PgConnection,
-    oids: &[i64],
-) -> Result<Look, sqlx::Error> {
+pub(crate) async fn look(connection: &mut PgConnection, oids: &[i64]) -> Result<Look, sqlx::Error> {
     let sql = format!(
-        "select pg_current_snapshot()::text, {EPOCH}, t.oid, c.written, c.deleted
+        "select pg_current_snapshot()::text, {SNAPSHOT}, {EPOCH}, t.oid, c.written, c.deleted
          from unnest($1::bigint[]) t(oid), lateral ({COUNTS}) c(written, deleted)"
     );
-    let rows: Vec<(String, Option<String>, i64, i64, i64)> =
-        sqlx::query_as(AssertSqlSafe(sql)).bind(oids).fetch_all(connection).await?;
-    let snapshot_text = rows.first().map(|row| row.0.clone()).unwrap_or_default();
-    let snapshot = parse_snapshot(&snapshot_text);
+    let rows: Vec<(String, String, Option<String>, i64, i64, i64)> =
+        sqlx::query_as(AssertSqlSafe(sql))
+            .bind(oids)
+            .fetch_all(connection)
+            .await?;
+    let first = rows.first();
+    let snapshot_text = first.map(|row| row.0.clone()).unwrap_or_default();
+    let snapshot = parse_snapshot(first.map_or("", |row| &row.1));
     let counters = rows
         .into_iter()
-        .map(|(_, epoch, oid, written, deleted)| (oid, Counters { epoch, written, deleted }))
+        .map(|(_, _, epoch, oid, written, deleted)| {
+            (
+                oid,
+                Counters {
+                    epoch,
+                    written,
+                    deleted,
+                },
+            )
+        })
         .collect();
-    Ok(Look { snapshot_text, snapshot, counters })
+    Ok(Look {
+        snapshot_text,
+        snapshot,
+        counters,
+    })
 }
 
 /// How far a table's indexes reach.
@@ -92,16 +128,45 @@ pub(crate) async fn extents(
     table: &SourceTable,
     spec: &TableSpec,
 ) -> Result<Extents, sqlx::Error> {
+    let sql = format!("select {}", extents_of(table, spec));
+    sqlx::query_as(AssertSqlSafe(sql))
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+}
+
+/// [`extents`] of many tables, in their order, in one query for each hundred.
+pub(crate) async fn extents_of_all(
+    connection: &mut PgConnection,
+    tables: &[(SourceTable, TableSpec)],
+) -> Result<Vec<Extents>, sqlx::Error> {
+    let mut all = Vec::with_capacity(tables.len());
+    for some in tables.chunks(100) {
+        let each: Vec<String> = some
+            .iter()
+            .enumerate()
+            .map(|(at, (table, spec))| format!("select {at}, {}", extents_of(table, spec)))
+            .collect();
+        let sql = format!("{} order by 1", each.join(" union all "));
+        let rows: Vec<(i32, Option<String>, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
+            .persistent(false)
+            .fetch_all(&mut *connection)
+            .await?;
+        all.extend(rows.into_iter().map(|(_, cursor, key)| (cursor, key)));
+    }
+    Ok(all)
+}
+
+fn extents_of(table: &SourceTable, spec: &TableSpec) -> String {
     let cursor = match &spec.mode {
         SyncMode::Incremental { cursor } => Some(cursor),
         SyncMode::FullRefresh => None,
     };
-    let sql = format!(
-        "select {}, {}",
+    format!(
+        "{}, {}",
         greatest(table, cursor),
-        greatest(table, spec.primary_key.first()),
-    );
-    sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+        greatest(table, spec.primary_key.first())
+    )
 }
 
 /// As a subquery; null when the column is absent or leads no index.
@@ -127,19 +192,24 @@ pub(crate) async fn present(
 ) -> Result<Present, sqlx::Error> {
     let cluster = cluster(connection).await?;
     // A table that is not partitioned is not in its own partition tree.
-    let (snapshot, storage, pages, writing): (String, String, i64, bool) = sqlx::query_as(
-        "with p(relid) as (select relid::oid from pg_partition_tree($1::bigint::oid) union select $1::bigint::oid)
-         select pg_current_snapshot()::text,
-                $1::bigint::text || '/' || string_agg(coalesce(pg_relation_filenode(p.relid)::text, ''), ',' order by p.relid),
+    let sql = format!(
+        "with p(relid) as (select relid::oid from pg_partition_tree($1::bigint::oid)
+                           union select $1::bigint::oid)
+         select {SNAPSHOT},
+                $1::bigint::text || '/' || string_agg(
+                  coalesce(pg_relation_filenode(p.relid)::text, ''), ',' order by p.relid),
                 coalesce(sum(pg_relation_size(p.relid)), 0)::bigint / 8192,
                 exists (select from pg_locks l join p w on w.relid = l.relation
                         where l.mode = 'RowExclusiveLock' and l.granted
-                          and l.database = (select oid from pg_database where datname = current_database()))
-         from p",
-    )
-    .bind(table.oid)
-    .fetch_one(&mut *connection)
-    .await?;
+                          and l.database = (select oid from pg_database
+                                            where datname = current_database()))
+         from p"
+    );
+    let (snapshot, storage, pages, writing): (String, String, i64, bool) =
+        sqlx::query_as(AssertSqlSafe(sql))
+            .bind(table.oid)
+            .fetch_one(&mut *connection)
+            .await?;
     let snapshot = parse_snapshot(&snapshot);
     let mut in_flight = writing && snapshot.xmin < snapshot.xmax;
     if spec.primary_key.is_empty() && snapshot.xmin < snapshot.xmax {
@@ -147,7 +217,10 @@ pub(crate) async fn present(
     }
     let (cursor_max, key_max) = extents(connection, table, spec).await?;
     let names = |columns: Vec<&crate::catalog::SourceColumn>| {
-        columns.iter().map(|column| column.column.name.clone()).collect()
+        columns
+            .iter()
+            .map(|column| column.column.name.clone())
+            .collect()
     };
     Ok(Present {
         cluster,
@@ -176,7 +249,10 @@ async fn deferred(
         table.quoted(),
         snapshot.xmin & u64::from(u32::MAX)
     );
-    sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .persistent(false)
+        .fetch_one(connection)
+        .await
 }
 
 /// System identifier and timeline, where the user may ask for them.
@@ -206,8 +282,13 @@ pub(crate) fn moved(
     extents: &Extents,
     checkpoint: Option<&CursorPosition>,
 ) -> bool {
-    let Some(checkpoint) = checkpoint else { return true };
-    let counter = look.counters.get(&table.oid).and_then(|counters| counters.of(&spec.mode));
+    let Some(checkpoint) = checkpoint else {
+        return true;
+    };
+    let counter = look
+        .counters
+        .get(&table.oid)
+        .and_then(|counters| counters.of(&spec.mode));
     let countable = checkpoint.counter.is_some() && counter.is_some();
     (&checkpoint.cursor_max, &checkpoint.key_max) != (&extents.0, &extents.1)
         || checkpoint.mode != spec.mode
@@ -218,5 +299,8 @@ pub(crate) fn moved(
 
 fn parse_snapshot(text: &str) -> Snapshot {
     let mut parts = text.split(':').map(|part| part.parse().unwrap_or(0));
-    Snapshot { xmin: parts.next().unwrap_or(0), xmax: parts.next().unwrap_or(0) }
+    Snapshot {
+        xmin: parts.next().unwrap_or(0),
+        xmax: parts.next().unwrap_or(0),
+    }
 }

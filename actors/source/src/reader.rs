@@ -49,7 +49,12 @@ impl PostgresSource {
         let patterns = TablePatterns::compile(&config.tables)
             .map_err(|reason| configuration(&config.name, &reason))?;
         let connections = Arc::new(Connections::new(&config.name, &config.url)?);
-        Ok(Self { config, patterns, connections, sweeps: Mutex::default() })
+        Ok(Self {
+            config,
+            patterns,
+            connections,
+            sweeps: Mutex::default(),
+        })
     }
 
     /// Each chosen table's mode, and why it is that one.
@@ -60,7 +65,11 @@ impl PostgresSource {
         let chosen = self.chosen_tables().await?;
         Ok(chosen
             .into_iter()
-            .map(|(_, spec, reason)| TableChoice { table: spec.table, mode: spec.mode, reason })
+            .map(|(_, spec, reason)| TableChoice {
+                table: spec.table,
+                mode: spec.mode,
+                reason,
+            })
             .collect())
     }
 
@@ -79,7 +88,10 @@ impl PostgresSource {
         self.connections.give_back(connection);
         self.check_names(&tables)?;
         let mut chosen = Vec::new();
-        for table in tables.into_iter().filter(|table| self.patterns.matches(&table.table)) {
+        for table in tables
+            .into_iter()
+            .filter(|table| self.patterns.matches(&table.table))
+        {
             let (spec, reason) = self.choose(&table)?;
             chosen.push((table, spec, reason));
         }
@@ -105,7 +117,9 @@ impl PostgresSource {
     /// Tables named in the configuration must exist.
     fn check_names(&self, tables: &[SourceTable]) -> Result<(), SourceError> {
         let exists = |name: &str| {
-            tables.iter().any(|t| t.table.to_string() == name || (t.table.schema == "public" && t.table.name == name))
+            tables.iter().any(|t| {
+                t.table.to_string() == name || (t.table.schema == "public" && t.table.name == name)
+            })
         };
         let patterns = self.patterns.exact_names();
         let configured = self.config.table.keys().map(String::as_str);
@@ -121,12 +135,20 @@ impl PostgresSource {
 
     /// Large tables are swept when their last sweep lies long enough back, measured by its own cost.
     fn sweep_allowed(&self, table: &TableName) -> bool {
-        let sweeps = self.sweeps.lock().expect("no code panics while it holds this lock");
-        sweeps.get(table).is_none_or(|(ended, took)| ended.elapsed() >= *took * SWEEP_DUTY)
+        let sweeps = self
+            .sweeps
+            .lock()
+            .expect("no code panics while it holds this lock");
+        sweeps
+            .get(table)
+            .is_none_or(|(ended, took)| ended.elapsed() >= *took * SWEEP_DUTY)
     }
 
     fn swept(&self, table: &TableName, took: Duration) {
-        let mut sweeps = self.sweeps.lock().expect("no code panics while it holds this lock");
+        let mut sweeps = self
+            .sweeps
+            .lock()
+            .expect("no code panics while it holds this lock");
         sweeps.insert(table.clone(), (Instant::now(), took));
     }
 
@@ -140,15 +162,28 @@ impl PostgresSource {
             Ok(Some(opened)) => {
                 let rows = match opened.copy {
                     Some(copy) => copy_stream::rows(
-                        Arc::clone(&self.connections), connection, table.clone(), copy,
+                        Arc::clone(&self.connections),
+                        connection,
+                        table.clone(),
+                        copy,
                     ),
                     None => {
                         self.end(connection).await;
                         copy_stream::empty()
                     }
                 };
-                let Opened { spec, write, position, .. } = opened;
-                Ok(Some(Segment { spec, write, position: position.to_position(), rows }))
+                let Opened {
+                    spec,
+                    write,
+                    position,
+                    ..
+                } = opened;
+                Ok(Some(Segment {
+                    spec,
+                    write,
+                    position: position.to_position(),
+                    rows,
+                }))
             }
             Ok(None) => {
                 self.end(connection).await;
@@ -179,14 +214,21 @@ impl PostgresSource {
              LOCK TABLE {} IN ACCESS SHARE MODE",
             quote_qualified(&name.schema, &name.name)
         );
-        connection.execute(AssertSqlSafe(lock)).await.map_err(failed)?;
-        let found = catalog::read(connection, Some(name)).await.map_err(failed)?;
+        connection
+            .execute(AssertSqlSafe(lock))
+            .await
+            .map_err(failed)?;
+        let found = catalog::read(connection, Some(name))
+            .await
+            .map_err(failed)?;
         let table = found
             .into_iter()
             .next()
             .ok_or_else(|| self.refuse(&format!("table {name} does not exist")))?;
         let (spec, _) = self.choose(&table)?;
-        let present = probe::present(connection, &table, &spec, counters).await.map_err(failed)?;
+        let present = probe::present(connection, &table, &spec, counters)
+            .await
+            .map_err(failed)?;
         let sweep_allowed = self.sweep_allowed(name);
         let reading = present.reading_after(previous, self.config.sweep_pages_max, sweep_allowed);
         tracing::debug!(source = %self.config.name, table = %name, ?reading, "reading");
@@ -221,12 +263,18 @@ async fn open(
     let condition = condition(&spec, reading, &present);
     let (selected, fresh, total) = match (reading, previous) {
         (Reading::Whole { .. }, _) | (_, None) => {
-            let total = if full_refresh { Some(count(connection, table).await?) } else { None };
+            let total = if full_refresh {
+                Some(count(connection, table).await?)
+            } else {
+                None
+            };
             (i64::MAX, 0, total)
         }
         (_, Some(previous)) => {
             let newer = format!("age(xmin) <= age({})", xid(previous.snapshot.xmax));
-            let what = format!("count(*) filter (where {condition}), count(*) filter (where {condition} and {newer})");
+            let what = format!(
+                "count(*) filter (where {condition}), count(*) filter (where {condition} and {newer})"
+            );
             // A full refresh also counts every row: a deleted one leaves no new row behind.
             let sql = if full_refresh {
                 format!("select {what}, count(*) from {}", table.quoted())
@@ -236,7 +284,10 @@ async fn open(
                     table.quoted()
                 )
             };
-            sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await?
+            sqlx::query_as(AssertSqlSafe(sql))
+                .persistent(false)
+                .fetch_one(connection)
+                .await?
         }
     };
     let recounted = total.is_some() && previous.is_some_and(|previous| previous.rows != total);
@@ -254,21 +305,42 @@ async fn open(
             return Ok(None);
         }
         // An empty merge: a replacement by no rows would empty the table.
-        let write = if write == WriteMode::Replace { WriteMode::Append } else { write };
-        return Ok(Some(Opened { spec, write, position, copy: None }));
+        let write = if write == WriteMode::Replace {
+            WriteMode::Append
+        } else {
+            write
+        };
+        return Ok(Some(Opened {
+            spec,
+            write,
+            position,
+            copy: None,
+        }));
     }
-    let condition = if full_refresh { "true".to_owned() } else { condition };
+    let condition = if full_refresh {
+        "true".to_owned()
+    } else {
+        condition
+    };
     let copy = format!(
         "COPY (SELECT {} FROM {} WHERE {condition}) TO STDOUT (FORMAT binary)",
         table.select_list(),
         table.quoted(),
     );
-    Ok(Some(Opened { spec, write, position, copy: Some(copy) }))
+    Ok(Some(Opened {
+        spec,
+        write,
+        position,
+        copy: Some(copy),
+    }))
 }
 
 async fn count(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, sqlx::Error> {
     let sql = format!("select count(*) from {}", table.quoted());
-    sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .persistent(false)
+        .fetch_one(connection)
+        .await
 }
 
 /// The rows of `reading`, as SQL. `age()` compares transaction ids on their circle, against the
@@ -286,7 +358,11 @@ fn condition(spec: &TableSpec, reading: &Reading, present: &Present) -> String {
             xid(*from_xmin)
         ),
         Reading::Sweep { from_xmin } => format!("age(xmin) <= age({})", xid(*from_xmin)),
-        Reading::Narrow { from_xmin, cursor_from, key_from } => {
+        Reading::Narrow {
+            from_xmin,
+            cursor_from,
+            key_from,
+        } => {
             let cursor = match &spec.mode {
                 SyncMode::Incremental { cursor } => Some(cursor),
                 SyncMode::FullRefresh => None,
@@ -297,7 +373,11 @@ fn condition(spec: &TableSpec, reading: &Reading, present: &Present) -> String {
                 .filter_map(|(column, from)| Some((column?, from.as_ref()?)))
                 .map(|(column, from)| format!("{} >= {}", quote(column), quote_literal(from)))
                 .collect();
-            format!("({}) and age(xmin) <= age({})", bounds.join(" or "), xid(*from_xmin))
+            format!(
+                "({}) and age(xmin) <= age({})",
+                bounds.join(" or "),
+                xid(*from_xmin)
+            )
         }
     }
 }
@@ -314,7 +394,12 @@ impl SourceReader for PostgresSource {
     }
 
     async fn tables(&self) -> Result<Vec<TableSpec>, SourceError> {
-        Ok(self.chosen_tables().await?.into_iter().map(|(_, spec, _)| spec).collect())
+        Ok(self
+            .chosen_tables()
+            .await?
+            .into_iter()
+            .map(|(_, spec, _)| spec)
+            .collect())
     }
 
     async fn open(

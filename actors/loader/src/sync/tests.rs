@@ -22,7 +22,7 @@ pub(crate) static CRASH_POINTS: tokio::sync::RwLock<()> = tokio::sync::RwLock::c
 pub(crate) struct Pair {
     pub(crate) source: TestDatabase,
     pub(crate) warehouse: TestDatabase,
-    pub(crate) reader: PostgresSource,
+    pub(crate) reader: Arc<PostgresSource>,
     pub(crate) loader: Loader,
     _loads: Option<tokio::sync::RwLockReadGuard<'static, ()>>,
 }
@@ -49,7 +49,10 @@ impl Pair {
         configure: impl FnOnce(&mut PostgresSourceConfig),
     ) -> Self {
         let loads = CRASH_POINTS.read().await;
-        Self { _loads: Some(loads), ..Self::unguarded(sql, configure).await }
+        Self {
+            _loads: Some(loads),
+            ..Self::unguarded(sql, configure).await
+        }
     }
 
     /// For whoever holds the crash points itself.
@@ -59,9 +62,15 @@ impl Pair {
         run(source.pool(), sql).await;
         let mut config = PostgresSourceConfig::new("shop", source.url());
         configure(&mut config);
-        let reader = PostgresSource::new(config).unwrap();
+        let reader = Arc::new(PostgresSource::new(config).unwrap());
         let store = Store::open(warehouse.pool().clone()).await.unwrap();
-        Self { source, warehouse, reader, loader: Loader::new(store, "raw"), _loads: None }
+        Self {
+            source,
+            warehouse,
+            reader,
+            loader: Loader::new(store, "raw"),
+            _loads: None,
+        }
     }
 
     /// A table without a key, appended by its cursor: whatever comes twice shows.
@@ -71,7 +80,10 @@ impl Pair {
                    insert into log select n::text from generate_series(1, 100) n";
         Self::unguarded(log, |config| {
             let cursor = Some("at".to_owned());
-            let table = ballpoint_source::TableConfig { cursor, ..Default::default() };
+            let table = ballpoint_source::TableConfig {
+                cursor,
+                ..Default::default()
+            };
             config.table = BTreeMap::from([("public.log".to_owned(), table)]);
         })
         .await
@@ -83,7 +95,14 @@ impl Pair {
     }
 
     pub(crate) async fn try_sync(&self, full_refresh: bool) -> Result<SyncReport, SyncError> {
-        self.loader.sync(&self.reader, &[], full_refresh, &TraceContext::default()).await
+        self.loader
+            .sync(
+                self.reader.as_ref(),
+                &[],
+                full_refresh,
+                &TraceContext::default(),
+            )
+            .await
     }
 
     pub(crate) async fn in_source(&self, sql: &str) {
@@ -118,21 +137,30 @@ impl Pair {
 }
 
 pub(crate) async fn run(pool: &PgPool, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(pool).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 pub(crate) async fn one<T>(pool: &PgPool, sql: &str) -> T
 where
     T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {
-    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(pool).await.unwrap()
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+        .fetch_one(pool)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn a_full_load_equals_the_source_in_every_column() {
     let pair = Pair::with(ORDERS).await;
     let report = pair.sync().await;
-    assert_eq!((report.read, report.inserted, report.replaced), (500, 500, true));
+    assert_eq!(
+        (report.read, report.inserted, report.replaced),
+        (500, 500, true)
+    );
     assert!(report.bytes > 10_000, "{report:?}");
     pair.assert_equal("orders").await;
     let columns: Vec<String> = sqlx::query_scalar(
@@ -145,10 +173,17 @@ async fn a_full_load_equals_the_source_in_every_column() {
     assert_eq!(
         columns,
         [
-            "id bigint", "customer text", "amount numeric", "note json", "mood text",
-            "twice integer", "updated_at timestamp with time zone",
-            "_airbyte_extracted_at timestamp with time zone", "_airbyte_generation_id bigint",
-            "_ab_cdc_lsn pg_lsn", "_ab_cdc_deleted_at timestamp with time zone",
+            "id bigint",
+            "customer text",
+            "amount numeric",
+            "note json",
+            "mood text",
+            "twice integer",
+            "updated_at timestamp with time zone",
+            "_airbyte_extracted_at timestamp with time zone",
+            "_airbyte_generation_id bigint",
+            "_ab_cdc_lsn pg_lsn",
+            "_ab_cdc_deleted_at timestamp with time zone",
         ]
     );
 }
@@ -163,8 +198,15 @@ async fn a_sync_with_nothing_new_does_nothing() {
         let again = pair.sync().await;
         assert_eq!((again.read, again.changed(), again.replaced), (0, 0, false));
     }
-    assert_eq!(one::<String>(pair.warehouse.pool(), extracted).await, before);
-    let events: i64 = one(pair.warehouse.pool(), "select count(*) from ballpoint.events").await;
+    assert_eq!(
+        one::<String>(pair.warehouse.pool(), extracted).await,
+        before
+    );
+    let events: i64 = one(
+        pair.warehouse.pool(),
+        "select count(*) from ballpoint.events",
+    )
+    .await;
     assert_eq!(events, 1);
 }
 
@@ -179,7 +221,11 @@ async fn only_changed_rows_are_read_and_written() {
     )
     .await;
     let report = pair.sync().await;
-    assert_eq!((report.read, report.inserted, report.updated), (50, 30, 20), "{report:?}");
+    assert_eq!(
+        (report.read, report.inserted, report.updated),
+        (50, 30, 20),
+        "{report:?}"
+    );
     pair.assert_equal("orders").await;
     let newer: i64 = one(
         pair.warehouse.pool(),
@@ -194,9 +240,13 @@ async fn only_changed_rows_are_read_and_written() {
 async fn rows_rewritten_with_equal_values_are_left_alone() {
     let pair = Pair::with(ORDERS).await;
     pair.sync().await;
-    pair.in_source("update orders set customer = customer where id <= 40").await;
+    pair.in_source("update orders set customer = customer where id <= 40")
+        .await;
     let report = pair.sync().await;
-    assert_eq!((report.read, report.changed(), report.unchanged), (40, 0, 40));
+    assert_eq!(
+        (report.read, report.changed(), report.unchanged),
+        (40, 0, 40)
+    );
     pair.assert_equal("orders").await;
 }
 
@@ -206,11 +256,17 @@ async fn an_unreachable_source_fails_in_one_line_and_changes_nothing() {
     pair.sync().await;
     let config = PostgresSourceConfig::new("shop", "postgres://u:secret@127.0.0.1:1/none");
     let gone = PostgresSource::new(config).unwrap();
-    let error =
-        pair.loader.sync(&gone, &[], false, &TraceContext::default()).await.unwrap_err();
+    let error = pair
+        .loader
+        .sync(&gone, &[], false, &TraceContext::default())
+        .await
+        .unwrap_err();
     let text = error.to_string();
     assert!(error.is_transient(), "{text}");
-    assert!(text.contains("127.0.0.1:1") && !text.contains("secret"), "{text}");
+    assert!(
+        text.contains("127.0.0.1:1") && !text.contains("secret"),
+        "{text}"
+    );
     pair.assert_equal("orders").await;
 }
 
@@ -220,11 +276,19 @@ async fn a_table_that_the_source_does_not_have_is_named() {
     let asked = [TableName::new("public", "odrers")];
     let error = pair
         .loader
-        .sync(&pair.reader, &asked, false, &TraceContext::default())
+        .sync(
+            pair.reader.as_ref(),
+            &asked,
+            false,
+            &TraceContext::default(),
+        )
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.contains("public.odrers") && error.contains("public.orders"), "{error}");
+    assert!(
+        error.contains("public.odrers") && error.contains("public.orders"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -232,11 +296,13 @@ async fn progress_is_told_as_bytes_and_at_last_as_rows() {
     let pair = Pair::with(ORDERS).await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&told);
-    let loader = pair
-        .loader
-        .clone()
-        .with_progress(Arc::new(move |progress| sink.lock().unwrap().push(progress.clone())));
-    loader.sync(&pair.reader, &[], false, &TraceContext::default()).await.unwrap();
+    let loader = pair.loader.clone().with_progress(Arc::new(move |progress| {
+        sink.lock().unwrap().push(progress.clone())
+    }));
+    loader
+        .sync(pair.reader.as_ref(), &[], false, &TraceContext::default())
+        .await
+        .unwrap();
     let told = told.lock().unwrap();
     assert!(told.len() >= 2 && told.windows(2).all(|pair| pair[0].bytes <= pair[1].bytes));
     assert_eq!(told.last().unwrap().rows, Some(500));

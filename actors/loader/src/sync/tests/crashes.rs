@@ -23,17 +23,31 @@ async fn assert_rows_and_checkpoint_agree(pair: &Pair, table: &str) {
     .fetch_optional(pair.warehouse.pool())
     .await
     .unwrap();
-    let landed: Option<String> =
-        one(pair.warehouse.pool(), &format!("select to_regclass('raw.{table}')::text")).await;
-    assert_eq!(known.is_some(), landed.is_some(), "rows without checkpoint or the reverse");
+    let landed: Option<String> = one(
+        pair.warehouse.pool(),
+        &format!("select to_regclass('raw.{table}')::text"),
+    )
+    .await;
+    assert_eq!(
+        known.is_some(),
+        landed.is_some(),
+        "rows without checkpoint or the reverse"
+    );
     let Some(xmax) = known else { return };
     let there: i64 = one(
         pair.source.pool(),
         &format!("select count(*) from {table} where xmin::text::bigint < {xmax}"),
     )
     .await;
-    let here: i64 = one(pair.warehouse.pool(), &format!("select count(*) from raw.{table}")).await;
-    assert_eq!(here, there, "the checkpoint does not stand where the rows stand");
+    let here: i64 = one(
+        pair.warehouse.pool(),
+        &format!("select count(*) from raw.{table}"),
+    )
+    .await;
+    assert_eq!(
+        here, there,
+        "the checkpoint does not stand where the rows stand"
+    );
 }
 
 /// The crash points are global to the process: nothing else may load meanwhile.
@@ -50,7 +64,8 @@ async fn stopped_at_each_step(action: &str) {
             assert_rows_and_checkpoint_agree(&pair, "log").await;
             pair.sync().await;
             pair.assert_equal("log").await;
-            pair.in_source(&format!("insert into log values ('after {round}')")).await;
+            pair.in_source(&format!("insert into log values ('after {round}')"))
+                .await;
         }
     }
 }
@@ -94,7 +109,8 @@ async fn dropped_at_random_moments_a_sync_resumes_without_loss_or_double() {
 async fn two_loaders_of_one_table_take_turns() {
     let pair = Pair::with(ORDERS).await;
     pair.sync().await;
-    pair.in_source("insert into orders (customer) values ('once')").await;
+    pair.in_source("insert into orders (customer) values ('once')")
+        .await;
     let (first, second) = tokio::join!(pair.try_sync(false), pair.try_sync(false));
     assert_eq!(first.unwrap().changed() + second.unwrap().changed(), 1);
     pair.assert_equal("orders").await;

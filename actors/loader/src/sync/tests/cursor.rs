@@ -35,7 +35,8 @@ async fn late_commit(pair: &Pair) {
     .execute(&mut *late)
     .await
     .unwrap();
-    pair.in_source("insert into orders (customer) values ('early')").await;
+    pair.in_source("insert into orders (customer) values ('early')")
+        .await;
     let between = pair.sync().await;
     assert_eq!(between.inserted, 1);
     late.commit().await.unwrap();
@@ -60,7 +61,8 @@ async fn odd_cursors(pair: Pair) {
     pair.in_source(tie).await;
     pair.sync().await;
     pair.in_source(tie).await;
-    pair.in_source("insert into orders (customer, updated_at) values ('old', '1999-01-01')").await;
+    pair.in_source("insert into orders (customer, updated_at) values ('old', '1999-01-01')")
+        .await;
     pair.sync().await;
     pair.assert_equal("orders").await;
     let ahead = "insert into orders (customer, updated_at) values ('mad clock', '2999-01-01')";
@@ -91,7 +93,10 @@ async fn rows_without_a_key_are_appended_exactly_once() {
     let pair = Pair::keyless().await;
     pair.sync().await;
     let mut late = pair.source.pool().begin().await.unwrap();
-    sqlx::raw_sql("insert into log values ('late')").execute(&mut *late).await.unwrap();
+    sqlx::raw_sql("insert into log values ('late')")
+        .execute(&mut *late)
+        .await
+        .unwrap();
     pair.in_source("insert into log values ('early')").await;
     pair.sync().await;
     late.commit().await.unwrap();
@@ -105,21 +110,28 @@ async fn rows_without_a_key_are_appended_exactly_once() {
 async fn writer(pool: PgPool, seed: u64) {
     let mut state = seed;
     for _ in 0..25 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let roll = state >> 33;
         let mut transaction = pool.begin().await.unwrap();
         let set = match roll % 4 {
             0 => "clock_timestamp()".to_owned(),
             1 => "now()".to_owned(),
             2 => "timestamptz '2026-01-01 00:08:20'".to_owned(),
-            _ => format!("timestamptz '2026-01-01' + {} * interval '1 s'", roll % 9000),
+            _ => format!(
+                "timestamptz '2026-01-01' + {} * interval '1 s'",
+                roll % 9000
+            ),
         };
         let id = roll % 500 + 1;
         let sql = format!(
             "insert into orders (customer, updated_at) values ('w{seed} {roll}', {set});
              update orders set customer = 'u{seed} {roll}', updated_at = {set} where id = {id};"
         );
-        let written = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await;
+        let written = sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut *transaction)
+            .await;
         tokio::time::sleep(Duration::from_millis(roll % 7 * 8)).await;
         if written.is_err() || roll % 6 == 0 {
             transaction.rollback().await.unwrap();
@@ -130,8 +142,9 @@ async fn writer(pool: PgPool, seed: u64) {
 }
 
 async fn under_writers(pair: Pair) {
-    let writers: Vec<_> =
-        (1..=4).map(|seed| tokio::spawn(writer(pair.source.pool().clone(), seed))).collect();
+    let writers: Vec<_> = (1..=4)
+        .map(|seed| tokio::spawn(writer(pair.source.pool().clone(), seed)))
+        .collect();
     while writers.iter().any(|writer| !writer.is_finished()) {
         pair.sync().await;
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -157,7 +170,8 @@ async fn whatever_concurrent_writers_do_a_large_table_ends_equal_too() {
 async fn a_truncated_and_refilled_table_is_read_whole() {
     let pair = Pair::with(ORDERS).await;
     pair.sync().await;
-    pair.in_source("truncate orders; insert into orders (customer) values ('only')").await;
+    pair.in_source("truncate orders; insert into orders (customer) values ('only')")
+        .await;
     let report = pair.sync().await;
     assert!(report.replaced);
     pair.assert_equal("orders").await;

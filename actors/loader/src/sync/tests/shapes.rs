@@ -17,7 +17,11 @@ async fn a_full_refresh_table_follows_inserts_updates_and_deletes() {
         pair.in_source(change).await;
         assert!(pair.sync().await.replaced, "{change} was not noticed");
         pair.assert_equal("items").await;
-        assert_eq!(pair.sync().await.changed(), 0, "nothing changed since {change}");
+        assert_eq!(
+            pair.sync().await.changed(),
+            0,
+            "nothing changed since {change}"
+        );
     }
 }
 
@@ -37,7 +41,8 @@ async fn a_swap_keeps_views_grants_and_comments() {
          create index items_by_name on raw.items (name)"
     ))
     .await;
-    pair.in_source("insert into items values ('gold pen', 900)").await;
+    pair.in_source("insert into items values ('gold pen', 900)")
+        .await;
     pair.sync().await;
     let dear: i64 = one(pair.warehouse.pool(), "select count(*) from staging.dear").await;
     let names: i64 = one(pair.warehouse.pool(), "select count(*) from staging.names").await;
@@ -54,7 +59,8 @@ async fn a_swap_keeps_views_grants_and_comments() {
     )
     .await;
     assert!(kept, "grants, comments or indexes were lost in the swap");
-    pair.in_warehouse(&format!("drop owned by {role}; drop role {role}")).await;
+    pair.in_warehouse(&format!("drop owned by {role}; drop role {role}"))
+        .await;
 }
 
 #[tokio::test]
@@ -87,8 +93,12 @@ async fn a_column_added_in_the_source_is_added_and_a_dropped_one_named() {
     let report = pair.sync().await;
     assert_eq!((report.inserted, report.replaced), (1, false));
     pair.assert_equal("orders").await;
-    pair.in_source("alter table orders add column size int default 5").await;
-    assert!(pair.sync().await.replaced, "old rows hold the new column's default");
+    pair.in_source("alter table orders add column size int default 5")
+        .await;
+    assert!(
+        pair.sync().await.replaced,
+        "old rows hold the new column's default"
+    );
     pair.assert_equal("orders").await;
     pair.in_source(
         "alter table orders drop column colour; insert into orders (customer) values ('x')",
@@ -114,13 +124,20 @@ async fn a_large_table_is_streamed_in_bounded_memory() {
     let grown = peak_kib() - before;
     assert_eq!(report.inserted, 120_000);
     assert!(report.bytes > 70_000_000, "{} bytes", report.bytes);
-    assert!(grown < 32 * 1024, "peak memory grew by {grown} KiB over {} bytes", report.bytes);
+    assert!(
+        grown < 32 * 1024,
+        "peak memory grew by {grown} KiB over {} bytes",
+        report.bytes
+    );
     pair.assert_equal("big").await;
 }
 
 fn peak_kib() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -131,15 +148,21 @@ const BOTH: &str = "(select _airbyte_extracted_at as at from raw.orders
 async fn watch_extraction_times(pool: PgPool) {
     let mut seen: (i64, i64) = (0, 0);
     for _ in 0..150 {
-        let look = format!("select (extract(epoch from max(at)) * 1000000)::bigint, count(*) from {BOTH}");
-        let now: (i64, i64) =
-            sqlx::query_as(AssertSqlSafe(look)).fetch_one(&pool).await.unwrap();
+        let look =
+            format!("select (extract(epoch from max(at)) * 1000000)::bigint, count(*) from {BOTH}");
+        let now: (i64, i64) = sqlx::query_as(AssertSqlSafe(look))
+            .fetch_one(&pool)
+            .await
+            .unwrap();
         let passed = format!(
             "select count(*) from {BOTH} where at <= timestamptz 'epoch' + {} * interval '1 microsecond'",
             seen.0
         );
         let passed: i64 = one(&pool, &passed).await;
-        assert_eq!(passed, seen.1, "a commit brought a time that was already passed");
+        assert_eq!(
+            passed, seen.1,
+            "a commit brought a time that was already passed"
+        );
         seen = now;
     }
 }
@@ -162,9 +185,14 @@ async fn extraction_times_follow_the_order_of_commits_over_all_sources() {
     let mut id = 0;
     while !watch.is_finished() {
         id += 1;
-        pair.in_source("insert into orders (customer) values ('o')").await;
-        run(other.pool(), &format!("insert into parts values ({id}, now())")).await;
-        let orders = pair.loader.sync(&pair.reader, &[], false, &trace);
+        pair.in_source("insert into orders (customer) values ('o')")
+            .await;
+        run(
+            other.pool(),
+            &format!("insert into parts values ({id}, now())"),
+        )
+        .await;
+        let orders = pair.loader.sync(pair.reader.as_ref(), &[], false, &trace);
         let parts = pair.loader.sync(&parts, &[], false, &trace);
         let (orders, parts) = tokio::join!(orders, parts);
         orders.unwrap();

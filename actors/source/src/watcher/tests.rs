@@ -1,0 +1,191 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use ballpoint_postgres::testing::TestDatabase;
+use ballpoint_runtime::segment::{TableName, TableSpec};
+use ballpoint_runtime::store::{Checkpoints, RecordedEvent};
+use ballpoint_runtime::supervision::{ActorSpec, Strategy, SupervisorSpec, Tree, TreeHandle};
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::config::PostgresSourceConfig;
+
+const SOON: Duration = Duration::from_secs(15);
+const ORDERS: &str = "create table orders (id bigint generated always as identity primary key,
+    customer text, updated_at timestamptz not null default clock_timestamp());
+  create index on orders (updated_at);
+  insert into orders (customer) select 'c' from generate_series(1, 100)";
+
+struct Watched {
+    database: TestDatabase,
+    _warehouse: TestDatabase,
+    store: Store,
+    source: Arc<PostgresSource>,
+    events: broadcast::Receiver<RecordedEvent>,
+    tree: TreeHandle,
+}
+
+impl Watched {
+    async fn start(url: impl FnOnce(&TestDatabase) -> String) -> Self {
+        let (database, warehouse) = (TestDatabase::create().await, TestDatabase::create().await);
+        sqlx::raw_sql(ORDERS)
+            .execute(database.pool())
+            .await
+            .unwrap();
+        let store = Store::open(warehouse.pool().clone()).await.unwrap();
+        let config = PostgresSourceConfig::new("shop", url(&database));
+        let source = Arc::new(PostgresSource::new(config).unwrap());
+        let events = store.events().subscribe();
+        let args = WatcherArgs {
+            source: Arc::clone(&source),
+            store: store.clone(),
+            interval: SourceWatcher::INTERVAL,
+        };
+        let spec = ActorSpec::new(SourceWatcher::name("shop"), SourceWatcher, move || {
+            args.clone()
+        });
+        let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec);
+        let tree = Tree::start(Scope::unique(), root, None).await.unwrap();
+        Self {
+            database,
+            _warehouse: warehouse,
+            store,
+            source,
+            events,
+            tree,
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        tokio::time::timeout(SOON, self.events.recv())
+            .await
+            .expect("an event in time")
+            .unwrap()
+            .event
+    }
+
+    /// What a loader would do: read everything and keep the position.
+    async fn load(&self) {
+        let spec: TableSpec = self.source.tables().await.unwrap().remove(0);
+        let before = self
+            .store
+            .checkpoints()
+            .get("shop", &spec.table)
+            .await
+            .unwrap();
+        if let Some(segment) = self.source.open(&spec, before.as_ref()).await.unwrap() {
+            let mut connection = self.store.pool().acquire().await.unwrap();
+            Checkpoints::put_in(&mut connection, "shop", &spec.table, &segment.position)
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn write(&self, sql: &'static str) {
+        sqlx::raw_sql(sql)
+            .execute(self.database.pool())
+            .await
+            .unwrap();
+    }
+}
+
+fn changed() -> Event {
+    Event::SourceChanged {
+        source: "shop".to_owned(),
+        tables: vec![TableName::new("public", "orders")],
+    }
+}
+
+#[tokio::test]
+async fn a_new_row_is_noticed_within_a_second_and_announced_once() {
+    let mut watched = Watched::start(|database| database.url().to_owned()).await;
+    assert_eq!(
+        watched.next().await,
+        changed(),
+        "a table that was never loaded has changed"
+    );
+    watched.load().await;
+    // Until PostgreSQL's counters have settled a quiet source may be announced once more.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    while watched.events.try_recv().is_ok() {
+        watched.load().await;
+    }
+    for write in [
+        "insert into orders (customer) values ('new')",
+        "update orders set customer = 'x', updated_at = clock_timestamp() where id = 1",
+    ] {
+        let started = Instant::now();
+        watched.write(write).await;
+        assert_eq!(watched.next().await, changed());
+        assert!(
+            started.elapsed() < Duration::from_secs(1),
+            "{:?} for {write}",
+            started.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert!(
+            watched.events.try_recv().is_err(),
+            "one change was announced twice"
+        );
+        watched.load().await;
+    }
+}
+
+#[tokio::test]
+async fn a_backdated_update_is_noticed_by_the_counters() {
+    let mut watched = Watched::start(|database| database.url().to_owned()).await;
+    watched.next().await;
+    watched.load().await;
+    watched
+        .write("update orders set customer = 'x', updated_at = '1999-01-01' where id = 5")
+        .await;
+    assert_eq!(watched.next().await, changed());
+}
+
+#[tokio::test]
+async fn an_unreachable_source_is_told_once_and_so_is_its_recovery() {
+    let mut watched = Watched::start(|database| database.url().to_owned()).await;
+    watched.next().await;
+    watched.load().await;
+    let name: String = sqlx::query_scalar("select current_database()")
+        .fetch_one(watched.database.pool())
+        .await
+        .unwrap();
+    let admin = watched.store.pool();
+    let allow = |allowed: bool| {
+        format!(
+            "alter database {} with allow_connections {allowed};
+             select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = '{name}' and application_name like 'ballpoint/%'",
+            ballpoint_postgres::ident::quote(&name)
+        )
+    };
+    for allowed in [false, true] {
+        for statement in allow(allowed).split(';') {
+            let sql = sqlx::AssertSqlSafe(statement.to_owned());
+            sqlx::raw_sql(sql).execute(admin).await.unwrap();
+        }
+        let told = loop {
+            let event = watched.events.recv();
+            match tokio::time::timeout(SOON, event)
+                .await
+                .expect("an event in time")
+                .unwrap()
+                .event
+            {
+                Event::SourceChanged { .. } => {}
+                other => break other,
+            }
+        };
+        match told {
+            Event::SourceUnavailable { retry_in_ms, .. } => assert!(!allowed && retry_in_ms > 0),
+            Event::SourceRecovered { .. } => assert!(allowed),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    let handle = WatcherHandle::new(watched.tree.scope(), "shop");
+    let status = handle.describe(SOON).await.unwrap();
+    assert!(status.available && status.looks > 2, "{status:?}");
+    assert_eq!(watched.tree.describe()[0].children[0].incarnation, 1);
+}
