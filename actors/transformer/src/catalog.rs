@@ -33,6 +33,8 @@ impl RelationKind {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     relations: RwLock<HashMap<(String, String), RelationKind>>,
+    /// PostgreSQL's estimate of rows when the catalog was read; negative when it has none.
+    estimates: HashMap<(String, String), f64>,
 }
 
 impl Catalog {
@@ -41,7 +43,7 @@ impl Catalog {
         conn: &mut PgConnection,
         schemas: &[String],
     ) -> Result<Self, sqlx::Error> {
-        let sql = "select n.nspname::text, c.relname::text, c.relkind::text \
+        let sql = "select n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8 \
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace \
                    where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname = any($1)";
         let rows = sqlx::query(AssertSqlSafe(sql))
@@ -49,16 +51,19 @@ impl Catalog {
             .fetch_all(conn)
             .await?;
         let mut relations = HashMap::new();
+        let mut estimates = HashMap::new();
         for row in rows {
             let kind = match row.get::<String, _>(2).as_str() {
                 "v" => RelationKind::View,
                 "m" => RelationKind::MaterializedView,
                 _ => RelationKind::Table,
             };
+            estimates.insert((row.get(0), row.get(1)), row.get(3));
             relations.insert((row.get(0), row.get(1)), kind);
         }
         Ok(Self {
             relations: RwLock::new(relations),
+            estimates,
         })
     }
 
@@ -70,6 +75,12 @@ impl Catalog {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
             .copied()
+    }
+
+    /// About how many rows a table holds.
+    pub(crate) fn estimated_rows(&self, relation: &Relation) -> f64 {
+        let key = (relation.schema.clone(), relation.identifier.clone());
+        self.estimates.get(&key).copied().unwrap_or(-1.0)
     }
 
     /// Notes that the run made or replaced a relation.

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::catalog::Catalog;
 use crate::error::ProjectError;
-use crate::jinja::context::{NodeScope, QueryPort, Rendering, Resolve};
+use crate::jinja::context::{Globals, NodeScope, QueryPort, Rendering, Resolve};
 use crate::jinja::relation::{Relation, RelationValue};
 use crate::project::generic_kwargs;
 use crate::project::node::{Materialization, Node};
@@ -28,6 +28,8 @@ pub(crate) struct Compiled {
 #[derive(Clone)]
 pub(crate) struct Compiler {
     pub(crate) project: Arc<Project>,
+    /// The project's own, with the variables of this run.
+    pub(crate) globals: Arc<Globals>,
     pub(crate) catalog: Arc<Catalog>,
     /// Where a relation is built for now, instead of at its own name.
     pub(crate) overrides: Arc<HashMap<String, Relation>>,
@@ -171,7 +173,7 @@ impl Compiler {
             .cloned()
             .collect();
         let scope = NodeScope::new(Rendering {
-            globals: self.project.globals.clone(),
+            globals: self.globals.clone(),
             resolve: Arc::new(RunResolver {
                 compiler: self.clone(),
                 node: "the inline query".to_owned(),
@@ -198,7 +200,7 @@ impl Compiler {
         let relation = self.relation_of(node);
         let kind = self.catalog.kind(&relation).map(|kind| kind.name());
         NodeScope::new(Rendering {
-            globals: self.project.globals.clone(),
+            globals: self.globals.clone(),
             resolve: Arc::new(RunResolver {
                 compiler: self.clone(),
                 node: node.unique_id.clone(),

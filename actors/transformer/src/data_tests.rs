@@ -4,12 +4,11 @@ use ballpoint_postgres::ident;
 use serde_json::Value as Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use crate::project::config;
 use crate::project::node::{Node, Severity};
 
 /// What a test found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Pass,
     Warn,
     Fail,
@@ -51,8 +50,8 @@ pub(crate) async fn run(
     node: &Node,
     sql: &str,
 ) -> Result<Judged, sqlx::Error> {
-    let row = sqlx::query(AssertSqlSafe(wrapped(node, sql)))
-        .persistent(false)
+    // The simple protocol: one round trip a test.
+    let row = sqlx::raw_sql(AssertSqlSafe(wrapped(node, sql)))
         .fetch_one(conn)
         .await?;
     // fail_calc may be a sum over no rows.
@@ -86,9 +85,4 @@ pub(crate) async fn sample(
         .fetch_all(conn)
         .await?;
     rows.iter().map(|row| row.try_get(0)).collect()
-}
-
-/// Whether a test asks for something that is not built yet.
-pub(crate) fn stores_failures(node: &Node) -> bool {
-    config::flag(&node.config, "store_failures").unwrap_or(false)
 }

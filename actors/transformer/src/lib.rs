@@ -17,8 +17,10 @@ mod queries;
 mod run;
 mod select;
 
+pub mod actor;
 mod artifacts;
 pub mod cli;
+pub mod publish;
 
 pub use error::{Place, ProjectError};
 pub use jinja::relation::Relation;

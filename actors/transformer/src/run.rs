@@ -425,6 +425,7 @@ pub(crate) async fn compiler_for(
     let catalog = crate::catalog::Catalog::read(&mut conn, &schemas_of(project)).await?;
     Ok(Compiler {
         project: project.clone(),
+        globals: project.globals.clone(),
         catalog: Arc::new(catalog),
         overrides: Arc::default(),
         queries: None,

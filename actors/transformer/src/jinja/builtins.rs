@@ -7,7 +7,7 @@ use std::fmt;
 use minijinja::value::{Kwargs, Rest, Tuple, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
-use super::macros::{ReturnSignal, split_keywords};
+use super::macros::ReturnSignal;
 use super::values::{MutableDict, MutableList};
 
 /// Built-in generic tests and cross-database macros, in dbt's own language.
@@ -84,17 +84,14 @@ fn title(text: &str) -> String {
     out
 }
 
-fn dict(args: Rest<Value>) -> Result<Value, Error> {
-    let (positional, keywords) = split_keywords(&args)?;
-    let mut pairs = match positional.first() {
-        Some(given) => MutableDict::of(given)?,
+fn dict(given: Option<Value>, keywords: Kwargs) -> Result<Value, Error> {
+    let mut pairs = match given {
+        Some(given) => MutableDict::of(&given)?,
         None => Vec::new(),
     };
-    pairs.extend(
-        keywords
-            .into_iter()
-            .map(|(key, value)| (Value::from(key), value)),
-    );
+    for name in keywords.args() {
+        pairs.push((Value::from(name), keywords.get(name)?));
+    }
     Ok(MutableDict::value(pairs))
 }
 

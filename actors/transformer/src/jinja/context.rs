@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::value::{DynObject, Object, ObjectRepr, Rest, Value};
+use minijinja::value::{DynObject, Kwargs, Object, ObjectRepr, Rest, Value};
 use minijinja::{Error, ErrorKind, State};
 use serde_json::{Map, Value as Json};
 
@@ -190,7 +190,7 @@ fn project_names(globals: &Globals) -> HashMap<String, Value> {
             ))),
         }
     });
-    let log = Value::from_function(|message: Value, _: Rest<Value>| {
+    let log = Value::from_function(|message: Value, _info: Option<Value>, _: Kwargs| {
         tracing::info!(target: "dbt", "{message}");
         String::new()
     });
@@ -243,7 +243,7 @@ fn reference(resolve: Arc<dyn Resolve>, recorded: Arc<Mutex<Recorded>>) -> Value
             .unwrap_or_else(PoisonError::into_inner)
             .refs
             .push((package, name));
-        Ok(found.value())
+        Ok::<_, Error>(found.value())
     })
 }
 

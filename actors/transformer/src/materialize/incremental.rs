@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ballpoint_postgres::ident;
-use serde_json::Value as Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{Built, execute};
@@ -15,7 +14,7 @@ use crate::project::node::Node;
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
 /// A column of a table: its name and PostgreSQL's spelling of its type.
-type Column = (String, String);
+pub(crate) type Column = (String, String);
 
 fn configuration(message: String) -> sqlx::Error {
     sqlx::Error::Configuration(message.into())
@@ -67,7 +66,10 @@ pub(crate) async fn merge_into(
     Ok(built)
 }
 
-async fn columns_of(conn: &mut PgConnection, relation: &str) -> Result<Vec<Column>, sqlx::Error> {
+pub(crate) async fn columns_of(
+    conn: &mut PgConnection,
+    relation: &str,
+) -> Result<Vec<Column>, sqlx::Error> {
     let sql = "select attname::text, format_type(atttypid, atttypmod) from pg_attribute \
                where attrelid = $1::regclass and attnum > 0 and not attisdropped order by attnum";
     let rows = sqlx::query(AssertSqlSafe(sql))
@@ -126,7 +128,7 @@ async fn reconcile_columns(
         .collect())
 }
 
-fn quoted_list(columns: &[String]) -> String {
+pub(crate) fn quoted_list(columns: &[String]) -> String {
     columns
         .iter()
         .map(|column| ident::quote(column))
@@ -225,9 +227,4 @@ async fn merge(
         message: format!("MERGE {rows}"),
         rows: Some(rows),
     })
-}
-
-/// Whether the node's configuration asks for full rebuilds only.
-pub(crate) fn never_full_refresh(node: &Node) -> bool {
-    node.config.get("full_refresh") == Some(&Json::Bool(false))
 }

@@ -742,6 +742,8 @@ impl Loader {
         let scope = project_scope(&self.globals);
         let custom = |key: &str| match config::text(&node.config, key) {
             Some(text) => Value::from(text),
+            // Where a test would store its failures.
+            None if key == "schema" && node.is_test() => Value::from("dbt_test__audit"),
             None => Value::from(()),
         };
         let call = |name: &str, parameter: &str, key: &str| {
@@ -749,16 +751,6 @@ impl Loader {
             let text = self.engine.call_macro(name, args, scope.clone())?;
             Ok::<_, ProjectError>(text.trim().to_owned())
         };
-        if node.is_test() {
-            // Tests that store nothing have a relation in name alone.
-            return Ok(Relation {
-                database: self.target.database.clone(),
-                schema: format!("{}_dbt_test__audit", self.target.schema),
-                identifier: config::text(&node.config, "alias")
-                    .unwrap_or(&node.name)
-                    .to_owned(),
-            });
-        }
         Ok(Relation {
             database: call("generate_database_name", "custom_database_name", "database")?,
             schema: call("generate_schema_name", "custom_schema_name", "schema")?,

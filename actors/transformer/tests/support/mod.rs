@@ -116,3 +116,40 @@ pub fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// The business time of the shipped seeds.
+pub const NOW: &str = "2026-03-31T10:00:00Z";
+
+/// The shipped project.
+pub fn warehouse() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../warehouse")
+}
+
+/// The shipped sources, `rows` each, as the loader lands them in `raw`.
+pub async fn land_pens(database: &TestDatabase, rows: u64) {
+    let mut conn = database.pool().acquire().await.unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../seeds");
+    for source in ["refills", "bodies", "springs"] {
+        let read = |file: &str| std::fs::read_to_string(root.join(source).join(file)).unwrap();
+        let files = ballpoint_seeds::SeedFiles {
+            directory: format!("seeds/{source}"),
+            schema_sql: read("schema.sql"),
+            generator_yml: read("generator.yml"),
+        };
+        ballpoint_seeds::fill(&mut conn, &files, rows, 42, NOW.parse().unwrap())
+            .await
+            .unwrap();
+        let land = format!(
+            "create schema if not exists raw;
+             alter table public.{source}_production set schema raw;
+             alter table raw.{source}_production
+                 add _airbyte_extracted_at timestamptz default '2026-03-31 09:00+00',
+                 add _airbyte_generation_id bigint default 0, add _ab_cdc_lsn pg_lsn,
+                 add _ab_cdc_deleted_at timestamptz"
+        );
+        sqlx::raw_sql(AssertSqlSafe(land))
+            .execute(&mut *conn)
+            .await
+            .unwrap();
+    }
+}

@@ -1,0 +1,306 @@
+//! One look: refresh the project, claim a queued build, carry it out, say how it ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ballpoint_runtime::event::Event;
+use ballpoint_runtime::store::{ClaimedWork, RunStatus, StepStatus, StoreError};
+use ballpoint_runtime::trace::{TraceContext, set_parent};
+use ballpoint_runtime::work::WorkKind;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::TransformerArgs;
+use super::resident::{Refreshed, Resident};
+use crate::project::Project;
+use crate::publish::{BuildOutcome, BuildStatus, Changed, PublishError, PublishOptions, publish};
+
+/// The kind of work rows that the transformer carries out.
+pub(super) const KIND: &str = "build";
+
+/// How long a claimed row stays ours without a renewal.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How often a running build renews its lease.
+const RENEW_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Does the actor's work in tasks of its own.
+#[derive(Debug)]
+pub(super) struct Worker {
+    args: TransformerArgs,
+    resident: Arc<Resident>,
+    ended: CancellationToken,
+    building: AtomicBool,
+    reclaimed: AtomicBool,
+}
+
+/// What a look came to.
+#[derive(Debug, Default)]
+pub struct Worked {
+    pub(super) project: Option<ProjectFacts>,
+    pub(super) build: Option<BuildFacts>,
+    pub(super) error: Option<String>,
+}
+
+/// The project after a look.
+#[derive(Debug)]
+pub(super) struct ProjectFacts {
+    pub(super) models: usize,
+    pub(super) tests: usize,
+    pub(super) error: Option<String>,
+}
+
+/// A build that ended.
+#[derive(Debug)]
+pub(super) struct BuildFacts {
+    pub(super) published: bool,
+    pub(super) unchanged: bool,
+    pub(super) elapsed_ms: u64,
+    pub(super) failing: Vec<String>,
+}
+
+fn report(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+impl Worker {
+    pub(super) fn new(args: TransformerArgs, resident: Resident, ended: CancellationToken) -> Self {
+        Self {
+            args,
+            resident: Arc::new(resident),
+            ended,
+            building: AtomicBool::new(false),
+            reclaimed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn is_building(&self) -> bool {
+        self.building.load(Ordering::Relaxed)
+    }
+
+    /// Looks once. Every failure is part of the result.
+    pub(super) async fn look(&self) -> Worked {
+        let mut worked = Worked::default();
+        if let Err(error) = self.look_into(&mut worked).await {
+            tracing::warn!(error = %report(&error), "the transformer could not look for work");
+            worked.error = Some(report(&error));
+        }
+        worked
+    }
+
+    async fn look_into(&self, worked: &mut Worked) -> Result<(), StoreError> {
+        let work = self.args.store.work();
+        if !self.reclaimed.load(Ordering::Relaxed) {
+            // Whatever runs now was left by an earlier incarnation.
+            work.reclaim(KIND, "").await?;
+            self.reclaimed.store(true, Ordering::Relaxed);
+        }
+        let refreshed = self.refresh().await;
+        worked.project = Some(facts(&refreshed));
+        if refreshed.edited {
+            let everything = WorkKind::Build {
+                changed: Vec::new(),
+            };
+            work.enqueue(&everything, &TraceContext::current()).await?;
+        }
+        let Some(claimed) = work.claim(KIND, "", LEASE).await? else {
+            return Ok(());
+        };
+        let Some(project) = refreshed.project else {
+            let reason = refreshed
+                .error
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            return self.refuse(&claimed, &reason).await;
+        };
+        self.building.store(true, Ordering::Relaxed);
+        let span = tracing::info_span!("build", work_id = claimed.id, attempt = claimed.attempt);
+        set_parent(&span, &claimed.trace);
+        let built = self.build(&claimed, &project).instrument(span).await;
+        self.building.store(false, Ordering::Relaxed);
+        worked.build = built?;
+        Ok(())
+    }
+
+    async fn refresh(&self) -> Refreshed {
+        let resident = self.resident.clone();
+        match tokio::task::spawn_blocking(move || resident.refresh()).await {
+            Ok(refreshed) => refreshed,
+            // A panic while parsing is a bug in this crate: it ends the task that asked.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// There is no project that could be built: once its files are mended, the retry finds it.
+    async fn refuse(&self, claimed: &ClaimedWork, reason: &str) -> Result<(), StoreError> {
+        self.args
+            .store
+            .work()
+            .fail(claimed.id, reason, None)
+            .await?;
+        let event = Event::BuildFailed {
+            run_id: String::new(),
+            failed: vec![reason.to_owned()],
+            skipped: Vec::new(),
+        };
+        self.args
+            .store
+            .events()
+            .publish(event, claimed.trace.clone())
+            .await?;
+        Ok(())
+    }
+
+    async fn build(
+        &self,
+        claimed: &ClaimedWork,
+        project: &Arc<Project>,
+    ) -> Result<Option<BuildFacts>, StoreError> {
+        let trace = TraceContext::current();
+        let run = self.args.store.runs().start(KIND, "work", &trace).await?;
+        let run_id = run.id().to_string();
+        let built = self.publish_with_lease(claimed, project).await;
+        let work = self.args.store.work();
+        let outcome = match built {
+            Ok(outcome) => outcome,
+            Err(PublishError::Cancelled) => {
+                run.finish(RunStatus::Failed, Some("cancelled")).await?;
+                work.fail(claimed.id, "cancelled", Some(Duration::ZERO))
+                    .await?;
+                return Ok(None);
+            }
+            Err(error) => {
+                let reason = report(&error);
+                run.finish(RunStatus::Failed, Some(&reason)).await?;
+                let failed = Event::BuildFailed {
+                    run_id,
+                    failed: vec![reason.clone()],
+                    skipped: Vec::new(),
+                };
+                self.args.store.events().publish(failed, trace).await?;
+                match error.is_transient() {
+                    true => work.fail(claimed.id, &reason, None).await?,
+                    false => work.abandon(claimed.id, &reason).await?,
+                }
+                return Ok(None);
+            }
+        };
+        let failing: Vec<String> = outcome
+            .failed
+            .iter()
+            .map(|failed| failed.name.clone())
+            .collect();
+        match outcome.status {
+            BuildStatus::Unchanged => {
+                run.finish(RunStatus::NothingNew, None).await?;
+                work.complete(claimed.id).await?;
+            }
+            BuildStatus::Published => {
+                run.finish(RunStatus::Success, None).await?;
+                let event = Event::BuildPublished {
+                    run_id,
+                    relations: outcome.relations.clone(),
+                    tests_passed: outcome.tests_passed,
+                };
+                self.args.store.events().publish(event, trace).await?;
+                work.complete(claimed.id).await?;
+            }
+            BuildStatus::Failed => {
+                let reason = self.record_failure(&run, &outcome).await?;
+                run.finish(RunStatus::Failed, Some(&reason)).await?;
+                let event = Event::BuildFailed {
+                    run_id,
+                    failed: failing.clone(),
+                    skipped: outcome.skipped.clone(),
+                };
+                self.args.store.events().publish(event, trace).await?;
+                // Wrong data stays wrong until a source or a model changes, and that makes a new
+                // row; what this one was for is remembered by `publish`.
+                match outcome.transient {
+                    true => work.fail(claimed.id, &reason, None).await?,
+                    false => work.abandon(claimed.id, &reason).await?,
+                }
+            }
+        }
+        Ok(Some(BuildFacts {
+            published: outcome.status == BuildStatus::Published,
+            unchanged: outcome.status == BuildStatus::Unchanged,
+            elapsed_ms: u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX),
+            failing,
+        }))
+    }
+
+    async fn publish_with_lease(
+        &self,
+        claimed: &ClaimedWork,
+        project: &Arc<Project>,
+    ) -> Result<BuildOutcome, PublishError> {
+        let changed = match &claimed.work {
+            WorkKind::Build { changed } if !changed.is_empty() => Changed::Tables(changed.clone()),
+            _ => Changed::Everything,
+        };
+        let mut options = PublishOptions::new(changed);
+        options.cancel = self.ended.child_token();
+        options.vars = self.args.vars.clone();
+        options.vars.insert(
+            "business_now".to_owned(),
+            self.args.clock.business_now().to_string().into(),
+        );
+        let build = publish(project, &self.args.pool, &options);
+        tokio::pin!(build);
+        loop {
+            tokio::select! {
+                built = &mut build => return built,
+                () = tokio::time::sleep(RENEW_INTERVAL) => {
+                    if let Err(error) = self.args.store.work().extend(claimed.id, LEASE).await {
+                        tracing::warn!(error = %report(&error), "the lease of a build was not renewed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes each failed node as a step of the run; what failed, in one line.
+    async fn record_failure(
+        &self,
+        run: &ballpoint_runtime::store::RunRecorder,
+        outcome: &BuildOutcome,
+    ) -> Result<String, StoreError> {
+        for failed in &outcome.failed {
+            tracing::warn!(node = %failed.unique_id, message = %failed.message, "a build failed");
+            let step = run.step(&failed.unique_id).await?;
+            step.finish(StepStatus::Failed, None, Some(&failed.message))
+                .await?;
+        }
+        let names: Vec<&str> = outcome
+            .failed
+            .iter()
+            .map(|failed| failed.name.as_str())
+            .collect();
+        Ok(format!("failed: {}", names.join(", ")))
+    }
+}
+
+fn facts(refreshed: &Refreshed) -> ProjectFacts {
+    let count = |tests: bool| {
+        refreshed.project.as_ref().map_or(0, |project| {
+            project
+                .nodes
+                .values()
+                .filter(|node| node.is_test() == tests)
+                .count()
+        })
+    };
+    ProjectFacts {
+        models: count(false),
+        tests: count(true),
+        error: refreshed.error.as_ref().map(ToString::to_string),
+    }
+}

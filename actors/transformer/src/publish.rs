@@ -1,0 +1,204 @@
+//! One transactional build: readers see all of it or nothing.
+//!
+//! Everything happens in one transaction on one connection. New and redefined relations are built
+//! under shadow names and swapped at its very end; unchanged incremental models are merged into,
+//! unchanged tables are refilled in place (rows only, so that readers are never blocked); tests run
+//! before the commit. A failed model or a failed test of severity error rolls all of it back, so
+//! that the last good numbers stay. Only what depends on changed raw tables, or whose definition
+//! changed, is touched at all.
+
+mod definitions;
+mod pending;
+mod steps;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ballpoint_runtime::segment::TableName;
+use serde_json::{Map, Value as Json};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, PgPool, Postgres};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ProjectError;
+use crate::project::Project;
+use crate::run::{NodeResult, Status, describe, is_transient};
+
+/// Which raw tables hold something new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Treat every source as changed.
+    Everything,
+    /// These; none at all leaves redefined and missing relations only.
+    Tables(Vec<TableName>),
+}
+
+/// What to publish and how.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    pub changed: Changed,
+    /// Rebuild everything from nothing.
+    pub full_refresh: bool,
+    /// Variables of this build alone, such as the business time. They are no part of a model's
+    /// definition: another value rebuilds nothing.
+    pub vars: Map<String, Json>,
+    /// Ends the build with a rollback.
+    pub cancel: CancellationToken,
+}
+
+impl PublishOptions {
+    /// A build of what depends on `changed`.
+    pub fn new(changed: Changed) -> Self {
+        Self {
+            changed,
+            full_refresh: false,
+            vars: Map::new(),
+            cancel: CancellationToken::new(),
+        }
+    }
+}
+
+/// How a build ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildStatus {
+    /// Committed.
+    Published,
+    /// There was nothing to do, and nothing was done.
+    Unchanged,
+    /// A model or a test failed; nothing of the build can be seen.
+    Failed,
+}
+
+/// A model or a test that failed.
+#[derive(Clone, Debug)]
+pub struct FailedNode {
+    pub unique_id: String,
+    /// dbt's name of it.
+    pub name: String,
+    pub message: String,
+    /// A few of the rows that a test found, as JSON.
+    pub sample: Vec<String>,
+}
+
+/// What a build did.
+#[derive(Clone, Debug)]
+pub struct BuildOutcome {
+    pub run_id: String,
+    pub status: BuildStatus,
+    /// Relations with new data or a new definition. Empty unless published.
+    pub relations: Vec<TableName>,
+    pub tests_passed: u64,
+    /// Names of tests of severity warn that found rows.
+    pub warned: Vec<String>,
+    pub failed: Vec<FailedNode>,
+    /// Unique ids of what did not run because of the failures.
+    pub skipped: Vec<String>,
+    /// Every node that ran or was skipped, in order.
+    pub results: Vec<NodeResult>,
+    /// Whether each failure is of a kind that a later attempt may not meet.
+    pub transient: bool,
+    pub elapsed: std::time::Duration,
+}
+
+/// Why a build could not be carried out at all. Nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The project cannot be read or compiled.
+    #[error("{0}")]
+    Project(#[from] ProjectError),
+    /// The warehouse failed outside of any model or test.
+    #[error("publishing failed: {}", describe(.0))]
+    Database(#[source] sqlx::Error),
+    /// The caller cancelled the build.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl From<sqlx::Error> for PublishError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl PublishError {
+    /// Whether trying again later can help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => is_transient(error),
+            Self::Project(_) => false,
+            Self::Cancelled => true,
+        }
+    }
+}
+
+/// Builds, tests and publishes what `options` ask for.
+///
+/// # Errors
+/// When the build could not be carried out; a model or a test that fails is an outcome.
+pub async fn publish(
+    project: &Arc<Project>,
+    pool: &PgPool,
+    options: &PublishOptions,
+) -> Result<BuildOutcome, PublishError> {
+    let begin = Instant::now();
+    let mut build = steps::Build::begin(project, pool, options).await?;
+    let carried_out = tokio::select! {
+        done = build.carry_out() => done,
+        () = options.cancel.cancelled() => Err(PublishError::Cancelled),
+    };
+    let mut outcome = match carried_out {
+        Ok(()) => build.outcome(),
+        Err(error) => {
+            discard(build.into_connection()).await;
+            return Err(error);
+        }
+    };
+    outcome.elapsed = begin.elapsed();
+    match outcome.status {
+        BuildStatus::Published => {
+            let mut conn = build.into_connection();
+            fail::fail_point!("transformer::before_commit");
+            crate::materialize::execute(&mut conn, "commit").await?;
+            fail::fail_point!("transformer::after_commit");
+        }
+        BuildStatus::Unchanged => roll_back(build.into_connection()).await,
+        BuildStatus::Failed => {
+            let touched = build.touched();
+            roll_back(build.into_connection()).await;
+            pending::remember(pool, project, &touched).await?;
+        }
+    }
+    outcome.elapsed = begin.elapsed();
+    Ok(outcome)
+}
+
+/// Ends the transaction of a connection that is free.
+async fn roll_back(mut conn: PoolConnection<Postgres>) {
+    if crate::materialize::execute(&mut conn, "rollback")
+        .await
+        .is_err()
+    {
+        discard(conn).await;
+    }
+}
+
+/// Gives up a connection that may still be in the middle of a statement: the server rolls back
+/// when it closes.
+async fn discard(conn: PoolConnection<Postgres>) {
+    // An error here means that it is closed already.
+    let _ = conn.detach().close_hard().await;
+}
+
+fn blocked(results: &[NodeResult]) -> bool {
+    results.iter().any(|result| result.status.blocks())
+}
+
+fn names_with(results: &[NodeResult], status: Status) -> Vec<String> {
+    let found: BTreeSet<String> = results
+        .iter()
+        .filter(|result| result.status == status)
+        .map(|result| result.unique_id.clone())
+        .collect();
+    found.into_iter().collect()
+}

@@ -1,0 +1,566 @@
+//! The steps of one transactional build, in order, on one connection.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ballpoint_runtime::segment::TableName;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
+
+use super::{
+    BuildOutcome, BuildStatus, Changed, FailedNode, PublishError, PublishOptions, blocked,
+    definitions, names_with, pending,
+};
+use crate::catalog::{Catalog, RelationKind};
+use crate::compile::Compiler;
+use crate::data_tests;
+use crate::jinja::context::Globals;
+use crate::jinja::relation::Relation;
+use crate::materialize::{self, Built, execute, incremental, seed, suffixed};
+use crate::project::Project;
+use crate::project::node::{Materialization, Node, ResourceType};
+use crate::queries::blocking_compile;
+use crate::run::{
+    Failure, NodeResult, Status, describe, record_verdict, schemas_of, skipped, waits_for,
+};
+
+/// One build at a time on a warehouse, whoever runs it.
+const PUBLISH_LOCK: i64 = 0x6261_6c6c_706f_696e;
+
+/// Tables above this many rows are swapped instead of refilled: dead rows would cost more than a
+/// lock of some milliseconds.
+const REFILL_ROWS_MAX: f64 = 200_000.0;
+
+/// Under which a relation stands until it is swapped in.
+const SHADOW_SUFFIX: &str = "__ballpoint_new";
+
+/// How many of the rows that a test found are reported.
+const SAMPLE_ROWS_MAX: u32 = 3;
+
+/// What is done with a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// Build under a shadow name, swap at the end.
+    Rebuild,
+    /// Merge new rows into the live table.
+    Merge,
+    /// Replace the rows of the live table.
+    Refill,
+    /// A view whose data changed by itself.
+    Keep,
+    /// Nothing that it reads changed.
+    Leave,
+}
+
+/// A build under way.
+pub(super) struct Build<'a> {
+    project: Arc<Project>,
+    options: &'a PublishOptions,
+    pool: PgPool,
+    conn: PoolConnection<Postgres>,
+    compiler: Compiler,
+    digests: BTreeMap<String, String>,
+    published: HashMap<String, String>,
+    /// Sources and nodes whose data or definition this build changes.
+    touched: HashSet<String>,
+    /// What is swapped at the end, in dependency order.
+    rebuilt: Vec<String>,
+    overrides: HashMap<String, Relation>,
+    results: Vec<NodeResult>,
+    failed: Vec<FailedNode>,
+}
+
+impl<'a> Build<'a> {
+    pub(super) async fn begin(
+        project: &Arc<Project>,
+        pool: &PgPool,
+        options: &'a PublishOptions,
+    ) -> Result<Self, PublishError> {
+        let mut conn = pool.acquire().await?;
+        fail::fail_point!("transformer::before_build");
+        // JIT compiles for longer than these statements run.
+        let open =
+            format!("begin; set local jit = off; select pg_advisory_xact_lock({PUBLISH_LOCK});");
+        execute(&mut conn, &open).await?;
+        let published = definitions::published(&mut conn).await?;
+        let mut touched = changed_sources(project, &options.changed);
+        touched.extend(pending::read(&mut conn).await?);
+        let catalog = Catalog::read(&mut conn, &schemas_of(project)).await?;
+        let mut globals = Globals::clone(&project.globals);
+        globals.vars.extend(options.vars.clone());
+        let compiler = Compiler {
+            project: project.clone(),
+            globals: Arc::new(globals),
+            catalog: Arc::new(catalog),
+            overrides: Arc::default(),
+            queries: None,
+            full_refresh: options.full_refresh,
+        };
+        Ok(Self {
+            digests: definitions::digests(project),
+            touched,
+            project: project.clone(),
+            options,
+            pool: pool.clone(),
+            conn,
+            compiler,
+            published,
+            rebuilt: Vec::new(),
+            overrides: HashMap::new(),
+            results: Vec::new(),
+            failed: Vec::new(),
+        })
+    }
+
+    /// Sources and nodes that the build was about.
+    pub(super) fn touched(&self) -> HashSet<String> {
+        self.touched.clone()
+    }
+
+    pub(super) fn into_connection(self) -> PoolConnection<Postgres> {
+        self.conn
+    }
+
+    /// Runs every step up to the commit, which is the caller's.
+    pub(super) async fn carry_out(&mut self) -> Result<(), PublishError> {
+        self.create_schemas().await?;
+        execute(&mut self.conn, "savepoint node").await?;
+        let everything: BTreeSet<String> = self.project.nodes.keys().cloned().collect();
+        let waits = waits_for(&self.project, &everything, true);
+        let mut ended: HashMap<String, Status> = HashMap::new();
+        for id in self.order(&waits) {
+            let project = self.project.clone();
+            let node = &project.nodes[&id];
+            if node.materialization == Materialization::Ephemeral {
+                self.touch_if_a_parent_is(node);
+                continue;
+            }
+            let waits_in_vain = waits[&id]
+                .iter()
+                .any(|other| ended.get(other).is_some_and(|status| status.blocks()));
+            if waits_in_vain || self.stands_on_wrong_data(node) {
+                if self.is_due(node) {
+                    self.results.push(skipped(node));
+                    self.touched.insert(id.clone());
+                    ended.insert(id, Status::Skipped);
+                }
+                continue;
+            }
+            if let Some(result) = self.step(node).await? {
+                ended.insert(id, result.status);
+                self.results.push(result);
+                fail::fail_point!("transformer::mid_transaction");
+            }
+        }
+        if self.results.is_empty() || blocked(&self.results) {
+            return Ok(());
+        }
+        self.swap().await?;
+        self.record().await?;
+        Ok(())
+    }
+
+    /// Whether a test of something below this model has failed. Wider than dbt's rule for the order,
+    /// which leaves out tests that compare with a relation elsewhere in the graph.
+    fn stands_on_wrong_data(&self, node: &Node) -> bool {
+        let wrong = self.failed.iter().filter_map(|failed| {
+            self.project
+                .nodes
+                .get(&failed.unique_id)?
+                .attached_node
+                .as_deref()
+        });
+        let wrong: Vec<&str> = wrong.collect();
+        if node.is_test() || wrong.is_empty() {
+            return false;
+        }
+        let below = self.project.graph.ancestors(&node.unique_id, None);
+        wrong.iter().any(|id| below.contains(*id))
+    }
+
+    async fn create_schemas(&mut self) -> Result<(), PublishError> {
+        let schemas: BTreeSet<&str> = self
+            .project
+            .nodes
+            .values()
+            .filter(|node| node.is_relation())
+            // An existing relation proves its schema.
+            .filter(|node| self.compiler.catalog.kind(&node.relation).is_none())
+            .map(|node| node.relation.schema.as_str())
+            .collect();
+        for schema in schemas {
+            let schema = ballpoint_postgres::ident::quote(schema);
+            execute(
+                &mut self.conn,
+                &format!("create schema if not exists {schema}"),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Every node after what it waits for; tests as early as they can run, so that a failure is
+    /// found before work is done for nothing.
+    fn order(&self, waits: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+        let rank: HashMap<String, usize> = self
+            .project
+            .graph
+            .order()
+            .into_iter()
+            .enumerate()
+            .map(|(i, id)| (id, i))
+            .collect();
+        let mut open: BTreeMap<(bool, usize, &String), usize> = BTreeMap::new();
+        let mut missing: HashMap<&String, usize> = HashMap::new();
+        let mut dependents: HashMap<&String, Vec<&String>> = HashMap::new();
+        let key = |id| {
+            (
+                !self.project.nodes[id].is_test(),
+                rank.get(id).copied().unwrap_or(0),
+                id,
+            )
+        };
+        for (id, needed) in waits {
+            missing.insert(id, needed.len());
+            for other in needed {
+                dependents.entry(other).or_default().push(id);
+            }
+            if needed.is_empty() {
+                open.insert(key(id), 0);
+            }
+        }
+        let mut order = Vec::with_capacity(waits.len());
+        while let Some(((_, _, id), _)) = open.pop_first() {
+            order.push(id.clone());
+            for dependent in dependents.get(id).into_iter().flatten() {
+                let left = missing
+                    .get_mut(*dependent)
+                    .expect("every waiting node is counted");
+                *left -= 1;
+                if *left == 0 {
+                    open.insert(key(dependent), 0);
+                }
+            }
+        }
+        order
+    }
+
+    fn parent_is_touched(&self, node: &Node) -> bool {
+        node.depends_on
+            .iter()
+            .any(|parent| self.touched.contains(parent))
+    }
+
+    fn touch_if_a_parent_is(&mut self, node: &Node) {
+        if self.parent_is_touched(node) || self.is_redefined(node) {
+            self.touched.insert(node.unique_id.clone());
+        }
+    }
+
+    fn is_redefined(&self, node: &Node) -> bool {
+        self.published.get(&node.unique_id) != self.digests.get(&node.unique_id)
+            && node.materialization != Materialization::Ephemeral
+    }
+
+    fn is_due(&self, node: &Node) -> bool {
+        if node.is_test() {
+            self.parent_is_touched(node)
+        } else {
+            self.action(node) != Action::Leave
+        }
+    }
+
+    fn action(&self, node: &Node) -> Action {
+        let existing = self.compiler.catalog.kind(&node.relation);
+        let wanted = materialize::relation_kind(node);
+        if self.options.full_refresh || self.is_redefined(node) || existing != Some(wanted) {
+            return Action::Rebuild;
+        }
+        // A view is bound to the very relation it was made over.
+        let stands_on_rebuilt = self
+            .project
+            .graph
+            .ancestors(&node.unique_id, None)
+            .iter()
+            .any(|id| self.overrides.contains_key(id));
+        if wanted == RelationKind::View && stands_on_rebuilt {
+            return Action::Rebuild;
+        }
+        if !self.parent_is_touched(node) {
+            return Action::Leave;
+        }
+        match node.materialization {
+            Materialization::View => Action::Keep,
+            Materialization::Incremental => Action::Merge,
+            _ if self.compiler.catalog.estimated_rows(&node.relation) > REFILL_ROWS_MAX => {
+                Action::Rebuild
+            }
+            _ => Action::Refill,
+        }
+    }
+
+    /// Does what is due for a node; `None` when nothing is.
+    async fn step(&mut self, node: &Node) -> Result<Option<NodeResult>, PublishError> {
+        if !self.is_due(node) {
+            return Ok(None);
+        }
+        let begin = Instant::now();
+        let mut result = skipped(node);
+        let done = if node.is_test() {
+            self.test(node, &mut result).await
+        } else {
+            self.build(node, &mut result).await
+        };
+        if let Err(failure) = done {
+            // The transaction goes on without what this node did, so that every failure is found.
+            execute(&mut self.conn, "rollback to savepoint node").await?;
+            result.status = Status::Error;
+            result.message = failure.message.clone();
+            result.transient = failure.transient;
+            self.failed.push(FailedNode {
+                unique_id: node.unique_id.clone(),
+                name: node.name.clone(),
+                message: failure.message,
+                sample: Vec::new(),
+            });
+        }
+        result.seconds = crate::run::seconds(begin.elapsed());
+        Ok(Some(result))
+    }
+
+    async fn test(&mut self, node: &Node, result: &mut NodeResult) -> Result<(), Failure> {
+        let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
+        let judged = data_tests::run(&mut self.conn, node, &compiled.sql).await?;
+        record_verdict(result, judged);
+        if result.status == Status::Fail {
+            let rows = data_tests::sample(&mut self.conn, &compiled.sql, SAMPLE_ROWS_MAX).await;
+            let sample = match rows {
+                Ok(rows) => rows,
+                Err(error) => {
+                    // A select that cannot be shown as JSON has failed all the same.
+                    execute(&mut self.conn, "rollback to savepoint node").await?;
+                    vec![describe(&error)]
+                }
+            };
+            self.failed.push(FailedNode {
+                unique_id: node.unique_id.clone(),
+                name: node.name.clone(),
+                message: result.message.clone(),
+                sample,
+            });
+        }
+        result.compiled = Some(compiled.sql);
+        Ok(())
+    }
+
+    async fn build(&mut self, node: &Node, result: &mut NodeResult) -> Result<(), Failure> {
+        let mut action = self.action(node);
+        // Marked before it is built: when it fails, what is downstream is due too, and is skipped.
+        self.touched.insert(node.unique_id.clone());
+        let built = match action {
+            Action::Keep | Action::Leave => Built {
+                message: "KEPT".to_owned(),
+                rows: None,
+            },
+            Action::Rebuild => self.rebuild(node, result).await?,
+            Action::Merge => {
+                let compiled =
+                    blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
+                result.compiled = Some(compiled.sql.clone());
+                self.hooks(&compiled.pre_hooks).await?;
+                let target = node.relation.clone();
+                let built =
+                    incremental::merge_into(&mut self.conn, node, &target, &compiled.sql).await?;
+                self.hooks(&compiled.post_hooks).await?;
+                built
+            }
+            Action::Refill => match self.refill(node, result).await? {
+                Some(built) => built,
+                None => {
+                    action = Action::Rebuild;
+                    self.rebuild(node, result).await?
+                }
+            },
+        };
+        if action != Action::Keep {
+            execute(&mut self.conn, "release savepoint node; savepoint node").await?;
+        }
+        result.status = Status::Success;
+        result.message = built.message;
+        result.rows = built.rows;
+        Ok(())
+    }
+
+    async fn hooks(&mut self, hooks: &[String]) -> Result<(), Failure> {
+        for hook in hooks {
+            execute(&mut self.conn, hook).await?;
+        }
+        Ok(())
+    }
+
+    async fn rebuild(&mut self, node: &Node, result: &mut NodeResult) -> Result<Built, Failure> {
+        let shadow = suffixed(&node.relation, SHADOW_SUFFIX);
+        self.overrides
+            .insert(node.unique_id.clone(), shadow.clone());
+        self.compiler.overrides = Arc::new(self.overrides.clone());
+        let kind = materialize::relation_kind(node);
+        let built = if node.resource_type == ResourceType::Seed {
+            let file = seed::read(&self.project.root, node).map_err(|message| Failure {
+                message,
+                transient: false,
+            })?;
+            seed::load(&mut self.conn, node, &file, &shadow, None, true).await?
+        } else {
+            let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
+            result.compiled = Some(compiled.sql.clone());
+            self.hooks(&compiled.pre_hooks).await?;
+            let mut sql = materialize::create_as(kind, &shadow, &compiled.sql);
+            if kind.is_table() {
+                sql.push_str(&materialize::create_indexes(node, &shadow));
+                sql.push_str(&format!("analyze {shadow};"));
+            }
+            let rows = execute(&mut self.conn, &sql).await?;
+            self.hooks(&compiled.post_hooks).await?;
+            materialize::created(kind, rows)
+        };
+        self.rebuilt.push(node.unique_id.clone());
+        Ok(built)
+    }
+
+    /// Replaces the rows of a table by those of its query; `None` when its columns changed.
+    async fn refill(
+        &mut self,
+        node: &Node,
+        result: &mut NodeResult,
+    ) -> Result<Option<Built>, Failure> {
+        let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
+        result.compiled = Some(compiled.sql.clone());
+        let target = &node.relation;
+        let fresh = "pg_temp.\"__ballpoint_fresh\"";
+        let create = format!(
+            "create temporary table \"__ballpoint_fresh\" on commit drop as (\n{}\n);",
+            compiled.sql
+        );
+        self.hooks(&compiled.pre_hooks).await?;
+        execute(&mut self.conn, &create).await?;
+        let now = incremental::columns_of(&mut self.conn, fresh).await?;
+        let before = incremental::columns_of(&mut self.conn, &target.in_schema()).await?;
+        if now != before {
+            execute(&mut self.conn, &format!("drop table {fresh}")).await?;
+            return Ok(None);
+        }
+        let names: Vec<String> = now.into_iter().map(|(name, _)| name).collect();
+        let columns = incremental::quoted_list(&names);
+        execute(&mut self.conn, &format!("delete from {target}")).await?;
+        let insert = format!("insert into {target} ({columns}) select {columns} from {fresh}");
+        let rows = execute(&mut self.conn, &insert).await?;
+        execute(&mut self.conn, &format!("drop table {fresh}")).await?;
+        self.hooks(&compiled.post_hooks).await?;
+        Ok(Some(Built {
+            message: format!("SELECT {rows}"),
+            rows: Some(rows),
+        }))
+    }
+
+    /// Puts every shadow in its place. From here to the commit readers wait: milliseconds, or the
+    /// lock time-out and another try when one of them holds a relation for long.
+    async fn swap(&mut self) -> Result<(), PublishError> {
+        if self.rebuilt.is_empty() {
+            return Ok(());
+        }
+        let mut sql = String::from("set local lock_timeout = '3s';\n");
+        // Dependents first, so that nothing but strangers' views falls with what they stand on.
+        for id in self.rebuilt.iter().rev() {
+            let relation = &self.project.nodes[id].relation;
+            if let Some(kind) = self.compiler.catalog.kind(relation) {
+                sql.push_str(&format!(
+                    "drop {} if exists {relation} cascade;\n",
+                    kind.name()
+                ));
+            }
+        }
+        for id in &self.rebuilt {
+            let shadow = &self.overrides[id];
+            let identifier = &self.project.nodes[id].relation.identifier;
+            sql.push_str(&materialize::rename(shadow, identifier));
+        }
+        execute(&mut self.conn, &sql).await?;
+        Ok(())
+    }
+
+    async fn record(&mut self) -> Result<(), PublishError> {
+        let built: Vec<(String, String, String)> = self
+            .results
+            .iter()
+            .filter_map(|result| self.project.nodes.get(&result.unique_id))
+            .filter(|node| node.is_relation())
+            .filter_map(|node| {
+                let digest = self.digests.get(&node.unique_id)?.clone();
+                Some((node.unique_id.clone(), digest, node.relation.to_string()))
+            })
+            .collect();
+        definitions::record(&mut self.conn, &built).await?;
+        pending::clear(&mut self.conn).await?;
+        Ok(())
+    }
+
+    pub(super) fn outcome(&mut self) -> BuildOutcome {
+        let results = std::mem::take(&mut self.results);
+        let failed = std::mem::take(&mut self.failed);
+        let status = if results.is_empty() {
+            BuildStatus::Unchanged
+        } else if blocked(&results) {
+            BuildStatus::Failed
+        } else {
+            BuildStatus::Published
+        };
+        let relations = match status {
+            BuildStatus::Published => results
+                .iter()
+                .filter_map(|result| self.project.nodes.get(&result.unique_id))
+                .filter(|node| node.is_relation())
+                .map(|node| {
+                    TableName::new(
+                        node.relation.schema.clone(),
+                        node.relation.identifier.clone(),
+                    )
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        let errors = || results.iter().filter(|result| result.status.blocks());
+        let hard = errors().any(|result| result.status != Status::Skipped && !result.transient);
+        BuildOutcome {
+            run_id: uuid::Uuid::now_v7().to_string(),
+            status,
+            relations,
+            tests_passed: names_with(&results, Status::Pass).len() as u64,
+            warned: results
+                .iter()
+                .filter(|result| result.status == Status::Warn)
+                .map(|result| result.name.clone())
+                .collect(),
+            skipped: names_with(&results, Status::Skipped),
+            transient: status == BuildStatus::Failed && !hard,
+            failed,
+            results,
+            elapsed: std::time::Duration::ZERO,
+        }
+    }
+}
+
+fn changed_sources(project: &Project, changed: &Changed) -> HashSet<String> {
+    let is_changed = |relation: &Relation| match changed {
+        Changed::Everything => true,
+        Changed::Tables(tables) => tables
+            .iter()
+            .any(|table| table.schema == relation.schema && table.name == relation.identifier),
+    };
+    project
+        .sources
+        .values()
+        .filter(|source| is_changed(&source.relation))
+        .map(|source| source.unique_id.clone())
+        .collect()
+}

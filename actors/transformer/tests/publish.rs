@@ -1,0 +1,289 @@
+//! One transactional build: all of it or nothing, only what is due, readers never disturbed.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+
+use ballpoint_runtime::segment::TableName;
+use ballpoint_transformer::Project;
+use ballpoint_transformer::publish::{BuildOutcome, BuildStatus, Changed, PublishOptions, publish};
+use support::Workbench;
+
+async fn build(bench: &Workbench, project: &Arc<Project>, changed: Changed) -> BuildOutcome {
+    publish(
+        project,
+        bench.database.pool(),
+        &PublishOptions::new(changed),
+    )
+    .await
+    .unwrap()
+}
+
+fn orders() -> Changed {
+    Changed::Tables(vec![TableName::new("raw", "orders")])
+}
+
+fn nothing() -> Changed {
+    Changed::Tables(Vec::new())
+}
+
+const SUMMARY: &str = "select string_agg(day || ' ' || orders || ' ' || total, ', ' order by day) \
+                       from marts.orders_per_day";
+
+#[tokio::test]
+async fn a_first_build_publishes_everything_and_leaves_no_shadow() {
+    let bench = Workbench::shop().await;
+    let outcome = build(&bench, &bench.load(), Changed::Everything).await;
+    assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
+    assert_eq!(outcome.relations.len(), 4);
+    assert_eq!(outcome.tests_passed, 11);
+    assert_eq!(
+        bench.text(SUMMARY).await,
+        "2026-01-01 2 13.00, 2026-01-02 1 9.99"
+    );
+    assert_eq!(
+        bench
+            .text("select count(*) from pg_class where relname ~ '__ballpoint_(new|fresh)'")
+            .await,
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn nothing_changed_means_nothing_done() {
+    let bench = Workbench::shop().await;
+    let project = bench.load();
+    build(&bench, &project, Changed::Everything).await;
+    let outcome = build(&bench, &project, nothing()).await;
+    assert_eq!(outcome.status, BuildStatus::Unchanged);
+    assert!(outcome.results.is_empty());
+    // A project read again is the same project.
+    assert_eq!(
+        build(&bench, &bench.load(), nothing()).await.status,
+        BuildStatus::Unchanged
+    );
+}
+
+#[tokio::test]
+async fn a_delta_merges_new_rows_into_the_relations_that_are_there() {
+    let bench = Workbench::shop().await;
+    let project = bench.load();
+    build(&bench, &project, Changed::Everything).await;
+    let oids = "select string_agg(oid::text, ',' order by oid) from pg_class where relname in ('orders', 'orders_per_day', 'stg_orders')";
+    let before = bench.text(oids).await;
+    bench.sql("insert into raw.orders values (4, 'fr', 100, '2026-01-02 10:00', '2026-01-03 00:00+00')").await;
+    let outcome = build(&bench, &project, orders()).await;
+    assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
+    assert_eq!(
+        bench.text(SUMMARY).await,
+        "2026-01-01 2 13.00, 2026-01-02 2 10.99"
+    );
+    assert_eq!(bench.text(oids).await, before);
+    let merged = outcome
+        .results
+        .iter()
+        .find(|result| result.name == "orders")
+        .unwrap();
+    assert_eq!(merged.message, "MERGE 1");
+}
+
+#[tokio::test]
+async fn a_failed_test_publishes_nothing_and_names_what_it_blocked() {
+    let bench = Workbench::shop().await;
+    let project = bench.load();
+    build(&bench, &project, Changed::Everything).await;
+    bench.sql("insert into raw.orders values (4, 'xx', 100, '2026-01-02 10:00', '2026-01-03 00:00+00')").await;
+    let outcome = build(&bench, &project, orders()).await;
+    assert_eq!(outcome.status, BuildStatus::Failed);
+    let failed: Vec<&str> = outcome
+        .failed
+        .iter()
+        .map(|failed| failed.name.as_str())
+        .collect();
+    assert_eq!(
+        failed,
+        ["relationships_stg_orders_country__code__ref_countries_"]
+    );
+    assert!(
+        outcome.failed[0].sample[0].contains("xx"),
+        "{:?}",
+        outcome.failed[0].sample
+    );
+    assert!(
+        outcome.skipped.contains(&"model.shop.orders".to_owned()),
+        "{:?}",
+        outcome.skipped
+    );
+    assert!(!outcome.transient);
+    assert_eq!(
+        bench.text(SUMMARY).await,
+        "2026-01-01 2 13.00, 2026-01-02 1 9.99"
+    );
+}
+
+#[tokio::test]
+async fn what_a_failed_build_was_for_is_built_by_the_next_one() {
+    let bench = Workbench::shop().await;
+    let project = bench.load();
+    build(&bench, &project, Changed::Everything).await;
+    bench.sql("insert into raw.orders values (4, 'xx', 100, '2026-01-02 10:00', '2026-01-03 00:00+00')").await;
+    build(&bench, &project, orders()).await;
+    let other = Changed::Tables(vec![TableName::new("raw", "something_else")]);
+    assert_eq!(
+        build(&bench, &project, other.clone()).await.status,
+        BuildStatus::Failed
+    );
+    bench
+        .sql("update raw.orders set country = 'fr' where id = 4")
+        .await;
+    assert_eq!(
+        build(&bench, &project, other).await.status,
+        BuildStatus::Published
+    );
+    assert_eq!(
+        build(&bench, &project, nothing()).await.status,
+        BuildStatus::Unchanged
+    );
+    assert_eq!(bench.text("select count(*) from marts.orders").await, "4");
+}
+
+#[tokio::test]
+async fn a_test_of_severity_warn_blocks_nothing() {
+    let bench = Workbench::shop().await;
+    bench
+        .sql("update raw.orders set cents = 10 where id = 3")
+        .await;
+    let outcome = build(&bench, &bench.load(), Changed::Everything).await;
+    assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
+    assert_eq!(outcome.warned, ["positive_orders_per_day_1__total"]);
+}
+
+#[tokio::test]
+async fn a_changed_model_is_rebuilt_with_what_stands_on_it_and_nothing_else() {
+    let bench = Workbench::shop().await;
+    build(&bench, &bench.load(), Changed::Everything).await;
+    bench.write("models/marts/orders_per_day.sql",
+        "select ordered_at::date as day, count(*) as orders, sum(total) as total, max(total) as largest \
+         from {{ ref('orders') }} group by 1");
+    let outcome = build(&bench, &bench.load(), nothing()).await;
+    assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
+    assert_eq!(
+        outcome.relations,
+        [TableName::new("marts", "orders_per_day")]
+    );
+    assert_eq!(
+        bench
+            .text("select max(largest) from marts.orders_per_day")
+            .await,
+        "10.50"
+    );
+}
+
+#[tokio::test]
+async fn a_view_that_is_redefined_carries_its_readers_along() {
+    let bench = Workbench::shop().await;
+    build(&bench, &bench.load(), Changed::Everything).await;
+    let view =
+        std::fs::read_to_string(bench.folder.path().join("models/staging/stg_orders.sql")).unwrap();
+    bench.write(
+        "models/staging/stg_orders.sql",
+        &format!("{view}\nwhere id <> 3"),
+    );
+    let outcome = build(&bench, &bench.load(), nothing()).await;
+    assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
+    assert_eq!(bench.text(SUMMARY).await, "2026-01-01 2 13.00");
+    assert_eq!(
+        bench.text("select count(*) from staging.stg_orders").await,
+        "2"
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_fails_rolls_everything_back_and_says_why() {
+    let bench = Workbench::shop().await;
+    bench.write(
+        "models/marts/orders_per_day.sql",
+        "select no_such_column from {{ ref('orders') }}",
+    );
+    let outcome = build(&bench, &bench.load(), Changed::Everything).await;
+    assert_eq!(outcome.status, BuildStatus::Failed);
+    assert!(
+        outcome.failed[0].message.contains("no_such_column"),
+        "{:?}",
+        outcome.failed
+    );
+    assert_eq!(
+        bench
+            .text("select count(*) from pg_namespace where nspname = 'marts'")
+            .await,
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn readers_never_miss_a_relation_or_see_half_a_build() {
+    let bench = Workbench::shop().await;
+    build(&bench, &bench.load(), Changed::Everything).await;
+    let pool = bench.database.pool().clone();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let reader = tokio::spawn(async move {
+        let mut looks = 0_u64;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            let (same,): (bool,) = sqlx::query_as(
+                "select (select coalesce(sum(total), 0) from marts.orders)
+                      = (select coalesce(sum(total), 0) from marts.orders_per_day)",
+            )
+            .persistent(false)
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+            assert!(same, "a reader saw half a build");
+            looks += 1;
+        }
+        looks
+    });
+    for round in 0..12 {
+        let id = 100 + round;
+        let country = if round % 3 == 0 { "xx" } else { "de" };
+        bench.sql(&format!("delete from raw.orders where country = 'xx'; insert into raw.orders values ({id}, '{country}', 500, '2026-01-05', now())")).await;
+        let full = PublishOptions {
+            full_refresh: round % 4 == 1,
+            ..PublishOptions::new(orders())
+        };
+        let outcome = publish(&bench.load(), bench.database.pool(), &full)
+            .await
+            .unwrap();
+        assert_eq!(
+            outcome.status == BuildStatus::Failed,
+            country == "xx",
+            "{outcome:?}"
+        );
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(reader.await.unwrap() > 10);
+}
+
+#[tokio::test]
+async fn a_cancelled_build_leaves_nothing_and_frees_the_lock() {
+    let bench = Workbench::shop().await;
+    bench.write("models/marts/slow.sql", "select 1 as nap from pg_sleep(30)");
+    let options = PublishOptions::new(Changed::Everything);
+    let cancel = options.cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        cancel.cancel();
+    });
+    let error = publish(&bench.load(), bench.database.pool(), &options)
+        .await
+        .unwrap_err();
+    assert!(error.is_transient());
+    bench.write("models/marts/slow.sql", "select 1 as nap");
+    assert_eq!(
+        build(&bench, &bench.load(), Changed::Everything)
+            .await
+            .status,
+        BuildStatus::Published
+    );
+}
