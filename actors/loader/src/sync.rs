@@ -199,7 +199,6 @@ impl Loader {
         let event = self
             .commit(transaction, reader.name(), &report, &position)
             .await?;
-        crash_point("loader.after_commit")?;
         if let Some(event) = event {
             self.store.events().announce(event);
         }
@@ -230,6 +229,7 @@ impl Loader {
         }
         crash_point("loader.before_commit")?;
         transaction.commit().await?;
+        crash_point("loader.after_commit")?;
         Ok(event)
     }
 

@@ -4,7 +4,8 @@
 //! Let S1 be the snapshot of the previous read and S2 that of this one. A row version visible in S2
 //! and not in S1 was written by a transaction that was not finished at S1. Such a transaction has an
 //! id ≥ `S1.xmin`, the oldest id in progress at S1 - so has each of its subtransactions, whose ids
-//! follow their parent's. Hence **`xmin(row) ≥ S1.xmin` selects every row that S1 did not show**,
+//! follow their parent's. (Transactions of the server's other databases cannot write to this one and
+//! are left out of `S1.xmin`, or a neighbour's long transaction would hold it back.) Hence **`xmin(row) ≥ S1.xmin` selects every row that S1 did not show**,
 //! whatever the row's cursor says: committed late, tied, backdated, set by a clock that ran ahead
 //! or back. A few rows that S1 did show may come again; the loader merges by key and leaves equal
 //! rows alone. No clock takes part.

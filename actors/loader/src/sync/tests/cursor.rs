@@ -133,7 +133,7 @@ async fn writer(pool: PgPool, seed: u64) {
             .execute(&mut *transaction)
             .await;
         tokio::time::sleep(Duration::from_millis(roll % 7 * 8)).await;
-        if written.is_err() || roll % 6 == 0 {
+        if written.is_err() || roll.is_multiple_of(6) {
             transaction.rollback().await.unwrap();
         } else {
             transaction.commit().await.unwrap();
