@@ -101,7 +101,11 @@ pub(crate) fn swap(
     if let Some(kind) = existing {
         let backup = suffixed(relation, "__dbt_backup");
         sql.push_str(&drop_if_exists(kind, &backup));
-        sql.push_str(&rename(relation, &backup.identifier));
+        // A view may have fallen already, with what it stood on: the drop below cascades.
+        sql.push_str(&format!(
+            "alter table if exists {relation} rename to {};\n",
+            ident::quote(&backup.identifier)
+        ));
         sql.push_str(&rename(fresh, &relation.identifier));
         sql.push_str(&drop_if_exists(kind, &backup));
     } else {
