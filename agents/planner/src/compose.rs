@@ -23,6 +23,13 @@ impl Composer<'_> {
 
     /// The frame of the question, with the conversation taken into account.
     pub(crate) fn frame(&self) -> Result<Frame, Open> {
+        if let Some(cube) = self.slots.cube.as_deref().filter(|it| self.lacks_time(it)) {
+            return Err(Open::No {
+                reason: Reason::NoTimeDimension,
+                subject: vec![cube.to_owned()],
+                offer: self.registry.headline(cube, &[]).iter().map(|it| self.registry.title(it)).collect(),
+            });
+        }
         let base = self.base();
         let held: Vec<String> = base.iter().flat_map(held_members).collect();
         let cube = match self.resolver().cube(&held) {
@@ -47,6 +54,13 @@ impl Composer<'_> {
             frame.chart = Some(chart);
         }
         Ok(frame)
+    }
+
+    /// A cube without time dimension, asked about time.
+    fn lacks_time(&self, cube: &str) -> bool {
+        let slots = self.slots;
+        let asked = !slots.windows.is_empty() || slots.step.is_some() || slots.has(Role::Trend);
+        asked && self.registry.time(cube, None).is_none()
     }
 
     /// Whether the question stands on its own.
@@ -91,6 +105,9 @@ impl Composer<'_> {
             }
         }
         self.drop_narrowed(&mut named);
+        if self.slots.unjoined && named.len() > 1 {
+            return Err(self.one_of(named, frame));
+        }
         if named.is_empty() {
             return Ok(());
         }
@@ -134,6 +151,19 @@ impl Composer<'_> {
             subject: vec![mention.words.clone()],
             offer: self.registry.headline(cube, &[]).iter().take(3).map(|it| self.registry.title(it)).collect(),
         })
+    }
+
+    /// Measures side by side that nothing joins: a figure that may not exist, so it is asked.
+    fn one_of(&self, named: Vec<String>, frame: &Frame) -> Open {
+        let word = self.slots.measures.iter().map(|it| it.words.as_str()).collect::<Vec<_>>().join(" ");
+        let all = Frame { measures: named.clone(), ..frame.clone() };
+        let one = |name: &String| {
+            (self.registry.title(name), Frame { measures: vec![name.clone()], ..frame.clone() })
+        };
+        let mut choices: Vec<(String, Frame)> = named.iter().take(3).map(one).collect();
+        choices.push((named.iter().map(|it| self.registry.title(it)).collect::<Vec<_>>().join(" and "), all));
+        let question = Question::WhichMeaning { word };
+        Open::Ask { about: vec!["metric".into()], question, choices, partial: frame.clone() }
     }
 
     fn which_measure(&self, mention: &Mention, several: Vec<String>, frame: &Frame) -> Open {
@@ -259,7 +289,10 @@ impl Composer<'_> {
             }
             frame.granularity = Some(unit);
         }
-        if let Some(step) = self.resolver().step(frame).or_else(|| self.series_step(frame)) {
+        if slots.has(Role::Drop) && slots.step.is_some() {
+            frame.granularity = None;
+            frame.derive = None;
+        } else if let Some(step) = self.resolver().step(frame).or_else(|| self.series_step(frame)) {
             frame.granularity = Some(step);
             if frame.order.iter().all(|it| frame.measures.contains(&it.0)) && slots.rank.is_none() {
                 frame.order.clear();
@@ -384,6 +417,9 @@ impl Composer<'_> {
 
     /// A measure that exists for some members only: refuse others; name them in a breakdown.
     fn restrict(&self, frame: &mut Frame) -> Result<(), Open> {
+        if let Some(dimension) = frame.dimensions.iter().find(|it| !self.registry.applies(it, &frame.filters)) {
+            return Err(self.not_applicable(dimension, frame));
+        }
         for measure in frame.measures.clone() {
             if !self.registry.applies(&measure, &frame.filters) {
                 return Err(self.not_applicable(&measure, frame));

@@ -252,6 +252,8 @@ impl Decider<'_> {
             }
             _ => headline(),
         };
+        let mut seen = std::collections::BTreeSet::new();
+        let offer = offer.into_iter().filter(|it: &String| seen.insert(it.clone())).collect();
         Refusal { reason, subject, offer, coverage: None, reading: self.reading() }
     }
 
@@ -280,7 +282,8 @@ impl Decider<'_> {
 
     /// An everyday word alone is a question about which measure; the window must have data.
     fn checked(&self, frame: Frame) -> Plan {
-        let vague = self.slots.measures.iter().find(|it| it.everyday);
+        let alone = self.slots.measures.len() == 1;
+        let vague = self.slots.measures.iter().find(|it| it.everyday && alone);
         let narrowed = !frame.filters.is_empty() || frame.window.is_some() || frame.granularity.is_some();
         if let Some(word) = vague.filter(|_| !narrowed && self.composer().is_new()) {
             let cube = frame.cube().unwrap_or_default().to_owned();

@@ -206,7 +206,10 @@ impl Builder {
         for synonym in texts(&member.meta, "synonyms") {
             self.add(synonym, meaning.clone());
             // "pass rate" is also written "passrate".
-            self.add_words(vec![words(synonym).concat()], meaning.clone());
+            let key = words(synonym);
+            if key.len() > 1 {
+                self.add_words(vec![key.concat()], meaning.clone());
+            }
         }
     }
 
@@ -229,7 +232,9 @@ impl Builder {
         let meaning = Meaning::Dimension(member.name.clone());
         self.names(member, &meaning);
         let noun = noun(&member.name);
-        self.add(&noun, meaning);
+        if !self.entries.contains_key(&words(&noun)) {
+            self.add(&noun, meaning);
+        }
         let nouns: BTreeSet<String> = texts(&member.meta, "synonyms")
             .map(str::to_owned)
             .chain([noun])
@@ -255,7 +260,7 @@ impl Builder {
         for cube in &catalog.cubes {
             let mut owners: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
             for measure in &cube.measures {
-                for word in words(&measure.title) {
+                for word in words(&measure.short_title) {
                     owners.entry(word).or_default().insert(&measure.name);
                 }
             }

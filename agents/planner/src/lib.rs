@@ -21,25 +21,28 @@ mod words;
 
 pub use plan::{Context, Coverage, DialogueState, Plan};
 
+use std::sync::Arc;
+
 use ballpoint_metrics::catalog::Catalog;
 
 use crate::lexicon::Lexicon;
 
 /// Plans questions against one catalog. Building one compiles the lexicon; planning only reads.
 pub struct Planner {
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     lexicon: Lexicon,
 }
 
 impl Planner {
     /// A planner for a catalog; to be built anew when the catalog or its values change.
-    pub fn new(catalog: Catalog) -> Self {
+    pub fn new(catalog: impl Into<Arc<Catalog>>) -> Self {
+        let catalog = catalog.into();
         let lexicon = Lexicon::new(&catalog);
         Self { catalog, lexicon }
     }
 
     /// The catalog that questions are read against.
-    pub fn catalog(&self) -> &Catalog {
+    pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 

@@ -26,15 +26,17 @@ impl<'a> Registry<'a> {
         self.catalog.member(name)
     }
 
-    /// The cubes, those with the most members first: they answer the most follow-ups.
+    /// The cubes, those about everything and with the most members first: they answer the most
+    /// follow-ups.
     pub(crate) fn cubes(self) -> Vec<&'a CubeInfo> {
         let mut cubes: Vec<&CubeInfo> = self.catalog.cubes.iter().collect();
-        cubes.sort_by_key(|cube| std::cmp::Reverse(cube.measures.len() + cube.dimensions.len()));
+        let size = |cube: &CubeInfo| std::cmp::Reverse(cube.measures.len() + cube.dimensions.len());
+        cubes.sort_by_key(|cube| (cube.meta.get("only").is_some(), size(cube)));
         cubes
     }
 
     pub(crate) fn title(self, name: &str) -> String {
-        self.member(name).map_or_else(|| local(name).to_owned(), |member| member.title.clone())
+        self.member(name).map_or_else(|| local(name).to_owned(), |member| member.short_title.clone())
     }
 
     /// The same member in another cube.
@@ -67,7 +69,7 @@ impl<'a> Registry<'a> {
         })
     }
 
-    /// Whether conditions on a member leave anything of what a measure is restricted to.
+    /// Whether conditions on a member leave anything of what a measure or dimension is restricted to.
     pub(crate) fn applies(self, measure: &str, filters: &[Condition]) -> bool {
         let Some(only) = self.only(measure) else { return true };
         filters.iter().filter(|it| local(&it.member) == only.member).all(|it| {
@@ -171,7 +173,7 @@ impl<'a> Registry<'a> {
             let related = texts(&it.meta, "related").flat_map(words);
             own.chain(related).any(|word| word.len() > 3 && asked.contains(&word))
         };
-        cube.measures.iter().filter(speaks).map(|it| it.title.clone()).collect()
+        cube.measures.iter().filter(speaks).map(|it| it.short_title.clone()).collect()
     }
 
     /// Members that a question could name: the values of dimensions with few of them.

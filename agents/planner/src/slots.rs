@@ -91,6 +91,9 @@ pub(crate) struct Slots {
     /// Members asked for by a number or letter that does not exist, with their dimension.
     pub(crate) absent: Vec<(String, Vec<String>)>,
     pub(crate) notes: Vec<Note>,
+    /// Two measures stand side by side with nothing that joins them.
+    pub(crate) unjoined: bool,
+    /// The question opens as a continuation: "and …", "now …".
     pub(crate) starts_with_and: bool,
 }
 
@@ -102,7 +105,9 @@ impl Slots {
     /// Fills the slots from the elements of a question.
     pub(crate) fn collect(elements: &[Element], catalog: &Catalog) -> Self {
         let mut slots = Self {
-            starts_with_and: elements.first().and_then(Element::role) == Some(Role::And),
+            starts_with_and: elements.first().is_some_and(|it| {
+                it.role() == Some(Role::And) || it.words.eq_ignore_ascii_case("now")
+            }),
             roles: elements.iter().filter_map(Element::role).collect(),
             ..Self::default()
         };
@@ -114,6 +119,7 @@ impl Slots {
             collector.figures(k, &mut slots);
         }
         collector.absorb(&mut slots);
+        slots.unjoined = !slots.share && collector.unjoined(&slots);
         slots.moving_hour = elements.iter().any(|it| {
             let words = it.words.to_lowercase();
             words.contains("hour") && words.contains("moving")
@@ -421,6 +427,19 @@ impl Collector<'_> {
             seen.push(it.candidates.clone());
             new
         });
+    }
+
+    /// Whether two neighbouring measures have no "and", comma or comparison between them.
+    fn unjoined(&self, slots: &Slots) -> bool {
+        slots.measures.windows(2).any(|pair| {
+            let between = &self.elements[pair[0].k + 1..=pair[1].k];
+            let joins = |it: &Element| {
+                it.after_break
+                    || matches!(it.role(), Some(Role::And | Role::Or | Role::Versus | Role::Compare | Role::Also))
+                    || matches!(it.kind, Kind::Number(_))
+            };
+            pair[0].candidates != pair[1].candidates && !between.iter().any(joins)
+        })
     }
 
     fn is_count(&self, name: &str) -> bool {

@@ -164,6 +164,11 @@ impl TimeReader<'_> {
             _ => {}
         }
         let unit = unit_of(self.word(i))?;
+        let before = i.checked_sub(1).map_or("", |n| self.word(n));
+        let ranked = matches!(before, "best" | "worst" | "highest" | "lowest" | "biggest" | "busiest");
+        if ranked || self.word(i + 1) == "with" {
+            return Some((1, When::Step(unit)));
+        }
         if unit_of(self.word(i + 2)) == Some(unit) {
             match self.word(i + 1) {
                 "by" | "per" | "after" => return Some((3, When::Step(unit))),
@@ -194,6 +199,14 @@ impl TimeReader<'_> {
             .or_else(|| self.named_month(i))
             .or_else(|| self.quarter(i))
             .or_else(|| self.weekday(i))
+            .or_else(|| self.bare_year(i))
+    }
+
+    /// "in 2025": a number is a year where a time is expected only.
+    fn bare_year(&self, i: usize) -> Option<(usize, Window)> {
+        let before = i.checked_sub(1).map_or("", |n| self.word(n));
+        let year = self.year(i).filter(|_| matches!(before, "in" | "for" | "during" | "since" | "year"))?;
+        Some((1, calendar_window(Date::new(year, 1, 1).ok()?, Unit::Year, 0)?))
     }
 
     /// "so far today", "this month so far", "month to date".
@@ -353,6 +366,10 @@ impl TimeReader<'_> {
     fn weekday(&self, i: usize) -> Option<(usize, Window)> {
         let last = usize::from(matches!(self.word(i), "last" | "this"));
         let weekday = weekday_of(self.word(i + last))?;
+        // "on tuesdays" is no single day.
+        if self.tokens[i + last].raw.to_lowercase().ends_with('s') {
+            return None;
+        }
         let today = self.today();
         let back = i64::from(weekday.until(today.weekday()));
         let back = if last == 1 && self.word(i) == "last" && back == 0 { 7 } else { back };

@@ -1,0 +1,164 @@
+//! Actor `analyst`: answers questions.
+//!
+//! **In**: [`AnalystMsg::Answer`]. **Out**: an answer and the dialogue's next state. Each question
+//! runs in its own task, which outlives this actor: a restart fails no question. State: none.
+//! It keeps no conversation; that is the chat's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ballpoint_metrics::MetricRegistryHandle;
+use ballpoint_planner::DialogueState;
+use ballpoint_runtime::supervision::{Address, AddressError, Scope};
+use ballpoint_runtime::trace::{TraceContext, set_parent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::Semaphore;
+use tracing::Instrument;
+
+use crate::analyst::Analyst;
+use crate::answer::Answer;
+
+/// The actor's name in its scope.
+pub const NAME: &str = "analyst";
+
+/// Questions answered at the same time; each holds a connection of the warehouse.
+const QUESTIONS_MAX: usize = 16;
+
+/// What an incarnation works with.
+#[derive(Clone)]
+pub struct AnalystArgs {
+    pub analyst: Analyst,
+    pub metrics: MetricRegistryHandle,
+}
+
+/// An answer, or why there is none.
+pub type AnalystReply = Result<(Answer, DialogueState), String>;
+
+/// Messages of the analyst.
+pub enum AnalystMsg {
+    /// Answer a question, given the dialogue so far.
+    Answer {
+        question: String,
+        state: Box<DialogueState>,
+        trace: TraceContext,
+        reply: RpcReplyPort<Box<AnalystReply>>,
+    },
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// More questions at a time than are answered; to be asked again a little later.
+    #[error("too many questions at the same time; ask again in a moment")]
+    Busy,
+    #[error("the question could not be asked: {0}")]
+    Address(#[from] AddressError),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The way in. Its clones share the permits.
+#[derive(Clone, Debug)]
+pub struct AnalystHandle {
+    address: Address<AnalystMsg>,
+    permits: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl AnalystHandle {
+    pub fn new(scope: &Scope) -> Self {
+        Self {
+            address: Address::new(scope, NAME),
+            permits: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Answers a question, given the dialogue so far.
+    ///
+    /// # Errors
+    /// [`AskError::Busy`] over the limit; otherwise why there is no answer.
+    pub async fn answer(
+        &self,
+        question: &str,
+        state: &DialogueState,
+    ) -> Result<(Answer, DialogueState), AskError> {
+        let _permit = self.permits.try_acquire().map_err(|_| AskError::Busy)?;
+        let trace = TraceContext::current();
+        let ask = |reply| AnalystMsg::Answer {
+            question: question.to_owned(),
+            state: Box::new(state.clone()),
+            trace: trace.clone(),
+            reply,
+        };
+        let reply = self.address.call(ask, self.timeout).await?;
+        (*reply).map_err(AskError::Failed)
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct AnalystActor;
+
+impl Actor for AnalystActor {
+    type Msg = AnalystMsg;
+    type State = AnalystArgs;
+    type Arguments = AnalystArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        args: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(args)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            AnalystMsg::Answer { question, state: dialogue, trace, reply } => {
+                on_answer(state.clone(), question, dialogue, &trace, reply);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn on_answer(
+    args: AnalystArgs,
+    question: String,
+    dialogue: Box<DialogueState>,
+    trace: &TraceContext,
+    reply: RpcReplyPort<Box<AnalystReply>>,
+) {
+    let span = tracing::info_span!(
+        "invoke_agent analyst",
+        gen_ai.operation.name = "invoke_agent",
+        gen_ai.agent.name = NAME
+    );
+    set_parent(&span, trace);
+    let work = async move {
+        let answered = answer(&args, &question, &dialogue).await;
+        if let Err(error) = &answered {
+            tracing::warn!(error, "a question got no answer");
+        }
+        // Whoever asked may have gone.
+        let _ = reply.send(Box::new(answered));
+    };
+    tokio::spawn(work.instrument(span));
+}
+
+async fn answer(args: &AnalystArgs, question: &str, dialogue: &DialogueState) -> AnalystReply {
+    let service = args.metrics.service().await.map_err(|error| error.to_string())?;
+    args.analyst
+        .answer(&service, question, dialogue)
+        .await
+        .map_err(|error| match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })
+}

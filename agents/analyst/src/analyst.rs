@@ -1,0 +1,339 @@
+//! The analyst as a library: a question and the dialogue so far become an answer, the dialogue's
+//! next state, and a proof.
+
+use std::sync::Arc;
+
+use ballpoint_llm::{PlanBackend, PlanRequest};
+use ballpoint_metrics::catalog::Catalog;
+use ballpoint_metrics::query::{DateRange, Query};
+use ballpoint_metrics::{QueryError, QueryResult, Service, Snapshot};
+use ballpoint_planner::plan::{Clarification, MetaPlan, QueryPlan, Question, Refusal};
+use ballpoint_planner::{Context, Coverage, DialogueState, Plan};
+use ballpoint_runtime::clock::Clock;
+use ballpoint_runtime::store::{Store, StoreError};
+use ballpoint_runtime::trace::TraceContext;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::answer::{Answer, Behaviour, ChoiceOffered, Companion, Freshness, Row};
+use crate::chart;
+use crate::meta;
+use crate::narrate::{Told, head, moment};
+use crate::wording::{CLARIFICATIONS, REFUSALS, say};
+
+/// More offers than this are not read.
+const OFFER_MAX: usize = 16;
+
+/// Why a question got no answer at all.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalystError {
+    /// The registry did not answer, or refused the query.
+    #[error("the query failed: {0}")]
+    Query(#[from] QueryError),
+    /// The proof could not be kept, so there is no answer to prove.
+    #[error("the proof could not be kept")]
+    Store(#[from] StoreError),
+    /// A rule of the answer's text was broken.
+    #[error("the text of the answer holds {number}, which no row accounts for")]
+    StrayFigure { number: String },
+}
+
+/// What the analyst works with.
+#[derive(Clone)]
+pub struct Analyst {
+    /// Where proofs are kept; `None` keeps none.
+    pub store: Option<Store>,
+    pub clock: Clock,
+    /// The zone in which people say "yesterday".
+    pub time_zone: TimeZone,
+    pub backend: Arc<dyn PlanBackend>,
+}
+
+/// A result with the statements that made it.
+struct Ran {
+    rows: Vec<Row>,
+    results: Vec<QueryResult>,
+}
+
+impl Ran {
+    fn sql(&self) -> Option<String> {
+        let all: Vec<&str> = self.results.iter().map(|it| it.sql.as_str()).collect();
+        (!all.is_empty()).then(|| all.join(";\n"))
+    }
+}
+
+impl Analyst {
+    /// Answers one question against one state of the registry.
+    ///
+    /// # Errors
+    /// [`AnalystError`]; nothing is retried here.
+    pub async fn answer(
+        &self,
+        service: &Service,
+        question: &str,
+        state: &DialogueState,
+    ) -> Result<(Answer, DialogueState), AnalystError> {
+        let snapshot = Arc::clone(&service.snapshot);
+        let context = self.context(&snapshot);
+        let request = PlanRequest {
+            question,
+            state,
+            context: &context,
+            catalog: Arc::clone(&snapshot.catalog),
+        };
+        let span = tracing::info_span!("plan", gen_ai.operation.name = "plan", backend = self.backend.name());
+        let plan = self.backend.plan(request).instrument(span).await;
+        let base = Answer {
+            backend: self.backend.name().to_owned(),
+            freshness: Some(freshness(&snapshot)),
+            trace_id: TraceContext::current().trace_id().map(str::to_owned),
+            ..Answer::default()
+        };
+        match plan {
+            Plan::Answer(plan) => self.figures(service, question, *plan, base).await,
+            Plan::Meta(plan) => self.meta(service, &context, plan, state, base).await,
+            Plan::Clarify(plan) => Ok(clarify(&snapshot.catalog, plan, state, base)),
+            Plan::Refuse(plan) => Ok((refuse(plan, base), state.clone())),
+        }
+    }
+
+    fn context(&self, snapshot: &Snapshot) -> Context {
+        let now = self.clock.business_now().to_zoned(self.time_zone.clone());
+        let local = |text: &str| -> Option<jiff::civil::DateTime> {
+            let civil: jiff::civil::DateTime = text.trim_end_matches('Z').parse().ok()?;
+            Some(civil.to_zoned(TimeZone::UTC).ok()?.with_time_zone(self.time_zone.clone()).datetime())
+        };
+        let coverage = snapshot.coverage.iter().filter_map(|(name, (from, to))| {
+            Some((name.clone(), Coverage { from: local(from)?, to: local(to)? }))
+        });
+        Context { now, coverage: coverage.collect() }
+    }
+
+    async fn figures(
+        &self,
+        service: &Service,
+        question: &str,
+        mut plan: QueryPlan,
+        base: Answer,
+    ) -> Result<(Answer, DialogueState), AnalystError> {
+        plan.query = self.zoned(plan.query);
+        let ran = run(service, &plan.query).await?;
+        let companion = match plan.companion.take() {
+            Some(query) => {
+                let query = self.zoned(query);
+                let rows = run(service, &query).await?.rows;
+                Some(Companion { query, rows })
+            }
+            None => None,
+        };
+        let catalog = &service.snapshot.catalog;
+        let told = Told {
+            catalog,
+            plan: &plan,
+            rows: &ran.rows,
+            companion: companion.as_ref().map_or(&[], |it| it.rows.as_slice()),
+        };
+        let (text, stray) = told.text(question);
+        if let Some(number) = stray {
+            return Err(AnalystError::StrayFigure { number });
+        }
+        let chart = plan.chart.map(|kind| chart::spec(catalog, &plan.frame, kind, told.title()));
+        let definition: Vec<Value> =
+            plan.query.measures.iter().filter_map(|it| service.definition(it)).collect();
+        let proof_id = self.prove(service, question, &plan.query, &ran, &definition, &base).await?;
+        let state = DialogueState {
+            head: head(&plan.frame, &ran.rows),
+            last: Some(plan.frame.clone()),
+            ..DialogueState::default()
+        };
+        let answer = Answer {
+            behaviour: Behaviour::Answer,
+            answer: text,
+            sql: ran.sql(),
+            rows: ran.rows,
+            chart,
+            proof_id,
+            definition,
+            reading: plan.reading,
+            companion,
+            query: Some(plan.query),
+            ..base
+        };
+        Ok((answer, state))
+    }
+
+    /// Queries carry the zone that their days are of.
+    fn zoned(&self, query: Query) -> Query {
+        let name = self.time_zone.iana_name().filter(|it| *it != "UTC");
+        Query { timezone: name.map(str::to_owned), ..query }
+    }
+
+    async fn prove(
+        &self,
+        service: &Service,
+        question: &str,
+        query: &Query,
+        ran: &Ran,
+        definition: &[Value],
+        base: &Answer,
+    ) -> Result<Option<String>, AnalystError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let id = Uuid::now_v7().to_string();
+        let statements: Vec<Value> = ran
+            .results
+            .iter()
+            .map(|it| json!({ "sql": it.sql, "params": it.params, "checksum": it.checksum, "elapsed_ms": it.elapsed_ms, "started": it.started.to_string() }))
+            .collect();
+        let body = json!({
+            "id": id,
+            "question": question,
+            "definition": definition,
+            "query": query,
+            "sql": ran.sql(),
+            "statements": statements,
+            "rows": ran.rows.len(),
+            "checksum": ballpoint_metrics::service::checksum(&ran.rows),
+            "freshness": base.freshness,
+            "data_version": service.snapshot.data_version,
+            "backend": base.backend,
+            "trace_id": base.trace_id,
+        });
+        store.proofs().put(&id, &body).await?;
+        Ok(Some(id))
+    }
+
+    async fn meta(
+        &self,
+        service: &Service,
+        context: &Context,
+        plan: MetaPlan,
+        state: &DialogueState,
+        base: Answer,
+    ) -> Result<(Answer, DialogueState), AnalystError> {
+        let mut told = meta::tell(service, context, &plan.kind);
+        if let Some(frame) = told.rerun.take() {
+            let query = self.zoned(frame.query());
+            let ran = run(service, &query).await?;
+            told.answer.sql = ran.sql();
+            if told.answer.answer_type.as_deref() == Some("export") {
+                told.answer.export = Some(meta::csv(&ran.rows));
+            }
+            told.answer.rows = ran.rows;
+            told.answer.query = Some(query);
+        }
+        let state = if told.forget { DialogueState::default() } else { state.clone() };
+        let answer = Answer {
+            backend: base.backend,
+            freshness: base.freshness,
+            trace_id: base.trace_id,
+            reading: plan.reading,
+            ..told.answer
+        };
+        Ok((answer, state))
+    }
+}
+
+/// Runs a query; one that compares periods is run for each of them, the rows saying which.
+async fn run(service: &Service, query: &Query) -> Result<Ran, QueryError> {
+    let ranges = query.time_dimensions.first().and_then(|it| it.compare_date_range.clone());
+    let span = tracing::info_span!("execute_tool query_metrics", gen_ai.operation.name = "execute_tool", gen_ai.tool.name = "query_metrics");
+    let Some(ranges) = ranges else {
+        let result = service.query(query).instrument(span).await?;
+        return Ok(Ran { rows: result.rows.clone(), results: vec![result] });
+    };
+    let mut ran = Ran { rows: Vec::new(), results: Vec::new() };
+    for range in ranges {
+        let mut one = query.clone();
+        if let Some(time) = one.time_dimensions.first_mut() {
+            time.compare_date_range = None;
+            time.date_range = Some(range.clone());
+        }
+        let result = service.query(&one).instrument(span.clone()).await?;
+        for row in &result.rows {
+            let mut row = row.clone();
+            row.insert("compareDateRange".into(), Value::from(range_text(&range)));
+            ran.rows.push(row);
+        }
+        ran.results.push(result);
+    }
+    Ok(ran)
+}
+
+fn range_text(range: &DateRange) -> String {
+    match range {
+        DateRange::Phrase(text) => text.clone(),
+        DateRange::Bounds(bounds) => bounds.join(" - "),
+    }
+}
+
+fn freshness(snapshot: &Snapshot) -> Freshness {
+    let first = snapshot.coverage.values().map(|(from, _)| from).min();
+    let last = snapshot.coverage.values().map(|(_, to)| to).max();
+    Freshness {
+        data_from: first.cloned(),
+        data_to: last.cloned(),
+        refreshed_at: snapshot.refreshed.map(|it| it.to_string()),
+        data_version: snapshot.data_version,
+    }
+}
+
+fn clarify(
+    catalog: &Catalog,
+    plan: Clarification,
+    state: &DialogueState,
+    base: Answer,
+) -> (Answer, DialogueState) {
+    let text = match &plan.question {
+        Question::WhichMetric => say(CLARIFICATIONS, "which_metric", &[]),
+        Question::WhichMeaning { word } => say(CLARIFICATIONS, "which_meaning", &[("word", word)]),
+        Question::WhichMember { word, noun } => {
+            say(CLARIFICATIONS, "which_member", &[("word", word), ("noun", noun)])
+        }
+        Question::WhichBreakdown { measure } => {
+            say(CLARIFICATIONS, "which_breakdown", &[("measure", measure)])
+        }
+        Question::DidYouMean { word } => say(CLARIFICATIONS, "did_you_mean", &[("word", word)]),
+    };
+    let labels: Vec<&str> = plan.options.iter().map(|it| it.label.as_str()).collect();
+    let definition = plan.options.iter().filter_map(|it| {
+        let member = catalog.member(it.query.measures.first()?)?;
+        Some(json!({ "member": member.name, "description": member.description }))
+    });
+    let answer = Answer {
+        behaviour: Behaviour::Clarify,
+        answer: format!("{text} {}", labels.join(" | ")),
+        definition: definition.collect(),
+        options: plan
+            .options
+            .iter()
+            .map(|it| ChoiceOffered { label: it.label.clone(), query: it.query.clone() })
+            .collect(),
+        about: plan.about,
+        reading: plan.reading,
+        ..base
+    };
+    let state = DialogueState { pending: Some(plan.frame), options: plan.options, ..state.clone() };
+    (answer, state)
+}
+
+fn refuse(plan: Refusal, base: Answer) -> Answer {
+    let bound = |at: Option<jiff::civil::DateTime>| at.map_or(String::new(), |it| moment(&it.to_string()));
+    let (from, to) = (bound(plan.coverage.map(|it| it.from)), bound(plan.coverage.map(|it| it.to)));
+    let subject = plan.subject.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ");
+    let variables = [("subject", subject.as_str()), ("from", &from), ("to", &to)];
+    let mut text = say(REFUSALS, plan.reason.name(), &variables);
+    if !plan.offer.is_empty() {
+        let offer = plan.offer.iter().take(OFFER_MAX).cloned().collect::<Vec<_>>().join(", ");
+        text.push(' ');
+        text.push_str(&say(REFUSALS, "offer", &[("offer", &offer)]));
+    }
+    Answer {
+        behaviour: Behaviour::Refuse,
+        answer: text,
+        reason: Some(plan.reason.name().to_owned()),
+        reading: plan.reading,
+        ..base
+    }
+}

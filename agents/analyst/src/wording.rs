@@ -1,0 +1,38 @@
+//! The wording kept in `prompts/analyst/`: sections of text with `{variables}`.
+
+pub(crate) const REFUSALS: &str = include_str!("../../../prompts/analyst/refusals.md");
+pub(crate) const CLARIFICATIONS: &str = include_str!("../../../prompts/analyst/clarifications.md");
+pub(crate) const NOTES: &str = include_str!("../../../prompts/analyst/notes.md");
+
+/// A section's text with its variables filled in; empty for a section that does not exist.
+pub(crate) fn say(file: &str, section: &str, variables: &[(&str, &str)]) -> String {
+    let body = file
+        .split("\n## ")
+        .skip(1)
+        .find_map(|part| {
+            let (title, body) = part.split_once('\n')?;
+            (title.trim() == section).then_some(body.trim())
+        })
+        .unwrap_or_default();
+    variables
+        .iter()
+        .fold(body.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_wording() {
+        let reasons = [
+            "no_metric", "no_member", "no_forecast", "no_data", "not_applicable",
+            "no_time_dimension", "unsafe", "write_action", "out_of_scope", "unsupported_language",
+            "unsupported", "offer",
+        ];
+        for reason in reasons {
+            assert!(!say(REFUSALS, reason, &[]).is_empty(), "{reason}");
+        }
+        assert_eq!(say(CLARIFICATIONS, "which_breakdown", &[("measure", "OEE")]), "OEE by what?");
+    }
+}
