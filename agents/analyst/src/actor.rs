@@ -7,19 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ballpoint_llm::PlannerBackend;
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_planner::DialogueState;
+use ballpoint_runtime::clock::Clock;
+use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
+use jiff::tz::TimeZone;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-use crate::analyst::Analyst;
 use crate::answer::Answer;
-
-/// The actor's name in its scope.
-pub const NAME: &str = "analyst";
+use crate::answerer::Answerer;
 
 /// Questions answered at the same time; each holds a connection of the warehouse.
 const QUESTIONS_MAX: usize = 16;
@@ -27,8 +28,10 @@ const QUESTIONS_MAX: usize = 16;
 /// What an incarnation works with.
 #[derive(Clone)]
 pub struct AnalystArgs {
-    pub analyst: Analyst,
     pub metrics: MetricRegistryHandle,
+    /// Where proofs are kept.
+    pub store: Store,
+    pub clock: Clock,
 }
 
 /// An answer, or why there is none.
@@ -68,7 +71,7 @@ pub struct AnalystHandle {
 impl AnalystHandle {
     pub fn new(scope: &Scope) -> Self {
         Self {
-            address: Address::new(scope, NAME),
+            address: Address::new(scope, Analyst::NAME),
             permits: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             timeout: Duration::from_secs(60),
         }
@@ -98,11 +101,23 @@ impl AnalystHandle {
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct AnalystActor;
+pub struct Analyst;
 
-impl Actor for AnalystActor {
+impl Analyst {
+    /// The actor's name in its scope.
+    pub const NAME: &'static str = "analyst";
+}
+
+/// What one incarnation works with.
+#[derive(Clone)]
+pub struct AnalystState {
+    metrics: MetricRegistryHandle,
+    answerer: Answerer,
+}
+
+impl Actor for Analyst {
     type Msg = AnalystMsg;
-    type State = AnalystArgs;
+    type State = AnalystState;
     type Arguments = AnalystArgs;
 
     async fn pre_start(
@@ -110,7 +125,13 @@ impl Actor for AnalystActor {
         _myself: ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(args)
+        let answerer = Answerer {
+            store: Some(args.store),
+            clock: args.clock,
+            time_zone: TimeZone::UTC,
+            backend: Arc::new(PlannerBackend::default()),
+        };
+        Ok(AnalystState { metrics: args.metrics, answerer })
     }
 
     async fn handle(
@@ -129,7 +150,7 @@ impl Actor for AnalystActor {
 }
 
 fn on_answer(
-    args: AnalystArgs,
+    state: AnalystState,
     question: String,
     dialogue: Box<DialogueState>,
     trace: &TraceContext,
@@ -138,11 +159,11 @@ fn on_answer(
     let span = tracing::info_span!(
         "invoke_agent analyst",
         gen_ai.operation.name = "invoke_agent",
-        gen_ai.agent.name = NAME
+        gen_ai.agent.name = Analyst::NAME
     );
     set_parent(&span, trace);
     let work = async move {
-        let answered = answer(&args, &question, &dialogue).await;
+        let answered = answer(&state, &question, &dialogue).await;
         if let Err(error) = &answered {
             tracing::warn!(error, "a question got no answer");
         }
@@ -152,9 +173,10 @@ fn on_answer(
     tokio::spawn(work.instrument(span));
 }
 
-async fn answer(args: &AnalystArgs, question: &str, dialogue: &DialogueState) -> AnalystReply {
-    let service = args.metrics.service().await.map_err(|error| error.to_string())?;
-    args.analyst
+async fn answer(state: &AnalystState, question: &str, dialogue: &DialogueState) -> AnalystReply {
+    let service = state.metrics.service().await.map_err(|error| error.to_string())?;
+    state
+        .answerer
         .answer(&service, question, dialogue)
         .await
         .map_err(|error| match std::error::Error::source(&error) {

@@ -2,8 +2,8 @@
 //! every figure can be traced to them.
 
 pub mod actor;
-pub mod analyst;
 pub mod answer;
+pub mod answerer;
 pub mod eval;
 
 mod chart;
@@ -13,6 +13,6 @@ mod meta;
 mod narrate;
 mod wording;
 
-pub use actor::{AnalystActor, AnalystArgs, AnalystHandle, AnalystMsg, AskError};
-pub use analyst::{Analyst, AnalystError};
+pub use actor::{Analyst, AnalystArgs, AnalystHandle, AnalystMsg, AskError};
 pub use answer::{Answer, Behaviour};
+pub use answerer::{AnswerError, Answerer};

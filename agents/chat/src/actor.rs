@@ -20,9 +20,6 @@ use tokio::sync::Mutex;
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// The actor's name in its scope.
-pub const NAME: &str = "chat";
-
 /// Longer ids are nobody's conversation.
 const ID_CHARS_MAX: usize = 200;
 
@@ -66,7 +63,7 @@ pub struct ChatHandle {
 
 impl ChatHandle {
     pub fn new(scope: &Scope) -> Self {
-        Self { address: Address::new(scope, NAME), timeout: Duration::from_secs(70) }
+        Self { address: Address::new(scope, Chat::NAME), timeout: Duration::from_secs(70) }
     }
 
     /// Asks in a conversation; without an id a new one begins.
@@ -97,6 +94,11 @@ impl ChatHandle {
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Chat;
+
+impl Chat {
+    /// The actor's name in its scope.
+    pub const NAME: &'static str = "chat";
+}
 
 /// What one incarnation knows.
 pub struct ChatState {
@@ -144,7 +146,7 @@ impl ChatState {
         let span = tracing::info_span!(
             "invoke_agent chat",
             gen_ai.operation.name = "invoke_agent",
-            gen_ai.agent.name = NAME,
+            gen_ai.agent.name = Chat::NAME,
             gen_ai.conversation.id = %id
         );
         set_parent(&span, trace);

@@ -28,7 +28,7 @@ const OFFER_MAX: usize = 16;
 
 /// Why a question got no answer at all.
 #[derive(Debug, thiserror::Error)]
-pub enum AnalystError {
+pub enum AnswerError {
     /// The registry did not answer, or refused the query.
     #[error("the query failed: {0}")]
     Query(#[from] QueryError),
@@ -40,9 +40,9 @@ pub enum AnalystError {
     StrayFigure { number: String },
 }
 
-/// What the analyst works with.
+/// Turns questions into answers.
 #[derive(Clone)]
-pub struct Analyst {
+pub struct Answerer {
     /// Where proofs are kept; `None` keeps none.
     pub store: Option<Store>,
     pub clock: Clock,
@@ -64,17 +64,17 @@ impl Ran {
     }
 }
 
-impl Analyst {
+impl Answerer {
     /// Answers one question against one state of the registry.
     ///
     /// # Errors
-    /// [`AnalystError`]; nothing is retried here.
+    /// [`AnswerError`]; nothing is retried here.
     pub async fn answer(
         &self,
         service: &Service,
         question: &str,
         state: &DialogueState,
-    ) -> Result<(Answer, DialogueState), AnalystError> {
+    ) -> Result<(Answer, DialogueState), AnswerError> {
         let snapshot = Arc::clone(&service.snapshot);
         let context = self.context(&snapshot);
         let request = PlanRequest {
@@ -117,7 +117,7 @@ impl Analyst {
         question: &str,
         mut plan: QueryPlan,
         base: Answer,
-    ) -> Result<(Answer, DialogueState), AnalystError> {
+    ) -> Result<(Answer, DialogueState), AnswerError> {
         plan.query = self.zoned(plan.query);
         let ran = run(service, &plan.query).await?;
         let companion = match plan.companion.take() {
@@ -137,7 +137,7 @@ impl Analyst {
         };
         let (text, stray) = told.text(question);
         if let Some(number) = stray {
-            return Err(AnalystError::StrayFigure { number });
+            return Err(AnswerError::StrayFigure { number });
         }
         let chart = plan.chart.map(|kind| chart::spec(catalog, &plan.frame, kind, told.title()));
         let definition: Vec<Value> =
@@ -178,7 +178,7 @@ impl Analyst {
         ran: &Ran,
         definition: &[Value],
         base: &Answer,
-    ) -> Result<Option<String>, AnalystError> {
+    ) -> Result<Option<String>, AnswerError> {
         let Some(store) = &self.store else { return Ok(None) };
         let id = Uuid::now_v7().to_string();
         let statements: Vec<Value> = ran
@@ -211,7 +211,7 @@ impl Analyst {
         plan: MetaPlan,
         state: &DialogueState,
         base: Answer,
-    ) -> Result<(Answer, DialogueState), AnalystError> {
+    ) -> Result<(Answer, DialogueState), AnswerError> {
         let mut told = meta::tell(service, context, &plan.kind);
         if let Some(frame) = told.rerun.take() {
             let query = self.zoned(frame.query());
