@@ -3,6 +3,7 @@
 
 mod arguments;
 mod commands;
+mod inspect;
 mod log;
 
 use std::collections::HashMap;

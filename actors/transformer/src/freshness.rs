@@ -51,9 +51,7 @@ pub(crate) async fn check(
         (Some(limit), Some(age)) => age > limit.seconds() as f64,
         _ => false,
     };
-    let status = if age_seconds.is_none() {
-        "error"
-    } else if over(&freshness.error_after) {
+    let status = if age_seconds.is_none() || over(&freshness.error_after) {
         "error"
     } else if over(&freshness.warn_after) {
         "warn"

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use petgraph::algo::{tarjan_scc, toposort};
+use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 /// The dependency graph over unique ids of nodes and sources.
@@ -49,14 +49,36 @@ impl Graph {
         Some(names)
     }
 
-    /// Every id after what it depends on. Ids that are free of each other keep no fixed order but
-    /// the same one every time. Empty when there is a ring.
+    /// Every id after what it depends on, and by name where that leaves a choice. Nodes of a ring
+    /// are left out.
     pub(crate) fn order(&self) -> Vec<String> {
-        let order = toposort(&self.graph, None).unwrap_or_default();
+        let mut missing: HashMap<NodeIndex, usize> = HashMap::new();
+        let mut open: BTreeSet<(&str, NodeIndex)> = BTreeSet::new();
+        for index in self.graph.node_indices() {
+            let parents = self
+                .graph
+                .neighbors_directed(index, petgraph::Direction::Incoming)
+                .count();
+            missing.insert(index, parents);
+            if parents == 0 {
+                open.insert((&self.graph[index], index));
+            }
+        }
+        let mut order = Vec::with_capacity(missing.len());
+        while let Some((id, index)) = open.pop_first() {
+            order.push(id.to_owned());
+            for child in self
+                .graph
+                .neighbors_directed(index, petgraph::Direction::Outgoing)
+            {
+                let left = missing.get_mut(&child).expect("every node is counted");
+                *left -= 1;
+                if *left == 0 {
+                    open.insert((&self.graph[child], child));
+                }
+            }
+        }
         order
-            .into_iter()
-            .map(|index| self.graph[index].clone())
-            .collect()
     }
 
     fn neighbours(&self, id: &str, direction: petgraph::Direction) -> Vec<&str> {

@@ -8,7 +8,9 @@
 //! changed, is touched at all.
 
 mod definitions;
+mod order;
 mod pending;
+mod relations;
 mod steps;
 
 use std::collections::BTreeSet;

@@ -186,17 +186,13 @@ fn matching(
             .collect()
     };
     Ok(match method {
+        // Sources are only selected as such: a table may be called as a model is.
         "fqn" => chosen(&|fact| {
-            let dotted = fact.fqn.join(".");
-            let short = fact.fqn.get(1..).unwrap_or_default().join(".");
-            matcher.is_match(fact.name)
-                || matcher.is_match(&dotted)
-                || (1..fact.fqn.len()).any(|end| {
-                    fact.source.is_none()
-                        && (matcher.is_match(fact.fqn[..end].join("."))
-                            || matcher.is_match(fact.fqn[1..end].join(".")))
-                })
-                || matcher.is_match(short)
+            let prefix = |from: usize| {
+                (from + 1..=fact.fqn.len())
+                    .any(|end| matcher.is_match(fact.fqn[from..end].join(".")))
+            };
+            fact.source.is_none() && (matcher.is_match(fact.name) || prefix(0) || prefix(1))
         }),
         "tag" => chosen(&|fact| fact.tags.iter().any(|tag| matcher.is_match(tag))),
         "path" => {
@@ -243,7 +239,7 @@ fn matching(
                     serde_json::Value::Array(items) => items
                         .iter()
                         .any(|item| item.as_str().is_some_and(|i| matcher.is_match(i))),
-                    other => other.to_string() == value,
+                    other => other.to_string().as_str() == value,
                 })
             }),
             None => {

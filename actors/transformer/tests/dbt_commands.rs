@@ -32,3 +32,245 @@ async fn build_makes_every_relation_and_runs_every_test() {
     let leftovers = "select count(*) from pg_class where relname ~ '__dbt'";
     assert_eq!(bench.text(leftovers).await, "0");
 }
+
+#[tokio::test]
+async fn a_second_build_adds_what_is_new_and_full_refresh_starts_over() {
+    let bench = Workbench::shop().await;
+    bench.dbt("build").await;
+    bench.sql("insert into raw.orders values (4, 'fr', 100, '2026-01-02 10:00', '2026-01-03 00:00+00'); update raw.orders set cents = 0 where id = 1").await;
+    let (code, output) = bench.dbt("build").await;
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("[MERGE 1 in "), "{output}");
+    assert_eq!(
+        bench.text("select sum(total) from marts.orders").await,
+        "23.99"
+    );
+    let (code, output) = bench.dbt("build --full-refresh").await;
+    assert_eq!(code, 0, "{output}");
+    assert_eq!(
+        bench.text("select sum(total) from marts.orders").await,
+        "13.49"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_test_skips_what_is_downstream_and_exits_1() {
+    let bench = Workbench::shop().await;
+    bench.sql("insert into raw.orders values (1, 'de', 100, '2026-01-02 10:00', '2026-01-03 00:00+00')").await;
+    let (code, output) = bench.dbt("build").await;
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("FAIL 1 source_unique_app_orders_id"),
+        "{output}"
+    );
+    assert!(
+        output.contains("SKIP relation marts.orders_per_day"),
+        "{output}"
+    );
+    let results = bench.artifact("run_results.json");
+    let failed = results["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|r| r["status"] == "fail")
+        .unwrap();
+    assert_eq!(
+        failed["unique_id"],
+        "test.shop.source_unique_app_orders_id.ad0374364f"
+    );
+    assert_eq!(failed["failures"], 1);
+}
+
+#[tokio::test]
+async fn a_model_that_postgresql_refuses_is_reported_with_its_message() {
+    let bench = Workbench::shop().await;
+    bench.write(
+        "models/marts/late.sql",
+        "select nothing_like_it from {{ ref('stg_orders') }}",
+    );
+    let (code, output) = bench.dbt("run").await;
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("column \"nothing_like_it\" does not exist (SQLSTATE 42703)"),
+        "{output}"
+    );
+    assert!(output.contains("ERROR=1"), "{output}");
+}
+
+#[tokio::test]
+async fn selection_follows_names_graphs_tags_paths_and_sources() {
+    let bench = Workbench::shop().await;
+    let list = async |flags: &str| {
+        let (code, output) = bench
+            .dbt(&format!("ls --resource-type model {flags} --output name"))
+            .await;
+        assert_eq!(code, 0, "{output}");
+        output.replace('\n', " ")
+    };
+    assert_eq!(
+        list("").await,
+        "orders orders_per_day stg_orders valid_orders"
+    );
+    assert_eq!(list("--select orders").await, "orders");
+    assert_eq!(list("--select orders+").await, "orders orders_per_day");
+    assert_eq!(
+        list("--select +orders").await,
+        "orders stg_orders valid_orders"
+    );
+    assert_eq!(list("--select 1+orders").await, "orders valid_orders");
+    assert_eq!(
+        list("--select stg_orders+1").await,
+        "stg_orders valid_orders"
+    );
+    assert_eq!(
+        list("--select source:app+").await,
+        "orders orders_per_day stg_orders valid_orders"
+    );
+    assert_eq!(
+        list("--select tag:mart --exclude valid_orders").await,
+        "orders orders_per_day"
+    );
+    assert_eq!(list("--select path:models/staging").await, "stg_orders");
+    assert_eq!(
+        list("--select staging orders_per_day").await,
+        "orders_per_day stg_orders"
+    );
+    assert_eq!(
+        list("--select orders+,tag:mart,config.materialized:table").await,
+        "orders_per_day"
+    );
+    let (code, output) = bench.dbt("ls --select tags:mart").await;
+    assert_eq!(
+        (code, output.contains("did you mean 'tag'?")),
+        (2, true),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn artifacts_hold_what_their_readers_look_for() {
+    let bench = Workbench::shop().await;
+    bench.dbt("build").await;
+    let manifest = bench.artifact("manifest.json");
+    assert_eq!(
+        manifest["metadata"]["dbt_schema_version"],
+        "https://schemas.getdbt.com/dbt/manifest/v12.json"
+    );
+    let orders = &manifest["nodes"]["model.shop.orders"];
+    assert_eq!(orders["config"]["materialized"], "incremental");
+    assert_eq!(
+        orders["fqn"],
+        serde_json::json!(["shop", "marts", "orders"])
+    );
+    assert_eq!(
+        manifest["child_map"]["source.shop.app.orders"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    let compiled = bench
+        .folder
+        .path()
+        .join("target/compiled/shop/models/marts/orders_per_day.sql");
+    assert!(
+        std::fs::read_to_string(compiled)
+            .unwrap()
+            .contains("sum(total) as total")
+    );
+}
+
+#[tokio::test]
+async fn a_profile_of_the_command_line_beats_the_configured_target() {
+    let bench = Workbench::shop().await;
+    let target = bench.target();
+    let mut env = bench.env();
+    env.default_target = None;
+    for (name, value) in [
+        ("SHOP_HOST", target.host.clone()),
+        ("SHOP_PORT", target.port.to_string()),
+        ("SHOP_USER", target.user.clone()),
+        ("SHOP_PASSWORD", target.password.clone()),
+        ("SHOP_DATABASE", target.database.clone()),
+    ] {
+        env.env.insert(name.to_owned(), value);
+    }
+    let debug = ["debug", "--profiles-dir", "."].map(str::to_owned);
+    assert_eq!(ballpoint_transformer::cli::run(&debug, &env).await, 0);
+    env.env.remove("SHOP_HOST");
+    assert_eq!(ballpoint_transformer::cli::run(&debug, &env).await, 2);
+}
+
+#[tokio::test]
+async fn show_compile_freshness_and_unusable_commands_answer_as_dbt_does() {
+    let bench = Workbench::shop().await;
+    bench.dbt("build").await;
+    let (code, output) = bench.dbt("show --select orders_per_day --limit 1").await;
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("| day | orders | total |"), "{output}");
+    let (code, output) = bench.dbt("compile --select stg_orders").await;
+    assert_eq!(
+        (code, output.contains("round(cents / 100.0, 2) as total")),
+        (0, true),
+        "{output}"
+    );
+    let (code, output) = bench.dbt("source freshness").await;
+    assert_eq!(
+        (code, output.contains("ERROR freshness of app.orders")),
+        (1, true),
+        "{output}"
+    );
+    bench.sql("update raw.orders set loaded_at = now()").await;
+    assert_eq!(bench.dbt("source freshness").await.0, 0);
+    assert_eq!(
+        bench.artifact("sources.json")["results"][0]["status"],
+        "pass"
+    );
+    assert_eq!(bench.dbt("nonsense").await.0, 2);
+    assert_eq!(bench.dbt("build --vars [").await.0, 2);
+    assert_eq!(bench.dbt("clean").await.0, 0);
+    assert!(!bench.folder.path().join("target").exists());
+}
+
+#[tokio::test]
+async fn run_query_and_statement_look_into_the_database_while_rendering() {
+    let bench = Workbench::shop().await;
+    bench.write("models/marts/pivot.sql",
+        "{% set countries = run_query('select distinct country from raw.orders order by 1') %}\
+         {% call statement('total', fetch_result=True) %}select count(*) from raw.orders{% endcall %}\
+         {% if execute %}{% set names = countries.columns[0].values() %}\
+         {% set total = load_result('total')['data'][0][0] %}{% else %}{% set names = [] %}{% set total = 0 %}{% endif %}\
+         select {{ total }} as total{% for name in names %}, '{{ name }}' as {{ name }}{% endfor %}");
+    let (code, output) = bench.dbt("run --select pivot").await;
+    assert_eq!(code, 0, "{output}");
+    assert_eq!(
+        bench
+            .text("select total || de || fr from marts.pivot")
+            .await,
+        "3defr"
+    );
+}
+
+#[tokio::test]
+async fn nodes_run_side_by_side_and_fail_fast_stops_early() {
+    let bench = Workbench::shop().await;
+    for name in ["a", "b", "c", "d"] {
+        bench.write(
+            &format!("models/{name}.sql"),
+            "{{ config(materialized='table') }} select 1 as one from pg_sleep(0.5)",
+        );
+    }
+    let begin = std::time::Instant::now();
+    let (code, output) = bench.dbt("run --select a b c d --threads 4").await;
+    assert_eq!(code, 0, "{output}");
+    assert!(
+        begin.elapsed() < std::time::Duration::from_millis(1900),
+        "{:?}",
+        begin.elapsed()
+    );
+    bench.write("models/a.sql", "select oops");
+    let (code, output) = bench
+        .dbt("run --select a b c d --threads 1 --fail-fast")
+        .await;
+    assert_eq!((code, output.contains("SKIP=3")), (1, true), "{output}");
+}

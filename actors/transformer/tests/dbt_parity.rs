@@ -1,6 +1,6 @@
 //! Real dbt and this crate on one project in two databases: every relation row by row, every test's
 //! unique id and verdict. Needs dbt-core 1.11 with dbt-postgres; `BALLPOINT_DBT_VENV` says where.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod support;
 

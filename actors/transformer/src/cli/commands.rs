@@ -5,20 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use super::arguments::{
-    Arguments, Command, Common, ListFlags, NodeFlags, SelectionFlags, ShowFlags, SourceCommand,
-};
+use super::arguments::{Arguments, Command, Common, NodeFlags, SelectionFlags, SourceCommand};
+use super::inspect::{debug, freshness, list, show};
 use super::log::Log;
 use super::{CliEnv, EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE};
 use crate::artifacts;
 use crate::error::ProjectError;
 use crate::project::node::ResourceType;
 use crate::project::{LoadOptions, Project, TargetChoice};
-use crate::queries::{blocking_compile, fetch};
+use crate::queries::blocking_compile;
 use crate::run::{self, NodeResult, RunOptions, Status, describe};
 use crate::select::{Selection, select};
 
@@ -48,13 +47,13 @@ impl From<std::io::Error> for Stop {
 }
 
 /// A command with its project read.
-struct Session {
-    project: Arc<Project>,
-    target_dir: PathBuf,
-    threads: usize,
-    log: Log,
-    env: CliEnv,
-    begin: Instant,
+pub(super) struct Session {
+    pub(super) project: Arc<Project>,
+    pub(super) target_dir: PathBuf,
+    pub(super) threads: usize,
+    pub(super) log: Log,
+    pub(super) env: CliEnv,
+    pub(super) begin: Instant,
 }
 
 pub(super) async fn run(arguments: Arguments, env: &CliEnv) -> u8 {
@@ -132,7 +131,7 @@ fn vars(text: Option<&str>) -> Result<Map<String, Json>, ProjectError> {
     }
 }
 
-fn session(
+pub(super) fn session(
     env: &CliEnv,
     log: &Log,
     common: &Common,
@@ -199,7 +198,7 @@ fn resource_types(names: &[String]) -> Result<Vec<ResourceType>, ProjectError> {
 }
 
 impl Session {
-    async fn pool(&self) -> Result<PgPool, sqlx::Error> {
+    pub(super) async fn pool(&self) -> Result<PgPool, sqlx::Error> {
         PgPoolOptions::new()
             // One more than threads: a render may query while every thread holds a connection.
             .max_connections(self.threads as u32 * 2)
@@ -208,7 +207,7 @@ impl Session {
             .await
     }
 
-    fn select(
+    pub(super) fn select(
         &self,
         flags: &SelectionFlags,
         default: &[ResourceType],
@@ -227,7 +226,7 @@ impl Session {
         select(&self.project, &selection)
     }
 
-    fn now(&self) -> String {
+    pub(super) fn now(&self) -> String {
         self.env.clock.real_now().to_string()
     }
 
@@ -393,155 +392,4 @@ async fn compile(env: &CliEnv, log: &Log, flags: &NodeFlags) -> Result<u8, Stop>
     }
     session.write_manifest()?;
     Ok(if failed { EXIT_FAILED } else { EXIT_DONE })
-}
-
-fn list(env: &CliEnv, log: &Log, flags: &ListFlags) -> Result<u8, Stop> {
-    let session = session(env, log, &flags.common, "ls", false)?;
-    let selected = session.select(&flags.selection, &[])?;
-    let project = &session.project;
-    for id in &selected {
-        let line = if let Some(node) = project.nodes.get(id) {
-            match flags.output.as_str() {
-                "name" => node.name.clone(),
-                "path" => node.original_file_path.clone(),
-                "json" => json!({
-                    "name": node.name, "resource_type": node.resource_type.name(),
-                    "package_name": node.package, "original_file_path": node.original_file_path,
-                    "unique_id": id, "alias": node.relation.identifier, "tags": node.tags,
-                    "config": node.config,
-                    "depends_on": {"macros": [], "nodes": node.depends_on},
-                })
-                .to_string(),
-                _ => node.fqn.join("."),
-            }
-        } else {
-            let source = &project.sources[id];
-            match flags.output.as_str() {
-                "name" => source.name.clone(),
-                "path" => source.original_file_path.clone(),
-                "json" => json!({
-                    "name": source.name, "resource_type": "source", "unique_id": id,
-                    "package_name": source.package, "source_name": source.source_name,
-                    "original_file_path": source.original_file_path, "tags": source.tags,
-                })
-                .to_string(),
-                _ => format!(
-                    "source:{}.{}.{}",
-                    project.name, source.source_name, source.name
-                ),
-            }
-        };
-        log.plain(&line);
-    }
-    if selected.is_empty() {
-        log.info("No nodes selected!");
-    }
-    Ok(EXIT_DONE)
-}
-
-async fn show(env: &CliEnv, log: &Log, flags: &ShowFlags) -> Result<u8, Stop> {
-    let session = session(env, log, &flags.common, "show", false)?;
-    let pool = session.pool().await?;
-    let compiler = run::compiler_for(&session.project, &pool, false).await?;
-    let mut queries: Vec<String> = Vec::new();
-    if let Some(inline) = &flags.inline {
-        queries.push(compiler.compile_inline(inline)?);
-    } else {
-        for id in session.select(&flags.selection, &[ResourceType::Model])? {
-            match blocking_compile(&compiler, &pool, &id).await {
-                Ok(compiled) => queries.push(compiled.sql),
-                Err(failure) => {
-                    log.always(&failure.message);
-                    return Ok(EXIT_FAILED);
-                }
-            }
-        }
-    }
-    for sql in queries {
-        let limited = match flags.limit {
-            limit if limit < 0 => sql,
-            limit => format!("select * from (\n{sql}\n) as show_subquery limit {limit}"),
-        };
-        let mut conn = pool.acquire().await?;
-        let (columns, rows) = match fetch(&mut conn, &limited).await {
-            Ok(table) => table,
-            Err(error) => {
-                log.always(&describe(&error));
-                return Ok(EXIT_FAILED);
-            }
-        };
-        log.plain(&format!("| {} |", columns.join(" | ")));
-        for row in rows {
-            let cells: Vec<String> = row
-                .iter()
-                .map(|cell| {
-                    cell.as_str()
-                        .map_or_else(|| cell.to_string(), str::to_owned)
-                })
-                .collect();
-            log.plain(&format!("| {} |", cells.join(" | ")));
-        }
-    }
-    Ok(EXIT_DONE)
-}
-
-async fn freshness(env: &CliEnv, log: &Log, flags: &NodeFlags) -> Result<u8, Stop> {
-    let session = session(env, log, &flags.common, "freshness", false)?;
-    let selected = session.select(&flags.selection, &[ResourceType::Source])?;
-    let pool = session.pool().await?;
-    let mut conn = pool.acquire().await?;
-    let mut results = Vec::new();
-    let mut worst = EXIT_DONE;
-    for id in &selected {
-        let Some(source) = session.project.sources.get(id) else {
-            continue;
-        };
-        let Some(checked) = crate::freshness::check(&mut conn, source, None).await? else {
-            continue;
-        };
-        log.info(&format!(
-            "{} freshness of {}.{}",
-            checked.status.to_uppercase(),
-            source.source_name,
-            source.name
-        ));
-        if checked.status == "error" {
-            worst = EXIT_FAILED;
-        }
-        results.push(checked.json(source));
-    }
-    let artifact = json!({
-        "metadata": artifacts::metadata(
-            &session.project, "https://schemas.getdbt.com/dbt/sources/v3.json", &session.now()),
-        "results": results,
-        "elapsed_time": session.begin.elapsed().as_secs_f64(),
-    });
-    artifacts::write(&session.target_dir, "sources.json", &artifact)?;
-    Ok(worst)
-}
-
-async fn debug(env: &CliEnv, log: &Log, common: &Common) -> Result<u8, Stop> {
-    let session = session(env, log, common, "debug", false)?;
-    let target = &session.project.target;
-    log.info(&format!(
-        "project: {} at {}",
-        session.project.name,
-        session.project.root.display()
-    ));
-    log.info(&format!(
-        "target: {} = {}@{}:{}/{} schema {}",
-        target.name, target.user, target.host, target.port, target.database, target.schema
-    ));
-    match session.pool().await {
-        Ok(pool) => {
-            pool.close().await;
-            log.info("Connection test: OK");
-            log.info("All checks passed!");
-            Ok(EXIT_DONE)
-        }
-        Err(error) => {
-            log.always(&format!("Connection test: ERROR {}", describe(&error)));
-            Ok(EXIT_FAILED)
-        }
-    }
 }

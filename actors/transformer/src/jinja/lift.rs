@@ -307,10 +307,8 @@ fn rewrite_literals(tokens: &[(Token<'_>, Span)], edits: &mut Vec<Edit>) {
                 open.push(true);
                 edits.push(insert(span.start_offset, "__dict("));
             }
-            Token::BracketClose | Token::BraceClose => {
-                if open.pop().unwrap_or(false) {
-                    edits.push(insert(span.end_offset, ")"));
-                }
+            Token::BracketClose | Token::BraceClose if open.pop().unwrap_or(false) => {
+                edits.push(insert(span.end_offset, ")"));
             }
             Token::BlockEnd if matches!(previous, Some(Token::Colon)) => {
                 let colon = &tokens[index - 1].1;

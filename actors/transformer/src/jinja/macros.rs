@@ -176,8 +176,11 @@ impl Drop for Depth {
     }
 }
 
+/// Keyword arguments in the order of the call.
+pub(crate) type Keywords = Vec<(String, Value)>;
+
 /// Positional and keyword arguments of a call.
-pub(crate) fn split_keywords(args: &[Value]) -> Result<(Vec<Value>, Vec<(String, Value)>), Error> {
+pub(crate) fn split_keywords(args: &[Value]) -> Result<(Vec<Value>, Keywords), Error> {
     let Some((last, rest)) = args.split_last().filter(|(last, _)| last.is_kwargs()) else {
         return Ok((args.to_vec(), Vec::new()));
     };

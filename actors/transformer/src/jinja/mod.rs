@@ -1,6 +1,7 @@
 //! dbt's Jinja on minijinja: block tags it does not know are lifted out before compilation,
 //! literals become mutable objects, macros are host objects so that `return()` can unwind.
 
+mod adapter;
 pub(crate) mod builtins;
 pub(crate) mod context;
 pub(crate) mod engine;

@@ -5,7 +5,7 @@ pub(crate) mod files;
 mod load;
 mod naming;
 pub mod node;
-pub mod profile;
+pub(crate) mod profile;
 mod properties;
 pub(crate) mod yaml;
 

@@ -17,9 +17,9 @@ use crate::compile::Compiler;
 use crate::data_tests;
 use crate::jinja::context::Globals;
 use crate::jinja::relation::Relation;
-use crate::materialize::{self, Built, execute, incremental, seed, suffixed};
+use crate::materialize::{self, Built, execute, incremental};
 use crate::project::Project;
-use crate::project::node::{Materialization, Node, ResourceType};
+use crate::project::node::{Materialization, Node};
 use crate::queries::blocking_compile;
 use crate::run::{
     Failure, NodeResult, Status, describe, record_verdict, schemas_of, skipped, waits_for,
@@ -31,9 +31,6 @@ const PUBLISH_LOCK: i64 = 0x6261_6c6c_706f_696e;
 /// Tables above this many rows are swapped instead of refilled: dead rows would cost more than a
 /// lock of some milliseconds.
 const REFILL_ROWS_MAX: f64 = 200_000.0;
-
-/// Under which a relation stands until it is swapped in.
-const SHADOW_SUFFIX: &str = "__ballpoint_new";
 
 /// How many of the rows that a test found are reported.
 const SAMPLE_ROWS_MAX: u32 = 3;
@@ -55,20 +52,20 @@ enum Action {
 
 /// A build under way.
 pub(super) struct Build<'a> {
-    project: Arc<Project>,
-    options: &'a PublishOptions,
-    pool: PgPool,
-    conn: PoolConnection<Postgres>,
-    compiler: Compiler,
-    digests: BTreeMap<String, String>,
-    published: HashMap<String, String>,
+    pub(super) project: Arc<Project>,
+    pub(super) options: &'a PublishOptions,
+    pub(super) pool: PgPool,
+    pub(super) conn: PoolConnection<Postgres>,
+    pub(super) compiler: Compiler,
+    pub(super) digests: BTreeMap<String, String>,
+    pub(super) published: HashMap<String, String>,
     /// Sources and nodes whose data or definition this build changes.
-    touched: HashSet<String>,
+    pub(super) touched: HashSet<String>,
     /// What is swapped at the end, in dependency order.
-    rebuilt: Vec<String>,
-    overrides: HashMap<String, Relation>,
-    results: Vec<NodeResult>,
-    failed: Vec<FailedNode>,
+    pub(super) rebuilt: Vec<String>,
+    pub(super) overrides: HashMap<String, Relation>,
+    pub(super) results: Vec<NodeResult>,
+    pub(super) failed: Vec<FailedNode>,
 }
 
 impl<'a> Build<'a> {
@@ -198,52 +195,6 @@ impl<'a> Build<'a> {
             .await?;
         }
         Ok(())
-    }
-
-    /// Every node after what it waits for; tests as early as they can run, so that a failure is
-    /// found before work is done for nothing.
-    fn order(&self, waits: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
-        let rank: HashMap<String, usize> = self
-            .project
-            .graph
-            .order()
-            .into_iter()
-            .enumerate()
-            .map(|(i, id)| (id, i))
-            .collect();
-        let mut open: BTreeMap<(bool, usize, &String), usize> = BTreeMap::new();
-        let mut missing: HashMap<&String, usize> = HashMap::new();
-        let mut dependents: HashMap<&String, Vec<&String>> = HashMap::new();
-        let key = |id| {
-            (
-                !self.project.nodes[id].is_test(),
-                rank.get(id).copied().unwrap_or(0),
-                id,
-            )
-        };
-        for (id, needed) in waits {
-            missing.insert(id, needed.len());
-            for other in needed {
-                dependents.entry(other).or_default().push(id);
-            }
-            if needed.is_empty() {
-                open.insert(key(id), 0);
-            }
-        }
-        let mut order = Vec::with_capacity(waits.len());
-        while let Some(((_, _, id), _)) = open.pop_first() {
-            order.push(id.clone());
-            for dependent in dependents.get(id).into_iter().flatten() {
-                let left = missing
-                    .get_mut(*dependent)
-                    .expect("every waiting node is counted");
-                *left -= 1;
-                if *left == 0 {
-                    open.insert(key(dependent), 0);
-                }
-            }
-        }
-        order
     }
 
     fn parent_is_touched(&self, node: &Node) -> bool {
@@ -389,119 +340,6 @@ impl<'a> Build<'a> {
         result.status = Status::Success;
         result.message = built.message;
         result.rows = built.rows;
-        Ok(())
-    }
-
-    async fn hooks(&mut self, hooks: &[String]) -> Result<(), Failure> {
-        for hook in hooks {
-            execute(&mut self.conn, hook).await?;
-        }
-        Ok(())
-    }
-
-    async fn rebuild(&mut self, node: &Node, result: &mut NodeResult) -> Result<Built, Failure> {
-        let shadow = suffixed(&node.relation, SHADOW_SUFFIX);
-        self.overrides
-            .insert(node.unique_id.clone(), shadow.clone());
-        self.compiler.overrides = Arc::new(self.overrides.clone());
-        let kind = materialize::relation_kind(node);
-        let built = if node.resource_type == ResourceType::Seed {
-            let file = seed::read(&self.project.root, node).map_err(|message| Failure {
-                message,
-                transient: false,
-            })?;
-            seed::load(&mut self.conn, node, &file, &shadow, None, true).await?
-        } else {
-            let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
-            result.compiled = Some(compiled.sql.clone());
-            self.hooks(&compiled.pre_hooks).await?;
-            let mut sql = materialize::create_as(kind, &shadow, &compiled.sql);
-            if kind.is_table() {
-                sql.push_str(&materialize::create_indexes(node, &shadow));
-                sql.push_str(&format!("analyze {shadow};"));
-            }
-            let rows = execute(&mut self.conn, &sql).await?;
-            self.hooks(&compiled.post_hooks).await?;
-            materialize::created(kind, rows)
-        };
-        self.rebuilt.push(node.unique_id.clone());
-        Ok(built)
-    }
-
-    /// Replaces the rows of a table by those of its query; `None` when its columns changed.
-    async fn refill(
-        &mut self,
-        node: &Node,
-        result: &mut NodeResult,
-    ) -> Result<Option<Built>, Failure> {
-        let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
-        result.compiled = Some(compiled.sql.clone());
-        let target = &node.relation;
-        let fresh = "pg_temp.\"__ballpoint_fresh\"";
-        let create = format!(
-            "create temporary table \"__ballpoint_fresh\" on commit drop as (\n{}\n);",
-            compiled.sql
-        );
-        self.hooks(&compiled.pre_hooks).await?;
-        execute(&mut self.conn, &create).await?;
-        let now = incremental::columns_of(&mut self.conn, fresh).await?;
-        let before = incremental::columns_of(&mut self.conn, &target.in_schema()).await?;
-        if now != before {
-            execute(&mut self.conn, &format!("drop table {fresh}")).await?;
-            return Ok(None);
-        }
-        let names: Vec<String> = now.into_iter().map(|(name, _)| name).collect();
-        let columns = incremental::quoted_list(&names);
-        execute(&mut self.conn, &format!("delete from {target}")).await?;
-        let insert = format!("insert into {target} ({columns}) select {columns} from {fresh}");
-        let rows = execute(&mut self.conn, &insert).await?;
-        execute(&mut self.conn, &format!("drop table {fresh}")).await?;
-        self.hooks(&compiled.post_hooks).await?;
-        Ok(Some(Built {
-            message: format!("SELECT {rows}"),
-            rows: Some(rows),
-        }))
-    }
-
-    /// Puts every shadow in its place. From here to the commit readers wait: milliseconds, or the
-    /// lock time-out and another try when one of them holds a relation for long.
-    async fn swap(&mut self) -> Result<(), PublishError> {
-        if self.rebuilt.is_empty() {
-            return Ok(());
-        }
-        let mut sql = String::from("set local lock_timeout = '3s';\n");
-        // Dependents first, so that nothing but strangers' views falls with what they stand on.
-        for id in self.rebuilt.iter().rev() {
-            let relation = &self.project.nodes[id].relation;
-            if let Some(kind) = self.compiler.catalog.kind(relation) {
-                sql.push_str(&format!(
-                    "drop {} if exists {relation} cascade;\n",
-                    kind.name()
-                ));
-            }
-        }
-        for id in &self.rebuilt {
-            let shadow = &self.overrides[id];
-            let identifier = &self.project.nodes[id].relation.identifier;
-            sql.push_str(&materialize::rename(shadow, identifier));
-        }
-        execute(&mut self.conn, &sql).await?;
-        Ok(())
-    }
-
-    async fn record(&mut self) -> Result<(), PublishError> {
-        let built: Vec<(String, String, String)> = self
-            .results
-            .iter()
-            .filter_map(|result| self.project.nodes.get(&result.unique_id))
-            .filter(|node| node.is_relation())
-            .filter_map(|node| {
-                let digest = self.digests.get(&node.unique_id)?.clone();
-                Some((node.unique_id.clone(), digest, node.relation.to_string()))
-            })
-            .collect();
-        definitions::record(&mut self.conn, &built).await?;
-        pending::clear(&mut self.conn).await?;
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! A database of its own, a project copied to a folder of its own, and dbt commands on both.
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ impl Workbench {
     /// Runs a command; its exit code and its output.
     pub async fn dbt(&self, args: &str) -> (u8, String) {
         self.lines.lock().unwrap().clear();
-        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
         let code = cli::run(&args, &self.env()).await;
         (code, self.lines.lock().unwrap().join("\n"))
     }
