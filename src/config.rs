@@ -8,6 +8,8 @@ mod environment;
 mod project;
 mod schema;
 
+#[cfg(feature = "failpoints")]
+pub(crate) use environment::arm_abort;
 pub(crate) use environment::{Environment, otlp_endpoint};
 pub(crate) use project::{Project, ProjectError, locate};
-pub(crate) use schema::{AuthMode, Config, MetricsConfig, SourceConfig, SourceKind, SyncModeName};
+pub(crate) use schema::{AuthMode, SourceConfig, SourceKind, SyncModeName};

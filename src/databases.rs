@@ -93,9 +93,11 @@ impl Databases {
             }
             let files = seed_files(project, folder)?;
             let rows = rows.unwrap_or(ROWS_BY_DEFAULT);
-            ballpoint_seeds::fill(&pool, &files, rows, seed, now)
+            let mut connection = pool.acquire().await?;
+            ballpoint_seeds::fill(&mut connection, &files, rows, seed, now)
                 .await
                 .with_context(|| format!("seeding {name}"))?;
+            drop(connection);
             pool.close().await;
             output::note(format!("seeded {name}: {rows} rows"));
             filled.push(name.clone());

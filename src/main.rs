@@ -11,6 +11,7 @@ mod remote;
 mod session;
 mod shipped;
 mod stack;
+mod stages;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! An empty data dir to proved numbers: every fact of `seeds/answers.yml`, at every stage.
 
+use ballpoint_seeds::answers::{Answers, Context, Stage};
+use ballpoint_seeds::{Parameters, SeedFiles};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -34,6 +36,51 @@ async fn numbers_equal_plain_sql_on_the_sources_under_any_seed() {
             assert_eq!(number(cell), count, "{at}: {answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn every_planted_fact_holds_from_source_to_answer() {
+    let stack = Stack::start().await;
+    let warehouse = stack.pool("warehouse").await;
+    let answers = Answers::parse(include_str!("../seeds/answers.yml")).unwrap();
+    let parameters = Parameters::parse(&SeedFiles {
+        directory: "seeds/refills".to_owned(),
+        schema_sql: include_str!("../seeds/refills/schema.sql").to_owned(),
+        generator_yml: include_str!("../seeds/refills/generator.yml").to_owned(),
+    })
+    .unwrap();
+    let mut checked = 0;
+    for fact in answers.facts(&Context::new(&parameters, 2160, NOW.parse().unwrap())) {
+        if let Some(check) = &fact.sql {
+            let source = stack.pool(&fact.component).await;
+            for (stage, pool) in
+                [(Stage::Source, &source), (Stage::Raw, &warehouse), (Stage::Marts, &warehouse)]
+            {
+                let sql = format!("select q.v::text from ({}) as q (v)", check.sql(stage));
+                let value: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await.unwrap();
+                if let Err(error) = check.expect.check(value.as_deref()) {
+                    panic!("{} of {} at {stage:?}: {}: {error}", fact.id, fact.component, fact.statement);
+                }
+                checked += 1;
+            }
+            source.close().await;
+        }
+        if let Some(cube) = &fact.cube {
+            let rows = stack.load(cube.query.clone()).await;
+            for (member, expectation) in &cube.expect {
+                let text = match &rows[0][member] {
+                    Value::Null => None,
+                    Value::String(text) => Some(text.clone()),
+                    other => Some(other.to_string()),
+                };
+                if let Err(error) = expectation.check(text.as_deref()) {
+                    panic!("{} of {} as {member}: {}: {error}", fact.id, fact.component, fact.statement);
+                }
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 50, "{checked} checks");
 }
 
 async fn source_totals(pool: &PgPool, source: &str) -> (f64, f64, f64) {

@@ -3,33 +3,15 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use ballpoint_seeds::corruptions::{Corruption, Corruptions};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::{Stack, until};
 
-#[derive(Debug, Deserialize)]
-struct Corruptions {
-    corruptions: Vec<Corruption>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Corruption {
-    name: String,
-    source: String,
-    /// Plants it.
-    sql: String,
-    /// Mends it, as its owner would: the rows' cursor moves.
-    repair: String,
-    /// Names of dbt tests; at least one of them must fail.
-    fails: Vec<String>,
-}
-
 #[tokio::test]
 async fn each_corruption_fails_a_named_test_and_the_last_good_numbers_stay() {
-    let text = include_str!("../seeds/corruptions.yml");
-    let Corruptions { corruptions } = serde_norway::from_str(text).unwrap();
+    let corruptions = Corruptions::parse(include_str!("../seeds/corruptions.yml")).unwrap().corruptions;
     assert!(corruptions.len() >= 20, "{}", corruptions.len());
     let stack = Stack::start().await;
     let warehouse = stack.pool("warehouse").await;
@@ -37,11 +19,13 @@ async fn each_corruption_fails_a_named_test_and_the_last_good_numbers_stay() {
         let good = numbers(&stack).await;
         let source = stack.pool(&corruption.source).await;
         let before = last_event(&warehouse).await;
-        run(&source, &corruption.sql).await;
+        run(&source, &corruption.plant).await;
         let failed = build_after(&warehouse, before, "build_failed", corruption).await;
         let failed: Vec<String> = serde_json::from_value(failed["failed"].clone()).unwrap();
-        let named = failed.iter().any(|f| corruption.fails.iter().any(|name| f.contains(name.as_str())));
-        assert!(named, "{}: expected one of {:?}, failed {failed:?}", corruption.name, corruption.fails);
+        for test in &corruption.fails {
+            let named = failed.iter().any(|f| f.contains(test.as_str()));
+            assert!(named, "{}: {test} must fail, failed {failed:?}", corruption.name);
+        }
         assert_eq!(numbers(&stack).await, good, "{}: the last good numbers stay", corruption.name);
 
         let before = last_event(&warehouse).await;

@@ -47,3 +47,13 @@ pub(crate) fn otlp_endpoint(environment: &Environment) -> Option<String> {
         .filter(|endpoint| !endpoint.is_empty())
         .map(str::to_owned)
 }
+
+/// `BALLPOINT_ABORT_AT=<failpoint>` ends the process there as kill -9 would: the tests' way to die
+/// at a durable step.
+#[cfg(feature = "failpoints")]
+pub(crate) fn arm_abort(environment: &Environment) {
+    if let Some(step) = environment.get("BALLPOINT_ABORT_AT") {
+        let armed = fail::cfg_callback(step, || std::process::abort());
+        assert!(armed.is_ok(), "failpoint {step} cannot be armed: {armed:?}");
+    }
+}

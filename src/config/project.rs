@@ -1,6 +1,7 @@
 //! Finds the project, reads its `ballpoint.toml`, and settles where its data lives.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use toml::{Table, Value};
 
 use super::environment::Environment;
 use super::schema::{AuthMode, Config, SourceConfig};
+use crate::output::UserError;
 use crate::shipped;
 
 const FILE_NAME: &str = "ballpoint.toml";
@@ -170,21 +172,32 @@ fn set(table: &mut Table, keys: &[String], value: &str) {
     table.insert(last.clone(), parsed.unwrap_or_else(|| Value::String(value.to_owned())));
 }
 
-fn check(config: &Config) -> Result<(), String> {
-    let listen = config.server.listen;
-    if !listen.ip().is_loopback() {
-        if !config.server.tls_terminated {
-            return Err(format!(
-                "server.listen = {listen} is reachable from other machines and has no TLS: listen on \
-                 127.0.0.1, or set server.tls_terminated = true behind a proxy that ends TLS"
-            ));
+impl Config {
+    /// Refuses an address that other machines reach when nothing protects what crosses the network.
+    ///
+    /// # Errors
+    /// Says what to change.
+    pub(crate) fn check_address(&self, listen: SocketAddr) -> Result<(), UserError> {
+        if listen.ip().is_loopback() {
+            return Ok(());
         }
-        if config.auth.mode == AuthMode::None {
-            return Err(format!(
-                "auth.mode = \"none\" with server.listen = {listen}: without a token only loopback is served"
-            ));
+        if !self.server.tls_terminated {
+            return Err(UserError(format!(
+                "{listen} is reachable from other machines and has no TLS: listen on 127.0.0.1, or \
+                 set server.tls_terminated = true behind a proxy that ends TLS"
+            )));
         }
+        if self.auth.mode == AuthMode::None {
+            return Err(UserError(format!(
+                "auth.mode = \"none\" on {listen}: without a token only loopback is served"
+            )));
+        }
+        Ok(())
     }
+}
+
+fn check(config: &Config) -> Result<(), String> {
+    config.check_address(config.server.listen).map_err(|error| error.to_string())?;
     for (name, source) in &config.sources {
         check_source(name, source)?;
     }

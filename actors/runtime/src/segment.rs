@@ -58,6 +58,15 @@ pub enum SyncMode {
     Incremental { cursor: String },
 }
 
+impl fmt::Display for SyncMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FullRefresh => f.write_str("full_refresh"),
+            Self::Incremental { cursor } => write!(f, "incremental by {cursor}"),
+        }
+    }
+}
+
 /// What the loader does with a segment's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

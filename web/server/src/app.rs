@@ -1,7 +1,7 @@
 //! What the routes reach: the handles of the running system and the facts about it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
@@ -9,7 +9,7 @@ use axum::middleware;
 use ballpoint_chat::ChatHandle;
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_runtime::store::Store;
-use ballpoint_runtime::supervision::TreeHandle;
+use ballpoint_runtime::supervision::{ActorStatus, TreeHandle};
 use tokio::sync::watch;
 use tower_http::trace::TraceLayer;
 
@@ -24,7 +24,8 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub struct App {
     pub chat: ChatHandle,
     pub metrics: MetricRegistryHandle,
-    pub tree: TreeHandle,
+    /// Filled once the tree that this actor is part of has started.
+    pub tree: Arc<OnceLock<TreeHandle>>,
     pub store: Store,
     pub readiness: watch::Receiver<Readiness>,
     pub system: Arc<SystemFacts>,
@@ -53,6 +54,11 @@ pub struct SystemFacts {
 }
 
 impl App {
+    /// The tree as it is; empty while it starts.
+    pub(crate) fn actors(&self) -> Vec<ActorStatus> {
+        self.tree.get().map(TreeHandle::describe).unwrap_or_default()
+    }
+
     /// All routes behind the doors.
     pub(crate) fn router(self) -> Router {
         let doors = Arc::clone(&self.doors);

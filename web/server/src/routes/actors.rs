@@ -17,7 +17,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn list(State(app): State<App>) -> Json<Vec<ActorStatus>> {
-    Json(app.tree.describe())
+    Json(app.actors())
 }
 
 /// Restarts an actor, or all members of a bare role; answers when they run again.
@@ -25,8 +25,9 @@ async fn restart(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
+    let tree = app.tree.get().ok_or_else(|| ApiError::unavailable("the tree is starting"))?;
     let restarted =
-        app.tree.restart(&name).await.map_err(|error| ApiError::not_found(error.to_string()))?;
+        tree.restart(&name).await.map_err(|error| ApiError::not_found(error.to_string()))?;
     Ok(Json(json!({ "restarted": restarted })))
 }
 
@@ -36,6 +37,6 @@ async fn status(State(app): State<App>) -> Json<Value> {
         "project": system.project,
         "listen": system.listen,
         "databases": system.databases,
-        "actors": app.tree.describe(),
+        "actors": app.actors(),
     }))
 }

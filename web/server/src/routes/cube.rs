@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ballpoint_metrics::{ApiReply, MetricRegistryHandle};
+use ballpoint_metrics::{ApiReply, MetricRegistryHandle, SecurityContext};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -26,7 +26,7 @@ type Parameters = Query<HashMap<String, String>>;
 
 async fn meta(State(app): State<App>, Query(parameters): Parameters) -> Response {
     let request: Map<_, _> = parameters.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
-    reply(app.metrics.meta(&Value::Object(request)).await)
+    reply(app.metrics.meta(&Value::Object(request), &SecurityContext::default()).await)
 }
 
 async fn load_get(State(app): State<App>, Query(parameters): Parameters) -> Response {
@@ -70,10 +70,12 @@ async fn answer(
             return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
         }
     };
+    // Whoever holds the data dir's token is its owner: no groups, no policy.
+    let owner = SecurityContext::default();
     reply(match method {
-        Method::Load => metrics.load(&request).await,
-        Method::Sql => metrics.sql(&request).await,
-        Method::DryRun => metrics.dry_run(&request).await,
+        Method::Load => metrics.load(&request, &owner).await,
+        Method::Sql => metrics.sql(&request, &owner).await,
+        Method::DryRun => metrics.dry_run(&request, &owner).await,
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) fn routes() -> Router<App> {
 async fn readyz(State(app): State<App>) -> Response {
     let readiness = app.readiness.borrow().clone();
     let mut degraded = readiness.degraded;
-    for actor in app.tree.describe().iter().flat_map(|status| status.all()) {
+    for actor in app.actors().iter().flat_map(|status| status.all()) {
         if matches!(actor.state, ActorState::Parked | ActorState::Paused) {
             degraded.push(format!("{} is {}", actor.name, actor.state));
         }

@@ -1,0 +1,77 @@
+//! `dbt`: dbt's own commands. Nothing of the running system is touched but, where the project's
+//! target is its warehouse, that database.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ballpoint_transformer::Target;
+use ballpoint_transformer::cli::{self, CliEnv};
+
+use super::Context;
+use crate::config::Project;
+use crate::databases::WAREHOUSE;
+use crate::output;
+use crate::remote::Remote;
+
+/// dbt's schema where a model names none.
+const DEFAULT_SCHEMA: &str = "public";
+
+pub(super) async fn run(context: &Context, mut args: Vec<String>) -> anyhow::Result<ExitCode> {
+    // Ballpoint's own global flags may stand before `dbt`; `--json` has dbt's spelling for it.
+    if context.place.json {
+        args.extend(["--log-format".to_owned(), "json".to_owned()]);
+    }
+    let project = context.project().ok().filter(|project| !project.is_shipped);
+    let own_dir = project.as_deref().and_then(own_project_dir);
+    let named_dir = value_of(&args, "--project-dir").map(PathBuf::from);
+    let is_own = match (&named_dir, &own_dir) {
+        (Some(named), Some(own)) => same(named, own),
+        (None, own) => own.is_some(),
+        (Some(_), None) => false,
+    };
+    let default_target = match project.as_deref() {
+        Some(project) if is_own => target(project).await,
+        _ => None,
+    };
+    let env = CliEnv {
+        env: context.environment.clone().into_map().into_iter().collect(),
+        working_dir: std::env::current_dir()?,
+        default_target,
+        default_project_dir: own_dir,
+        clock: context.clock(),
+        out: Arc::new(|text| output::line(text)),
+    };
+    Ok(ExitCode::from(Box::pin(cli::run(&args, &env)).await))
+}
+
+fn own_project_dir(project: &Project) -> Option<PathBuf> {
+    let transform = project.config.transform.as_ref()?;
+    Some(project.folder.join(&transform.project_dir))
+}
+
+/// The project's warehouse: where it is configured, or on the embedded cluster of a running `up`.
+async fn target(project: &Project) -> Option<Target> {
+    let url = match &project.config.warehouse.url {
+        Some(url) => url.clone(),
+        None => {
+            let status = Remote::of(&project.data_dir).ok()?.get("/api/status").await.ok()?;
+            status["databases"][WAREHOUSE].as_str()?.to_owned()
+        }
+    };
+    Target::from_url(&url, DEFAULT_SCHEMA).ok()
+}
+
+fn value_of<'a>(args: &'a [String], flag: &str) -> Option<&'a str> {
+    args.iter().enumerate().find_map(|(i, arg)| {
+        if arg == flag {
+            args.get(i + 1).map(String::as_str)
+        } else {
+            arg.strip_prefix(flag)?.strip_prefix('=')
+        }
+    })
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}

@@ -1,0 +1,202 @@
+//! `run` and `sync`: one pass, then exit. The same library calls as the actors make, in order.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ballpoint_loader::{Loader, SyncReport};
+use ballpoint_orchestrator::enqueue_pending;
+use ballpoint_runtime::event::Event;
+use ballpoint_runtime::store::RunStatus;
+use ballpoint_runtime::trace::TraceContext;
+use ballpoint_runtime::work::WorkKind;
+use ballpoint_transformer::publish::{BuildStatus, Changed, PublishOptions, publish};
+use ballpoint_transformer::Project;
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::cli::SyncArgs;
+use crate::output::{self, UserError};
+use crate::session::{Own, Session};
+use crate::stages;
+
+/// The data dir's lock keeps others away; the lease only has to outlive the build.
+const LEASE: Duration = Duration::from_secs(3600);
+
+/// Seeds of embedded sources that a pass finds empty.
+const SEED: u64 = 42;
+
+/// Sync, build with tests, refresh the metrics.
+pub(super) async fn run(context: &Context) -> anyhow::Result<ExitCode> {
+    let report = match Session::open(context.project()?, context.clock(), SEED).await? {
+        Session::Running(remote) => remote.post("/api/run", &json!({})).await?,
+        Session::Own(own) => {
+            let done = Box::pin(one_pass(context, &own)).await;
+            own.close().await?;
+            done?
+        }
+    };
+    if context.place.json {
+        output::json(&report)?;
+    } else {
+        print_pass(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
+    let recorder = own.store.runs().start("run", "command", &TraceContext::current()).await?;
+    let outcome = Box::pin(pass_steps(context, own)).await;
+    let (status, error) = match &outcome {
+        Ok(report) if report["build"]["built"] == 0 => (RunStatus::NothingNew, None),
+        Ok(_) => (RunStatus::Success, None),
+        Err(error) => (RunStatus::Failed, Some(format!("{error:#}"))),
+    };
+    recorder.finish(status, error.as_deref()).await?;
+    outcome
+}
+
+async fn pass_steps(context: &Context, own: &Own) -> anyhow::Result<Value> {
+    let names: Vec<String> = own.project.config.sources.keys().cloned().collect();
+    let reports = sync_sources(own, &names, false).await?;
+    let rows: u64 = reports.iter().map(SyncReport::changed).sum();
+    let build = build(context, own).await?;
+    stages::metrics(&own.project)?;
+    Ok(json!({ "rows_loaded": rows, "sources": reports, "build": build }))
+}
+
+/// Carries out the build that the loads asked for. The request is a work row, as under `up`: one
+/// that an earlier pass was killed over is carried out by this one.
+async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
+    let environment = context.environment.clone().into_map();
+    let Some(options) = stages::transform(&own.project, &own.databases, &own.clock, environment)?
+    else {
+        return Ok(Value::Null);
+    };
+    enqueue_pending(&own.store).await?;
+    let work = own.store.work();
+    let claimed = work.claim("build", "", LEASE).await?;
+    let changed = match claimed.as_ref().map(|claimed| &claimed.work) {
+        Some(WorkKind::Build { changed }) if changed.is_empty() => Changed::Everything,
+        Some(WorkKind::Build { changed }) => Changed::Tables(changed.clone()),
+        _ => Changed::Tables(Vec::new()),
+    };
+    let project = match Project::load(&options) {
+        Ok(project) => Arc::new(project),
+        Err(error) => bail!(UserError(error.to_string())),
+    };
+    let mut publishing = PublishOptions::new(changed);
+    publishing.vars = stages::build_vars(&own.clock);
+    let outcome = publish(&project, own.store.pool(), &publishing).await?;
+    if outcome.status == BuildStatus::Failed {
+        let failed: Vec<_> = outcome.failed.iter().map(|f| format!("{} ({})", f.name, f.message)).collect();
+        let text = format!("the build failed and published nothing: {}", failed.join("; "));
+        if let Some(claimed) = claimed {
+            work.abandon(claimed.id, &text).await?;
+        }
+        bail!(text);
+    }
+    if outcome.status == BuildStatus::Published {
+        let event = Event::BuildPublished {
+            run_id: outcome.run_id.clone(),
+            relations: outcome.relations.clone(),
+            tests_passed: outcome.tests_passed,
+        };
+        own.store.events().publish(event, TraceContext::current()).await?;
+    }
+    if let Some(claimed) = claimed {
+        work.complete(claimed.id).await?;
+    }
+    let relations: Vec<_> = outcome.relations.iter().map(ToString::to_string).collect();
+    Ok(json!({
+        "built": relations.len(),
+        "relations": relations,
+        "tests_passed": outcome.tests_passed,
+        "warned": outcome.warned,
+    }))
+}
+
+/// Extract and load only.
+pub(super) async fn sync(context: &Context, args: SyncArgs) -> anyhow::Result<ExitCode> {
+    let project = context.project()?;
+    if let Some(unknown) = args.sources.iter().find(|s| !project.config.sources.contains_key(*s)) {
+        let known: Vec<_> = project.config.sources.keys().map(String::as_str).collect();
+        bail!(UserError(format!("no source {unknown}; there are {}", known.join(", "))));
+    }
+    let report = match Session::open(project, context.clock(), SEED).await? {
+        Session::Running(remote) => {
+            let request = json!({ "sources": args.sources, "full_refresh": args.full_refresh });
+            remote.post("/api/sync", &request).await?
+        }
+        Session::Own(own) => {
+            let names = if args.sources.is_empty() {
+                own.project.config.sources.keys().cloned().collect()
+            } else {
+                args.sources
+            };
+            let reports = sync_sources(&own, &names, args.full_refresh).await;
+            own.close().await?;
+            let reports = reports?;
+            let rows: u64 = reports.iter().map(SyncReport::changed).sum();
+            json!({ "rows_loaded": rows, "sources": reports })
+        }
+    };
+    if context.place.json {
+        output::json(&report)?;
+    } else {
+        print_pass(&report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All sources at once: they share nothing but the warehouse.
+async fn sync_sources(
+    own: &Own,
+    names: &[String],
+    full_refresh: bool,
+) -> anyhow::Result<Vec<SyncReport>> {
+    let trace = TraceContext::current();
+    try_join_all(names.iter().map(|name| {
+        let trace = &trace;
+        async move {
+            let reader = stages::reader(&own.project, &own.databases, name)?;
+            let schema = &own.project.config.sources[name].schema;
+            let loader = Loader::new(own.store.clone(), schema);
+            loader
+                .sync(&reader, &[], full_refresh, trace)
+                .await
+                .with_context(|| format!("syncing {name}"))
+        }
+    }))
+    .await
+}
+
+fn print_pass(report: &Value) {
+    for source in report["sources"].as_array().into_iter().flatten() {
+        for table in source["tables"].as_array().into_iter().flatten() {
+            let number = |key: &str| table[key].as_u64().unwrap_or_default();
+            let name = |key: &str| {
+                let part = |p: &str| table[key][p].as_str().unwrap_or_default().to_owned();
+                format!("{}.{}", part("schema"), part("name"))
+            };
+            output::line(format!(
+                "{} -> {}: {} new, {} changed, {} unchanged",
+                name("table"),
+                name("raw"),
+                number("inserted"),
+                number("updated"),
+                number("unchanged")
+            ));
+        }
+    }
+    output::line(format!("{} rows loaded", report["rows_loaded"]));
+    let build = &report["build"];
+    if build.is_object() {
+        output::line(match build["built"].as_u64() {
+            Some(0) | None => "nothing to build".to_owned(),
+            Some(n) => format!("{n} relations built, {} tests passed", build["tests_passed"]),
+        });
+    }
+}

@@ -1,0 +1,183 @@
+//! `up`: start everything, serve, run the pipeline, keep watching.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ballpoint_postgres::cluster::data_dir;
+use ballpoint_postgres::lock::DataDirLock;
+use ballpoint_runtime::event::Event;
+use ballpoint_runtime::store::Store;
+use ballpoint_runtime::supervision::Scope;
+use ballpoint_runtime::telemetry::{self, TelemetryConfig};
+use ballpoint_runtime::trace::TraceContext;
+use ballpoint_runtime::work::WorkKind;
+use ballpoint_web::{Doors, SystemFacts};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast;
+
+use super::Context;
+use crate::cli::UpArgs;
+use crate::config::{AuthMode, Project, otlp_endpoint};
+use crate::remote::{SERVER_SECTION, TOKEN_FILE};
+use crate::session::Own;
+use crate::{output, readiness, stack};
+
+/// From SIGTERM to the end of the last actor.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(context: &Context, args: UpArgs) -> anyhow::Result<ExitCode> {
+    let project = context.project()?;
+    let listen = args.listen.unwrap_or(project.config.server.listen);
+    project.config.check_address(listen)?;
+    let Some(lock) = DataDirLock::acquire(&project.data_dir)? else {
+        let pid = DataDirLock::holder(&project.data_dir).unwrap_or_default();
+        bail!(
+            "ballpoint is already running on {} (pid {pid}); stop it, or give --data-dir another folder",
+            project.data_dir.display()
+        );
+    };
+    // Bound before anything is started: a port in use costs nothing.
+    let listener = bind(listen)?;
+    let _telemetry = telemetry::init(&TelemetryConfig {
+        service_name: "ballpoint".to_owned(),
+        otlp_endpoint: otlp_endpoint(&context.environment),
+        log_filter: "warn".to_owned(),
+        json_logs: context.place.json,
+    })?;
+    if project.is_shipped {
+        output::note("no ballpoint.toml in reach: the shipped pen factory is used");
+    }
+    let own = Own::open(lock, Arc::clone(&project), context.clock(), args.seed).await?;
+    let served = Box::pin(serve(context, &own, listener)).await;
+    own.close().await?;
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::Result<()> {
+    let project = &own.project;
+    let listen = listener.local_addr()?;
+    let token = match project.config.auth.mode {
+        AuthMode::Token => Some(token(&project.data_dir)?),
+        AuthMode::None => None,
+    };
+    let sources: Vec<String> = project.config.sources.keys().cloned().collect();
+    let readiness = readiness::follow(&own.store, stages_of(project, sources.clone()));
+    let tree = Arc::new(OnceLock::new());
+    let door = stack::FrontDoor {
+        listener,
+        doors: Doors::new(listen, token.as_deref(), &project.config.server.allowed_origins),
+        system: SystemFacts {
+            listen: listen.to_string(),
+            databases: own.databases.urls().clone(),
+            sources: sources.clone(),
+            project: project.name.clone(),
+        },
+        readiness,
+        tree: Arc::clone(&tree),
+    };
+    let scope = Scope::unique();
+    let environment = context.environment.clone().into_map().into_iter().collect();
+    let root = stack::system(own, environment, &scope, Some(door))?;
+    let first_pass = tokio::spawn(first_pass(own.store.clone(), sources, project.config.transform.is_some()));
+    let handle = stack::start(own, scope, root).await?;
+    // A second start of one tree is a bug: the slot is filled here only.
+    let _ = tree.set(handle.clone());
+    data_dir::write_section(
+        &project.data_dir,
+        SERVER_SECTION,
+        json!({ "listen": listen.to_string(), "pid": std::process::id() }),
+    )?;
+    let query = token.map(|token| format!("?token={token}")).unwrap_or_default();
+    output::line(format!("Ballpoint is at http://{listen}/{query}"));
+    until_told_to_stop().await?;
+    first_pass.abort();
+    output::note("stopping");
+    handle.stop(SHUTDOWN_MAX).await;
+    Ok(())
+}
+
+fn stages_of(project: &Project, sources: Vec<String>) -> readiness::Stages {
+    readiness::Stages {
+        sources,
+        transform: project.config.transform.is_some(),
+        metrics: project.config.metrics.is_some(),
+    }
+}
+
+/// Brings every source up to date once, whether or not its watcher sees a change, and then builds:
+/// what a crash or an edit between two starts left open is caught up with here.
+async fn first_pass(store: Store, sources: Vec<String>, build: bool) -> anyhow::Result<()> {
+    let mut events = store.events().subscribe();
+    let mut waiting: BTreeSet<String> = sources.into_iter().collect();
+    for source in &waiting {
+        let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh: false };
+        store.work().enqueue(&work, &TraceContext::default()).await?;
+    }
+    while !waiting.is_empty() {
+        match events.recv().await {
+            Ok(recorded) => match recorded.event {
+                Event::SyncFinished { source, .. }
+                | Event::SyncFailed { source, .. }
+                | Event::SourceUnavailable { source, .. } => {
+                    waiting.remove(&source);
+                }
+                _ => {}
+            },
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
+    let next = if build { WorkKind::Build { changed: Vec::new() } } else { WorkKind::RefreshMetrics };
+    store.work().enqueue(&next, &TraceContext::default()).await?;
+    Ok(())
+}
+
+fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => anyhow::anyhow!(
+            "{listen} is in use by another program; give --listen another port, or 127.0.0.1:0 for any free one"
+        ),
+        _ => anyhow::Error::new(error).context(format!("listening on {listen}")),
+    })
+}
+
+/// The data dir's token: made at the first start, readable by its owner only.
+fn token(data_dir: &Path) -> anyhow::Result<String> {
+    use std::io::Write;
+    let path = data_dir.join(TOKEN_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).context(format!("reading {}", path.display()));
+        }
+        _ => {}
+    }
+    let token: String = uuid::Uuid::new_v4().simple().to_string();
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("writing {}", path.display()))?;
+    writeln!(file, "{token}")?;
+    Ok(token)
+}
+
+async fn until_told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The supervision tree, written so that it reads as a diagram: who keeps whom alive, and how.
+//!
+//! Budgets: an actor that fails more often than its budget allows within the window is parked and
+//! the system is *degraded*; its siblings go on. The first restart is immediate, the next ones wait.
+
+use std::net::TcpListener;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ballpoint_analyst::{Analyst, AnalystArgs, AnalystHandle};
+use ballpoint_chat::{Chat, ChatArgs, ChatHandle};
+use ballpoint_loader::actor::{Loader as LoaderActor, LoaderArgs};
+use ballpoint_loader::Loader;
+use ballpoint_metrics::MetricRegistryHandle;
+use ballpoint_metrics::registry::{self, MetricRegistry, MetricRegistryArgs};
+use ballpoint_orchestrator::{Orchestrator, OrchestratorArgs};
+use ballpoint_runtime::store::Store;
+use ballpoint_runtime::supervision::{
+    ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
+};
+use ballpoint_source::watcher::{SourceWatcher, WatcherArgs};
+use ballpoint_transformer::LoadOptions;
+use ballpoint_transformer::actor::{Transformer, TransformerArgs};
+use ballpoint_web::{App, Doors, Readiness, SystemFacts, Web, WebArgs};
+use serde_json::Map;
+use tokio::sync::watch;
+
+use crate::session::Own;
+use crate::stages;
+
+/// Restarts allowed within [`WINDOW`] before an actor is parked.
+const RESTARTS_MAX: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The whole system: what `up` runs.
+pub(crate) fn system(
+    own: &Own,
+    environment: Vec<(String, String)>,
+    scope: &Scope,
+    door: Option<FrontDoor>,
+) -> anyhow::Result<SupervisorSpec> {
+    let mut root = SupervisorSpec::new("root", Strategy::OneForOne);
+    root = root.child(ingest(own)?);
+    let transform = stages::transform(&own.project, &own.databases, &own.clock, environment)?;
+    root = root.child(analytics(own, transform));
+    root = root.child(agents(own, scope));
+    root = root.child(orchestrator(&own.store));
+    if let Some(door) = door {
+        root = root.child(web(own, scope, door));
+    }
+    Ok(root)
+}
+
+/// What answers questions and queries, without watching or building: for one command.
+pub(crate) fn answering(own: &Own, scope: &Scope) -> SupervisorSpec {
+    SupervisorSpec::new("root", Strategy::OneForOne)
+        .child(analytics(own, None))
+        .child(agents(own, scope))
+}
+
+/// One subtree a source, so that a bad source stays alone with its trouble.
+fn ingest(own: &Own) -> anyhow::Result<SupervisorSpec> {
+    let mut ingest = SupervisorSpec::new("ingest", Strategy::OneForOne);
+    for (name, config) in &own.project.config.sources {
+        let reader = Arc::new(stages::reader(&own.project, &own.databases, name)?);
+        let watcher = {
+            let (source, store) = (Arc::clone(&reader), own.store.clone());
+            kept(ActorSpec::new(SourceWatcher::name(name), SourceWatcher, move || WatcherArgs {
+                source: Arc::clone(&source),
+                store: store.clone(),
+                interval: SourceWatcher::INTERVAL,
+            }))
+        };
+        let loader = {
+            let loader = Loader::new(own.store.clone(), &config.schema);
+            kept(ActorSpec::new(LoaderActor::name(name), LoaderActor, move || LoaderArgs {
+                loader: loader.clone(),
+                reader: reader.clone(),
+            }))
+        };
+        ingest = ingest.child(
+            SupervisorSpec::new(format!("ingest.{name}"), Strategy::RestForOne)
+                .child(watcher)
+                .child(loader),
+        );
+    }
+    Ok(ingest)
+}
+
+fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
+    let mut analytics = SupervisorSpec::new("analytics", Strategy::OneForOne);
+    if let Some(project) = transform {
+        let (store, clock) = (own.store.clone(), own.clock.clone());
+        analytics = analytics.child(kept(ActorSpec::new(Transformer::NAME, Transformer, move || {
+            TransformerArgs {
+                pool: store.pool().clone(),
+                store: store.clone(),
+                project: project.clone(),
+                clock: clock.clone(),
+                vars: Map::new(),
+            }
+        })));
+    }
+    if let Some(metrics) = &own.project.config.metrics {
+        let args = MetricRegistryArgs::new(
+            own.project.folder.join(&metrics.path),
+            own.store.pool().clone(),
+            Some(own.store.clone()),
+            own.clock.clone(),
+        );
+        analytics =
+            analytics.child(kept(ActorSpec::new(registry::NAME, MetricRegistry, move || args.clone())));
+    }
+    analytics
+}
+
+fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
+    let analyst = {
+        let (metrics, store, clock) =
+            (MetricRegistryHandle::new(scope), own.store.clone(), own.clock.clone());
+        kept(ActorSpec::new(Analyst::NAME, Analyst, move || AnalystArgs {
+            metrics: metrics.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+        }))
+    };
+    let chat = {
+        let (analyst, store) = (AnalystHandle::new(scope), own.store.clone());
+        kept(ActorSpec::new(Chat::NAME, Chat, move || ChatArgs {
+            analyst: analyst.clone(),
+            store: store.clone(),
+        }))
+    };
+    SupervisorSpec::new("agents", Strategy::OneForOne).child(analyst).child(chat)
+}
+
+fn orchestrator(store: &Store) -> ActorSpec {
+    let store = store.clone();
+    kept(ActorSpec::new(Orchestrator::NAME, Orchestrator, move || OrchestratorArgs {
+        store: store.clone(),
+    }))
+}
+
+/// What `web` stands behind.
+pub(crate) struct FrontDoor {
+    pub(crate) listener: TcpListener,
+    pub(crate) doors: Doors,
+    pub(crate) system: SystemFacts,
+    pub(crate) readiness: watch::Receiver<Readiness>,
+    /// Filled by the caller once the tree has started.
+    pub(crate) tree: Arc<OnceLock<TreeHandle>>,
+}
+
+fn web(own: &Own, scope: &Scope, door: FrontDoor) -> ActorSpec {
+    let listener = Arc::new(door.listener);
+    let app = App {
+        chat: ChatHandle::new(scope),
+        metrics: MetricRegistryHandle::new(scope),
+        tree: door.tree,
+        store: own.store.clone(),
+        readiness: door.readiness,
+        system: Arc::new(door.system),
+        doors: Arc::new(door.doors),
+    };
+    kept(ActorSpec::new("web", Web, move || WebArgs {
+        listener: Arc::clone(&listener),
+        app: app.clone(),
+    }))
+}
+
+fn kept(actor: ActorSpec) -> ActorSpec {
+    actor.budget(RESTARTS_MAX, WINDOW).backoff(BACKOFF_FIRST, BACKOFF_MAX)
+}
+
+/// Starts a tree whose changes of state are published as events.
+///
+/// # Errors
+/// When the tree's names are wrong; an actor that fails to start is retried instead.
+pub(crate) async fn start(
+    own: &Own,
+    scope: Scope,
+    root: SupervisorSpec,
+) -> anyhow::Result<TreeHandle> {
+    Ok(Tree::start(scope, root, Some(own.store.events().clone())).await?)
+}

@@ -1,0 +1,103 @@
+//! How this project configures each stage's library: used by the tree of `up` and by the commands
+//! that make one pass.
+
+use anyhow::{Context, bail};
+use ballpoint_metrics::Model;
+use ballpoint_runtime::clock::Clock;
+use ballpoint_runtime::segment::SourceError;
+use ballpoint_source::{Mode, PostgresSource, PostgresSourceConfig, TableConfig};
+use ballpoint_transformer::{LoadOptions, Target};
+use serde_json::{Map, Value};
+
+use crate::config::{Project, SourceConfig, SourceKind, SyncModeName};
+use crate::databases::{Databases, WAREHOUSE};
+use crate::output::UserError;
+
+/// Where a model lands that names no schema.
+const DEFAULT_SCHEMA: &str = "public";
+
+/// The reader of a source.
+///
+/// # Errors
+/// When its configuration cannot be used.
+pub(crate) fn reader(
+    project: &Project,
+    databases: &Databases,
+    name: &str,
+) -> anyhow::Result<PostgresSource> {
+    let source = project.config.sources.get(name).with_context(|| format!("no source {name}"))?;
+    Ok(reader_at(name, databases.url(name)?, source)?)
+}
+
+/// The reader of a source at a URL.
+///
+/// # Errors
+/// As [`reader`].
+pub(crate) fn reader_at(
+    name: &str,
+    url: &str,
+    source: &SourceConfig,
+) -> Result<PostgresSource, SourceError> {
+    PostgresSource::new(source_config(name, url, source))
+}
+
+fn source_config(name: &str, url: &str, source: &SourceConfig) -> PostgresSourceConfig {
+    let SourceKind::Postgres = source.kind;
+    let mode = |mode: Option<SyncModeName>| {
+        mode.map(|mode| match mode {
+            SyncModeName::FullRefresh => Mode::FullRefresh,
+            SyncModeName::Incremental => Mode::Incremental,
+        })
+    };
+    let table = source.table.iter().map(|(table, settings)| {
+        let settings = TableConfig {
+            mode: mode(settings.mode),
+            cursor: settings.cursor.clone(),
+            primary_key: settings.primary_key.clone().unwrap_or_default(),
+        };
+        (table.clone(), settings)
+    });
+    PostgresSourceConfig {
+        tables: source.tables.clone(),
+        mode: mode(source.mode),
+        table: table.collect(),
+        ..PostgresSourceConfig::new(name, url)
+    }
+}
+
+/// The dbt project, built into the warehouse; `None` when the project has none.
+///
+/// # Errors
+/// When the warehouse's URL cannot be read.
+pub(crate) fn transform(
+    project: &Project,
+    databases: &Databases,
+    clock: &Clock,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<Option<LoadOptions>> {
+    let Some(transform) = &project.config.transform else { return Ok(None) };
+    let target = Target::from_url(databases.url(WAREHOUSE)?, DEFAULT_SCHEMA)?;
+    let mut options = LoadOptions::new(project.folder.join(&transform.project_dir), target);
+    options.env = environment.into_iter().collect();
+    options.run_started_at = clock.business_now().to_string();
+    Ok(Some(options))
+}
+
+/// Variables that a build is given. `business_now`: the moment that tests compare data with.
+pub(crate) fn build_vars(clock: &Clock) -> Map<String, Value> {
+    let now = Value::String(clock.business_now().to_string());
+    Map::from_iter([("business_now".to_owned(), now)])
+}
+
+/// The data model, compiled.
+///
+/// # Errors
+/// The first problem with its file and line.
+pub(crate) fn metrics(project: &Project) -> anyhow::Result<Option<Model>> {
+    let Some(metrics) = &project.config.metrics else { return Ok(None) };
+    let path = project.folder.join(&metrics.path);
+    match Model::load(&path) {
+        Ok(model) => Ok(Some(model)),
+        Err(error) => bail!(UserError(error.to_string())),
+    }
+}
