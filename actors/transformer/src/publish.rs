@@ -152,7 +152,11 @@ pub async fn publish(
     let mut outcome = match carried_out {
         Ok(()) => build.outcome(),
         Err(error) => {
+            let backend = build.backend;
             discard(build.into_connection()).await;
+            if matches!(error, PublishError::Cancelled) {
+                stop_on_server(pool, backend).await;
+            }
             return Err(error);
         }
     };
@@ -190,6 +194,19 @@ async fn roll_back(mut conn: PoolConnection<Postgres>) {
 async fn discard(conn: PoolConnection<Postgres>) {
     // An error here means that it is closed already.
     let _ = conn.detach().close_hard().await;
+}
+
+/// Ends what a closed connection left running: a server process does not look at its socket in the
+/// middle of a statement, and would hold the publish lock until its end.
+async fn stop_on_server(pool: &PgPool, backend: i32) {
+    let stopped = sqlx::query("select pg_terminate_backend($1)")
+        .persistent(false)
+        .bind(backend)
+        .execute(pool)
+        .await;
+    if let Err(error) = stopped {
+        tracing::warn!(error = %describe(&error), "a cancelled build was not stopped on the server");
+    }
 }
 
 fn blocked(results: &[NodeResult]) -> bool {

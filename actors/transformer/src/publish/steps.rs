@@ -57,6 +57,8 @@ pub(super) struct Build<'a> {
     pub(super) pool: PgPool,
     pub(super) conn: PoolConnection<Postgres>,
     pub(super) compiler: Compiler,
+    /// The server process that carries it out.
+    pub(super) backend: i32,
     pub(super) digests: BTreeMap<String, String>,
     pub(super) published: HashMap<String, String>,
     /// Sources and nodes whose data or definition this build changes.
@@ -80,6 +82,10 @@ impl<'a> Build<'a> {
         let open =
             format!("begin; set local jit = off; select pg_advisory_xact_lock({PUBLISH_LOCK});");
         execute(&mut conn, &open).await?;
+        let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
+            .persistent(false)
+            .fetch_one(&mut *conn)
+            .await?;
         let published = definitions::published(&mut conn).await?;
         let mut touched = changed_sources(project, &options.changed);
         touched.extend(pending::read(&mut conn).await?);
@@ -102,6 +108,7 @@ impl<'a> Build<'a> {
             pool: pool.clone(),
             conn,
             compiler,
+            backend,
             published,
             rebuilt: Vec::new(),
             overrides: HashMap::new(),
