@@ -66,17 +66,11 @@ impl MetricRegistryHandle {
             .map_or_else(ApiReply::from, |service| service.dry_run(request, context))
     }
 
-    /// `/v1/meta`.
-    pub async fn meta(
-        &self,
-        context: &SecurityContext,
-        extended: bool,
-        only_views: bool,
-    ) -> ApiReply {
-        let service = self.service().await;
-        service.map_or_else(ApiReply::from, |service| {
-            service.meta(context, extended, only_views)
-        })
+    /// `/v1/meta`; the request holds what stands in the URL: `extended`, `onlyViews`.
+    pub async fn meta(&self, request: &Value, context: &SecurityContext) -> ApiReply {
+        self.service()
+            .await
+            .map_or_else(ApiReply::from, |service| service.meta(request, context))
     }
 
     /// The members, with the values found in the data.

@@ -25,7 +25,7 @@ use tracing::Instrument;
 use crate::execute::Runner;
 use crate::model::Model;
 use crate::refresh::Refresh;
-use crate::service::{Service, Snapshot};
+use crate::service::{STATEMENT_TIMEOUT, Service, Snapshot};
 use crate::survey::{Survey, catalog};
 
 /// The actor's name in its scope.
@@ -57,7 +57,7 @@ impl MetricRegistryArgs {
             pool,
             store,
             clock,
-            statement_timeout: Duration::from_secs(30),
+            statement_timeout: STATEMENT_TIMEOUT,
             files_every: Duration::from_secs(1),
         }
     }
@@ -391,16 +391,11 @@ impl MetricRegistryState {
         let Some(before) = &self.snapshot else { return };
         match outcome {
             Ok(survey) if before.model.hash == model => {
-                self.crowded = survey.crowded;
+                self.crowded.clone_from(&survey.crowded);
                 self.runner.forget();
                 let refreshed = self.args.clock.real_now();
-                self.snapshot = Some(Arc::new(Snapshot {
-                    model: Arc::clone(&before.model),
-                    catalog: Arc::new(survey.catalog),
-                    coverage: survey.coverage,
-                    data_version: u64::try_from(refreshed.as_millisecond()).unwrap_or_default(),
-                    refreshed: Some(refreshed),
-                }));
+                let model = Arc::clone(&before.model);
+                self.snapshot = Some(Arc::new(Snapshot::surveyed(model, *survey, refreshed)));
             }
             // The model changed meanwhile: look again with the new one.
             Ok(_) => self.start_refresh(myself),

@@ -1,20 +1,23 @@
 //! Answering queries from one state of the model: what the handle does with a snapshot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ballpoint_runtime::clock::Clock;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use sqlx::PgPool;
 
 use crate::api::annotation;
 use crate::catalog::Catalog;
 use crate::execute::{Rows, Runner};
-use crate::model::{Model, SecurityContext};
+use crate::model::{Model, ModelError, SecurityContext};
 use crate::plan::{self, ColumnKind, Normalized, Plan, QueryError, granularity};
 use crate::query::Query;
+use crate::survey::{self, Survey};
 
 /// The model that is served, and what its data looks like.
 #[derive(Clone, Debug, Default)]
@@ -23,10 +26,23 @@ pub struct Snapshot {
     pub catalog: Arc<Catalog>,
     /// Per time dimension of a cube: the first and last time in its data.
     pub coverage: HashMap<String, (String, String)>,
-    /// Counts the refreshes of the data.
+    /// Grows with each refresh of the data: when it was, in milliseconds.
     pub data_version: u64,
     /// When the data was last refreshed; `None` until it was first looked at.
     pub refreshed: Option<Timestamp>,
+}
+
+impl Snapshot {
+    /// A model with what a survey of its data found.
+    pub(crate) fn surveyed(model: Arc<Model>, found: Survey, refreshed: Timestamp) -> Self {
+        Self {
+            model,
+            catalog: Arc::new(found.catalog),
+            coverage: found.coverage,
+            data_version: u64::try_from(refreshed.as_millisecond()).unwrap_or_default(),
+            refreshed: Some(refreshed),
+        }
+    }
 }
 
 /// Rows, and how they came about.
@@ -65,7 +81,43 @@ pub(crate) struct Answer {
     pub(crate) rows: Rows,
 }
 
+/// How long a statement may take where nothing else is said.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
 impl Service {
+    /// Serves the model under `path` without an actor: for commands that ask once.
+    ///
+    /// # Errors
+    /// Every problem of the model, with file and line.
+    pub fn open(path: &Path, pool: PgPool, clock: Clock) -> Result<Self, ModelError> {
+        let model = Arc::new(Model::load(path)?);
+        let catalog = Arc::new(survey::catalog(&model));
+        Ok(Self {
+            snapshot: Arc::new(Snapshot {
+                model,
+                catalog,
+                ..Snapshot::default()
+            }),
+            runner: Arc::new(Runner::new(pool, STATEMENT_TIMEOUT)),
+            clock,
+        })
+    }
+
+    /// The same with the values and the extent of the data, as the registry's refresh finds them.
+    ///
+    /// # Errors
+    /// [`QueryError::Unavailable`] when the warehouse cannot be reached.
+    pub async fn surveyed(&self) -> Result<Self, QueryError> {
+        let model = Arc::clone(&self.snapshot.model);
+        self.runner.forget();
+        let found = survey::survey(&model, &self.runner, &HashSet::new()).await?;
+        let snapshot = Snapshot::surveyed(model, found, self.clock.real_now());
+        Ok(Self {
+            snapshot: Arc::new(snapshot),
+            ..self.clone()
+        })
+    }
+
     /// Answers a typed query as the owner of the data: what has an access policy stays closed.
     ///
     /// # Errors

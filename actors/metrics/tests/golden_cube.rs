@@ -7,11 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use ballpoint_metrics::execute::Runner;
-use ballpoint_metrics::{ApiReply, Model, SecurityContext, Service, Snapshot};
+use ballpoint_metrics::{ApiReply, SecurityContext, Service};
 use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_runtime::clock::Clock;
 use serde_json::{Map, Value, json};
@@ -67,18 +64,8 @@ async fn service(database: &TestDatabase) -> Service {
         .execute(database.pool())
         .await
         .unwrap();
-    let model = Model::load(&golden().join("model")).unwrap();
-    Service {
-        snapshot: Arc::new(Snapshot {
-            model: Arc::new(model),
-            ..Snapshot::default()
-        }),
-        runner: Arc::new(Runner::new(
-            database.pool().clone(),
-            Duration::from_secs(30),
-        )),
-        clock: Clock::starting_at("2026-08-22T12:00:00Z".parse().unwrap()),
-    }
+    let clock = Clock::starting_at("2026-08-22T12:00:00Z".parse().unwrap());
+    Service::open(&golden().join("model"), database.pool().clone(), clock).unwrap()
 }
 
 /// The feature that a case needs.
@@ -116,7 +103,7 @@ async fn reply(service: &Service, request: &Value) -> Option<ApiReply> {
         "/v1/load" => service.load(&asked, &context).await,
         "/v1/sql" => service.sql(&asked, &context),
         "/v1/dry-run" => service.dry_run(&asked, &context),
-        "/v1/meta" => service.meta(&context, asked.get("extended").is_some(), false),
+        "/v1/meta" => service.meta(&asked, &context),
         _ => return None,
     })
 }

@@ -8,8 +8,14 @@ use crate::model::{Cube, Definition, Measure, Member, Model, SecurityContext};
 use crate::service::Service;
 
 impl Service {
-    /// `/v1/meta`; `extended` adds the SQL of each member.
-    pub fn meta(&self, context: &SecurityContext, extended: bool, only_views: bool) -> ApiReply {
+    /// `/v1/meta`: with `extended` the SQL of each member too, with `onlyViews` no cubes.
+    pub fn meta(&self, request: &Value, context: &SecurityContext) -> ApiReply {
+        let asked = |key: &str| match request.get(key) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::String(text)) => text != "false",
+            Some(_) => true,
+        };
+        let (extended, only_views) = (asked("extended"), asked("onlyViews"));
         let model = &self.snapshot.model;
         let cubes: Vec<Value> = model
             .cubes
