@@ -88,7 +88,7 @@ pub(super) async fn doctor(context: &Context) -> anyhow::Result<ExitCode> {
         healthy &= good;
         output::line(format!("{} {text}", if good { "ok  " } else { "FAIL" }));
     };
-    match ballpoint_postgres::cluster::find_server(None) {
+    match ballpoint_postgres::cluster::installation() {
         Ok(found) => say(true, format!("PostgreSQL {} at {}", found.version, found.path.display())),
         Err(error) => say(false, error.to_string()),
     }

@@ -107,8 +107,6 @@ pub(crate) struct TransformConfig {
 pub(crate) struct MetricsConfig {
     /// A folder of Cube YAML, relative to the project folder.
     pub(crate) path: String,
-    /// IANA zone of date phrases; UTC when absent.
-    pub(crate) timezone: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -59,27 +59,22 @@ function show(turn, answer) {
   if (answer.chart && answer.rows?.length) turn.append(drawChart(answer.chart, answer.rows));
   if (answer.rows?.length) turn.append(fold("Rows", rowsTable(answer.rows)));
   if (answer.query) turn.append(fold("Query", code(JSON.stringify(answer.query, null, 2))));
-  if (answer.sql) turn.append(fold("SQL", code(sqlText(answer.sql))));
+  if (answer.sql) turn.append(fold("SQL", code(answer.sql)));
   const from = [answer.backend && `Answered by: ${answer.backend}`, freshness(answer.freshness), answer.proof_id && `Proof ${answer.proof_id}`];
   turn.append(element("p", "from", from.filter(Boolean).join(" · ")));
 }
 
-function sqlText(sql) {
-  return typeof sql === "string" ? sql : JSON.stringify(sql, null, 2);
-}
-
-function freshness(sources) {
-  if (!sources) return null;
-  return `Data: ${typeof sources === "string" ? sources : JSON.stringify(sources)}`;
+function freshness(data) {
+  if (!data?.data_to) return null;
+  return `Data from ${data.data_from} to ${data.data_to} UTC`;
 }
 
 function optionButtons(options) {
   const box = element("div", "options");
   for (const option of options) {
-    const label = option.label ?? option.text ?? String(option);
-    const button = element("button", "", label);
+    const button = element("button", "", option.label);
     button.type = "button";
-    button.addEventListener("click", () => ask(option.question ?? label));
+    button.addEventListener("click", () => ask(option.label));
     box.append(button);
   }
   return box;

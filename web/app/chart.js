@@ -6,14 +6,13 @@ const PLOT = { left: 64, right: 16, top: 12, bottom: 34, height: 260 };
 const POINTS_MAX = 2000;
 
 export function drawChart(spec, rows) {
-  const kind = spec.type ?? spec.kind;
+  const kind = spec.type;
   if (kind === "kpi") return kpis(spec, rows);
   if (kind === "line" || kind === "area") return lines(spec, rows);
   if (["bar", "grouped_bar", "pareto"].includes(kind)) return bars(spec, rows);
   return document.createDocumentFragment();
 }
 
-const measures = (spec) => [spec.y ?? []].flat().map((m) => (typeof m === "string" ? { key: m, label: m } : m));
 const number = (value) => (value == null || value === "" ? null : Number(value));
 
 function shown(value, unit) {
@@ -28,13 +27,13 @@ function shown(value, unit) {
 function kpis(spec, rows) {
   const box = document.createElement("div");
   box.className = "kpis";
-  for (const { key, label, unit } of measures(spec)) {
+  for (const { key, title, unit } of spec.y) {
     const kpi = document.createElement("div");
     kpi.className = "kpi";
     const value = document.createElement("b");
     value.textContent = shown(rows[0][key], unit);
     const name = document.createElement("span");
-    name.textContent = label;
+    name.textContent = title;
     kpi.append(value, name);
     box.append(kpi);
   }
@@ -42,14 +41,14 @@ function kpis(spec, rows) {
 }
 
 function bars(spec, rows) {
-  const [measure] = measures(spec);
+  const [measure] = spec.y;
   const items = rows.slice(0, 40).map((row) => ({
-    label: [spec.x, spec.series].filter(Boolean).map((key) => row[key] ?? "–").join(" · "),
+    label: [spec.x, spec.series].filter(Boolean).map(({ key }) => row[key] ?? "–").join(" · "),
     value: number(row[measure.key]) ?? 0,
   }));
   const largest = Math.max(...items.map((i) => Math.abs(i.value)), Number.EPSILON);
   const height = items.length * ROW + 8;
-  const svg = canvas(height, spec.title ?? measure.label);
+  const svg = canvas(height, spec.title);
   items.forEach((item, i) => {
     const y = 4 + i * ROW;
     const width = (Math.abs(item.value) / largest) * (WIDTH - 330);
@@ -65,22 +64,22 @@ function bars(spec, rows) {
 function lines(spec, rows) {
   const groups = new Map();
   for (const row of rows.slice(0, POINTS_MAX)) {
-    for (const { key, label } of measures(spec)) {
-      const name = spec.series ? String(row[spec.series] ?? "–") : label;
+    for (const { key, title } of spec.y) {
+      const name = spec.series ? String(row[spec.series.key] ?? "–") : title;
       const value = number(row[key]);
       if (value == null) continue;
       if (!groups.has(name)) groups.set(name, []);
-      groups.get(name).push([Date.parse(`${row[spec.x]}Z`.replace("ZZ", "Z")), value]);
+      groups.get(name).push([Date.parse(`${row[spec.x.key]}Z`), value]);
     }
   }
   const points = [...groups.values()].flat();
-  if (points.length < 2) return bars(spec, rows);
+  if (points.length < 2 || points.some(([t]) => Number.isNaN(t))) return bars(spec, rows);
   const [x0, x1] = extent(points.map((p) => p[0]));
   const [y0, y1] = extent(points.map((p) => p[1]));
   const x = (t) => PLOT.left + ((t - x0) / (x1 - x0 || 1)) * (WIDTH - PLOT.left - PLOT.right);
   const y = (v) => PLOT.top + (1 - (v - y0) / (y1 - y0 || 1)) * (PLOT.height - PLOT.top - PLOT.bottom);
-  const svg = canvas(PLOT.height + (groups.size > 1 ? 24 : 0), spec.title ?? "");
-  const [measure] = measures(spec);
+  const svg = canvas(PLOT.height + (groups.size > 1 ? 24 : 0), spec.title);
+  const [measure] = spec.y;
   for (const value of [y0, (y0 + y1) / 2, y1]) {
     svg.append(
       shape("line", { x1: PLOT.left, x2: WIDTH - PLOT.right, y1: y(value), y2: y(value), stroke: "var(--line)" }),

@@ -66,7 +66,7 @@ impl App {
             .merge(page::routes())
             .merge(routes::all())
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(TraceLayer::new_for_http().make_span_with(request_span))
+            .layer(TraceLayer::new_for_http().make_span_with(request_span).on_failure(()))
             .layer(middleware::from_fn_with_state(doors, doors::guard))
             .with_state(self)
     }

@@ -4,7 +4,8 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use ballpoint_analyst::Answer;
+use ballpoint_analyst::{Answer, AskError};
+use ballpoint_chat::ChatError;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -35,7 +36,11 @@ async fn ask(
         return Err(ApiError::bad_request(format!("a question has 1 to {QUESTION_MAX} characters")));
     }
     let answer = app.chat.ask(question, conversation_id).await;
-    answer.map(Json).map_err(|error| ApiError::unavailable(error.to_string()))
+    answer.map(Json).map_err(|error| match error {
+        ChatError::Ask(AskError::Busy) => ApiError::busy(error.to_string()),
+        ChatError::Id => ApiError::bad_request(error.to_string()),
+        error => ApiError::unavailable(error.to_string()),
+    })
 }
 
 async fn proof(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {

@@ -1,0 +1,202 @@
+//! `query`, `ask`, `eval`: the metrics and the agents from the shell. While `up` runs it answers;
+//! otherwise this process does, with the part of the tree that answering needs.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ballpoint_analyst::Answer;
+use ballpoint_analyst::answer::Row;
+use ballpoint_analyst::eval::{self, Summary};
+use ballpoint_chat::ChatHandle;
+use ballpoint_metrics::query::Query;
+use ballpoint_metrics::{ApiReply, MetricRegistryHandle, SecurityContext};
+use ballpoint_runtime::supervision::{Scope, TreeHandle};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::cli::AskArgs;
+use crate::output::{self, UserError};
+use crate::remote::Remote;
+use crate::session::{Own, Session};
+use crate::stack;
+
+const SEED: u64 = 42;
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+/// Whoever answers.
+enum Answering {
+    Running(Remote),
+    Own { own: Box<Own>, tree: TreeHandle, chat: ChatHandle, metrics: MetricRegistryHandle },
+}
+
+impl Answering {
+    async fn open(context: &Context) -> anyhow::Result<Self> {
+        let project = context.project()?;
+        if project.config.metrics.is_none() {
+            bail!(UserError("the project has no [metrics] section: nothing can be asked".to_owned()));
+        }
+        match Session::open(project, context.clock(), SEED).await? {
+            Session::Running(remote) => Ok(Self::Running(remote)),
+            Session::Own(own) => {
+                let scope = Scope::unique();
+                let root = stack::answering(&own, &scope);
+                let tree = stack::start(&own, scope.clone(), root).await?;
+                let (chat, metrics) = (ChatHandle::new(&scope), MetricRegistryHandle::new(&scope));
+                Ok(Self::Own { own, tree, chat, metrics })
+            }
+        }
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        if let Self::Own { own, tree, .. } = self {
+            tree.stop(SHUTDOWN_MAX).await;
+            own.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Cube's reply to a query.
+    async fn load(&self, query: &Value) -> anyhow::Result<ApiReply> {
+        let request = json!({ "query": query });
+        match self {
+            Self::Running(remote) => {
+                let (status, body) = remote.post_raw("/cubejs-api/v1/load", &request).await?;
+                Ok(ApiReply { status, body })
+            }
+            Self::Own { metrics, .. } => Ok(metrics.load(&request, &SecurityContext::default()).await),
+        }
+    }
+
+    async fn ask(&self, question: String, conversation: Option<String>) -> anyhow::Result<Answer> {
+        match self {
+            Self::Running(remote) => {
+                let body = json!({ "question": question, "conversation_id": conversation });
+                Ok(serde_json::from_value(remote.post("/api/ask", &body).await?)?)
+            }
+            Self::Own { chat, .. } => Ok(chat.ask(question, conversation).await?),
+        }
+    }
+}
+
+/// Prints Cube's load response, or its rows as a table.
+pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitCode> {
+    let query: Value = serde_json::from_str(text)
+        .map_err(|error| UserError(format!("the query is not valid JSON: {error}")))?;
+    let answering = Answering::open(context).await?;
+    let reply = answering.load(&query).await;
+    answering.close().await?;
+    let ApiReply { status, body } = reply?;
+    if status != 200 {
+        let message = body["error"].as_str().unwrap_or("the query failed").to_owned();
+        if status < 500 {
+            bail!(UserError(message));
+        }
+        bail!(message);
+    }
+    if context.place.json {
+        output::json(&body)?;
+    } else {
+        print_rows(body["data"].as_array().map(Vec::as_slice).unwrap_or_default());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the answer object, or its text with its rows.
+pub(super) async fn ask(context: &Context, args: AskArgs) -> anyhow::Result<ExitCode> {
+    let answering = Answering::open(context).await?;
+    let answer = answering.ask(args.question, args.conversation).await;
+    answering.close().await?;
+    let answer = answer?;
+    if context.place.json {
+        output::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::line(&answer.answer);
+    for option in &answer.options {
+        output::line(format!("  - {}", option.label));
+    }
+    if answer.rows.len() > 1 {
+        output::line("");
+        print_rows(&answer.rows.iter().cloned().map(Value::Object).collect::<Vec<_>>());
+    }
+    output::line(format!("\nconversation {}", answer.conversation_id));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line a case and a summary; exit code 1 when an answer is wrong.
+pub(super) async fn eval(context: &Context, file: &Path) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| UserError(format!("{}: {error}", file.display())))?;
+    let cases = eval::read_cases(&text)
+        .map_err(|error| UserError(format!("{}: {error}", file.display())))?;
+    let answering = Answering::open(context).await?;
+    let ask = async |question: String, conversation: Option<String>| {
+        answering.ask(question, conversation).await.map_err(|error| format!("{error:#}"))
+    };
+    let run = async |query: Query| rows_of(&answering, &query).await.map_err(|error| format!("{error:#}"));
+    let mut reports = Vec::new();
+    for case in &cases {
+        let report = Box::pin(eval::evaluate(case, &ask, &run)).await;
+        if context.place.json {
+            output::json(&report)?;
+        } else {
+            let outcome = serde_json::to_value(report.outcome)?;
+            let outcome = outcome.as_str().unwrap_or_default().to_owned();
+            output::line(format!("{:<5} {outcome:<9} {}", report.id, report.question));
+        }
+        reports.push(report);
+    }
+    answering.close().await?;
+    let summary = Summary::of(&reports);
+    if context.place.json {
+        output::json(&json!({ "summary": summary }))?;
+    } else {
+        output::line(format!(
+            "{} of {} right, {} wrong, {} asked back needlessly",
+            summary.right, summary.cases, summary.wrong, summary.needless
+        ));
+    }
+    Ok(if summary.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn rows_of(answering: &Answering, query: &Query) -> anyhow::Result<Vec<Row>> {
+    let reply = answering.load(&serde_json::to_value(query)?).await?;
+    let body = reply.body;
+    if let Some(error) = body["error"].as_str() {
+        bail!("{error}");
+    }
+    let rows = body["data"].as_array().context("the reply holds no rows")?;
+    Ok(rows.iter().filter_map(|row| row.as_object().cloned()).collect())
+}
+
+/// Columns wide enough for what they hold, names without their cube.
+fn print_rows(rows: &[Value]) {
+    let Some(first) = rows.first().and_then(Value::as_object) else {
+        output::line("no rows");
+        return;
+    };
+    let keys: Vec<&String> = first.keys().collect();
+    let cell = |row: &Value, key: &str| match &row[key] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let name = |key: &str| key.split_once('.').map_or(key, |(_, member)| member).to_owned();
+    let widths: Vec<usize> = keys
+        .iter()
+        .map(|key| {
+            let cells = rows.iter().map(|row| cell(row, key).chars().count());
+            cells.chain([name(key).chars().count()]).max().unwrap_or_default()
+        })
+        .collect();
+    let print = |cells: Vec<String>| {
+        let padded = cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}"));
+        output::line(padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    print(keys.iter().map(|key| name(key)).collect());
+    for row in rows {
+        print(keys.iter().map(|key| cell(row, key)).collect());
+    }
+}
