@@ -160,4 +160,14 @@ async fn an_abort_at_each_durable_step_loses_and_doubles_nothing() {
 }
 
 /// Each step of the loader and the transformer after which something is durable, or just before.
-const DURABLE_STEPS: [&str; 0] = [];
+const DURABLE_STEPS: [&str; 9] = [
+    "loader.before_copy",
+    "loader.mid_copy",
+    "loader.before_checkpoint",
+    "loader.before_commit",
+    "loader.after_commit",
+    "transformer::before_build",
+    "transformer::mid_transaction",
+    "transformer::before_commit",
+    "transformer::after_commit",
+];

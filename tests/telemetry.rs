@@ -28,7 +28,7 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
     .await;
 
     let refresh = arrival(&collector, |spans| {
-        spans.iter().skip(seen).find(|s| s.name == "metrics.refresh" && !s.parent_id.is_empty()).cloned()
+        spans.iter().skip(seen).find(|s| s.name == "refresh_metrics" && !s.parent_id.is_empty()).cloned()
     })
     .await;
     let chain = until("the whole chain arrives", Duration::from_secs(20), || async {
@@ -36,7 +36,7 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
         chain.last().is_some_and(|root| root == "source.changed").then_some(chain)
     })
     .await;
-    let order: Vec<_> = ["metrics.refresh", "transformer.build", "loader.sync", "source.changed"]
+    let order: Vec<_> = ["refresh_metrics", "build", "sync springs", "source.changed"]
         .iter()
         .map(|name| chain.iter().position(|n| n == name))
         .collect();
