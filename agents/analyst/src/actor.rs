@@ -131,7 +131,10 @@ impl Actor for Analyst {
             time_zone: TimeZone::UTC,
             backend: Arc::new(PlannerBackend::default()),
         };
-        Ok(AnalystState { metrics: args.metrics, answerer })
+        Ok(AnalystState {
+            metrics: args.metrics,
+            answerer,
+        })
     }
 
     async fn handle(
@@ -141,7 +144,12 @@ impl Actor for Analyst {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            AnalystMsg::Answer { question, state: dialogue, trace, reply } => {
+            AnalystMsg::Answer {
+                question,
+                state: dialogue,
+                trace,
+                reply,
+            } => {
                 on_answer(state.clone(), question, dialogue, &trace, reply);
             }
         }
@@ -174,7 +182,11 @@ fn on_answer(
 }
 
 async fn answer(state: &AnalystState, question: &str, dialogue: &DialogueState) -> AnalystReply {
-    let service = state.metrics.service().await.map_err(|error| error.to_string())?;
+    let service = state
+        .metrics
+        .service()
+        .await
+        .map_err(|error| error.to_string())?;
     state
         .answerer
         .answer(&service, question, dialogue)

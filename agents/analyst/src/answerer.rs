@@ -83,7 +83,11 @@ impl Answerer {
             context: &context,
             catalog: Arc::clone(&snapshot.catalog),
         };
-        let span = tracing::info_span!("plan", gen_ai.operation.name = "plan", backend = self.backend.name());
+        let span = tracing::info_span!(
+            "plan",
+            gen_ai.operation.name = "plan",
+            backend = self.backend.name()
+        );
         let plan = self.backend.plan(request).instrument(span).await;
         let base = Answer {
             backend: self.backend.name().to_owned(),
@@ -94,7 +98,7 @@ impl Answerer {
         match plan {
             Plan::Answer(plan) => self.figures(service, question, *plan, base).await,
             Plan::Meta(plan) => self.meta(service, &context, plan, state, base).await,
-            Plan::Clarify(plan) => Ok(clarify(&snapshot.catalog, plan, state, base)),
+            Plan::Clarify(plan) => Ok(clarify(&snapshot.catalog, *plan, state, base)),
             Plan::Refuse(plan) => Ok((refuse(plan, base), state.clone())),
         }
     }
@@ -103,12 +107,27 @@ impl Answerer {
         let now = self.clock.business_now().to_zoned(self.time_zone.clone());
         let local = |text: &str| -> Option<jiff::civil::DateTime> {
             let civil: jiff::civil::DateTime = text.trim_end_matches('Z').parse().ok()?;
-            Some(civil.to_zoned(TimeZone::UTC).ok()?.with_time_zone(self.time_zone.clone()).datetime())
+            Some(
+                civil
+                    .to_zoned(TimeZone::UTC)
+                    .ok()?
+                    .with_time_zone(self.time_zone.clone())
+                    .datetime(),
+            )
         };
         let coverage = snapshot.coverage.iter().filter_map(|(name, (from, to))| {
-            Some((name.clone(), Coverage { from: local(from)?, to: local(to)? }))
+            Some((
+                name.clone(),
+                Coverage {
+                    from: local(from)?,
+                    to: local(to)?,
+                },
+            ))
         });
-        Context { now, coverage: coverage.collect() }
+        Context {
+            now,
+            coverage: coverage.collect(),
+        }
     }
 
     async fn figures(
@@ -139,10 +158,18 @@ impl Answerer {
         if let Some(number) = stray {
             return Err(AnswerError::StrayFigure { number });
         }
-        let chart = plan.chart.map(|kind| chart::spec(catalog, &plan.frame, kind, told.title()));
-        let definition: Vec<Value> =
-            plan.query.measures.iter().filter_map(|it| service.definition(it)).collect();
-        let proof_id = self.prove(service, question, &plan.query, &ran, &definition, &base).await?;
+        let chart = plan
+            .chart
+            .map(|kind| chart::spec(catalog, &plan.frame, kind, told.title()));
+        let definition: Vec<Value> = plan
+            .query
+            .measures
+            .iter()
+            .filter_map(|it| service.definition(it))
+            .collect();
+        let proof_id = self
+            .prove(service, question, &plan.query, &ran, &definition, &base)
+            .await?;
         let state = DialogueState {
             head: head(&plan.frame, &ran.rows),
             last: Some(plan.frame.clone()),
@@ -167,7 +194,10 @@ impl Answerer {
     /// Queries carry the zone that their days are of.
     fn zoned(&self, query: Query) -> Query {
         let name = self.time_zone.iana_name().filter(|it| *it != "UTC");
-        Query { timezone: name.map(str::to_owned), ..query }
+        Query {
+            timezone: name.map(str::to_owned),
+            ..query
+        }
     }
 
     async fn prove(
@@ -179,7 +209,9 @@ impl Answerer {
         definition: &[Value],
         base: &Answer,
     ) -> Result<Option<String>, AnswerError> {
-        let Some(store) = &self.store else { return Ok(None) };
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
         let id = Uuid::now_v7().to_string();
         let statements: Vec<Value> = ran
             .results
@@ -223,7 +255,11 @@ impl Answerer {
             told.answer.rows = ran.rows;
             told.answer.query = Some(query);
         }
-        let state = if told.forget { DialogueState::default() } else { state.clone() };
+        let state = if told.forget {
+            DialogueState::default()
+        } else {
+            state.clone()
+        };
         let answer = Answer {
             backend: base.backend,
             freshness: base.freshness,
@@ -237,13 +273,26 @@ impl Answerer {
 
 /// Runs a query; one that compares periods is run for each of them, the rows saying which.
 async fn run(service: &Service, query: &Query) -> Result<Ran, QueryError> {
-    let ranges = query.time_dimensions.first().and_then(|it| it.compare_date_range.clone());
-    let span = tracing::info_span!("execute_tool query_metrics", gen_ai.operation.name = "execute_tool", gen_ai.tool.name = "query_metrics");
+    let ranges = query
+        .time_dimensions
+        .first()
+        .and_then(|it| it.compare_date_range.clone());
+    let span = tracing::info_span!(
+        "execute_tool query_metrics",
+        gen_ai.operation.name = "execute_tool",
+        gen_ai.tool.name = "query_metrics"
+    );
     let Some(ranges) = ranges else {
         let result = service.query(query).instrument(span).await?;
-        return Ok(Ran { rows: result.rows.clone(), results: vec![result] });
+        return Ok(Ran {
+            rows: result.rows.clone(),
+            results: vec![result],
+        });
     };
-    let mut ran = Ran { rows: Vec::new(), results: Vec::new() };
+    let mut ran = Ran {
+        rows: Vec::new(),
+        results: Vec::new(),
+    };
     for range in ranges {
         let mut one = query.clone();
         if let Some(time) = one.time_dimensions.first_mut() {
@@ -269,11 +318,10 @@ fn range_text(range: &DateRange) -> String {
 }
 
 fn freshness(snapshot: &Snapshot) -> Freshness {
-    let first = snapshot.coverage.values().map(|(from, _)| from).min();
-    let last = snapshot.coverage.values().map(|(_, to)| to).max();
+    let main = meta::main_time(&snapshot.catalog).and_then(|it| snapshot.coverage.get(&it));
     Freshness {
-        data_from: first.cloned(),
-        data_to: last.cloned(),
+        data_from: main.map(|(from, _)| from.clone()),
+        data_to: main.map(|(_, to)| to.clone()),
         refreshed_at: snapshot.refreshed.map(|it| it.to_string()),
         data_version: snapshot.data_version,
     }
@@ -288,9 +336,11 @@ fn clarify(
     let text = match &plan.question {
         Question::WhichMetric => say(CLARIFICATIONS, "which_metric", &[]),
         Question::WhichMeaning { word } => say(CLARIFICATIONS, "which_meaning", &[("word", word)]),
-        Question::WhichMember { word, noun } => {
-            say(CLARIFICATIONS, "which_member", &[("word", word), ("noun", noun)])
-        }
+        Question::WhichMember { word, noun } => say(
+            CLARIFICATIONS,
+            "which_member",
+            &[("word", word), ("noun", noun)],
+        ),
         Question::WhichBreakdown { measure } => {
             say(CLARIFICATIONS, "which_breakdown", &[("measure", measure)])
         }
@@ -308,24 +358,46 @@ fn clarify(
         options: plan
             .options
             .iter()
-            .map(|it| ChoiceOffered { label: it.label.clone(), query: it.query.clone() })
+            .map(|it| ChoiceOffered {
+                label: it.label.clone(),
+                query: it.query.clone(),
+            })
             .collect(),
         about: plan.about,
         reading: plan.reading,
         ..base
     };
-    let state = DialogueState { pending: Some(plan.frame), options: plan.options, ..state.clone() };
+    let state = DialogueState {
+        pending: Some(plan.frame),
+        options: plan.options,
+        ..state.clone()
+    };
     (answer, state)
 }
 
 fn refuse(plan: Refusal, base: Answer) -> Answer {
-    let bound = |at: Option<jiff::civil::DateTime>| at.map_or(String::new(), |it| moment(&it.to_string()));
-    let (from, to) = (bound(plan.coverage.map(|it| it.from)), bound(plan.coverage.map(|it| it.to)));
-    let subject = plan.subject.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ");
+    let bound =
+        |at: Option<jiff::civil::DateTime>| at.map_or(String::new(), |it| moment(&it.to_string()));
+    let (from, to) = (
+        bound(plan.coverage.map(|it| it.from)),
+        bound(plan.coverage.map(|it| it.to)),
+    );
+    let subject = plan
+        .subject
+        .iter()
+        .map(|it| format!("\"{it}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
     let variables = [("subject", subject.as_str()), ("from", &from), ("to", &to)];
     let mut text = say(REFUSALS, plan.reason.name(), &variables);
     if !plan.offer.is_empty() {
-        let offer = plan.offer.iter().take(OFFER_MAX).cloned().collect::<Vec<_>>().join(", ");
+        let offer = plan
+            .offer
+            .iter()
+            .take(OFFER_MAX)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
         text.push(' ');
         text.push_str(&say(REFUSALS, "offer", &[("offer", &offer)]));
     }

@@ -10,7 +10,9 @@ use crate::figures;
 /// The key under which a result holds its time, by its step.
 pub(crate) fn time_key(frame: &Frame) -> Option<String> {
     let time = frame.time.as_ref()?;
-    frame.granularity.map(|unit| format!("{time}.{}", unit.name()))
+    frame
+        .granularity
+        .map(|unit| format!("{time}.{}", unit.name()))
 }
 
 /// The chart of a frame's result.
@@ -22,14 +24,21 @@ pub(crate) fn spec(catalog: &Catalog, frame: &Frame, kind: ChartKind, title: Str
     };
     let time = time_key(frame).map(|key| {
         let title = frame.granularity.map_or("", |unit| unit.name()).to_owned();
-        Axis { key, title, unit: None }
+        Axis {
+            key,
+            title,
+            unit: None,
+        }
     });
     let compared = frame.against.map(|_| Axis {
         key: "compareDateRange".into(),
         title: "period".into(),
         unit: None,
     });
-    let mut axes = time.into_iter().chain(frame.dimensions.iter().map(axis)).chain(compared);
+    let mut axes = time
+        .into_iter()
+        .chain(frame.dimensions.iter().map(axis))
+        .chain(compared);
     ChartSpec {
         kind: kind_name(kind).to_owned(),
         title,
@@ -52,5 +61,7 @@ fn kind_name(kind: ChartKind) -> &'static str {
 
 /// What people call a member.
 pub(crate) fn name(catalog: &Catalog, member: &str) -> String {
-    catalog.member(member).map_or_else(|| member.to_owned(), |it| it.short_title.clone())
+    catalog
+        .member(member)
+        .map_or_else(|| member.to_owned(), |it| it.short_title.clone())
 }

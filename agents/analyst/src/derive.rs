@@ -17,24 +17,34 @@ pub(crate) struct Sentence {
 
 impl Sentence {
     fn new(text: String) -> Self {
-        Self { figures: text.clone(), text }
+        Self {
+            figures: text.clone(),
+            text,
+        }
     }
 }
 
 /// The derived sentences of a result.
 pub(crate) fn sentences(told: &Told<'_>) -> Vec<Sentence> {
-    let Some(derive) = &told.plan.derive else { return Vec::new() };
+    let Some(derive) = &told.plan.derive else {
+        return Vec::new();
+    };
     let text = match derive {
         Derive::Ratio { part, whole } => ratio(told, part, whole),
         Derive::ShareOfSum { measure, of } => shares(told, measure, of),
-        Derive::VersusOverall { measure, threshold, above } => {
-            versus_overall(told, measure, *threshold, *above)
-        }
+        Derive::VersusOverall {
+            measure,
+            threshold,
+            above,
+        } => versus_overall(told, measure, *threshold, *above),
         Derive::Delta { measure } => delta(told, measure),
         Derive::Direction { measure } => direction(told, measure),
-        Derive::Standing { measure, dimension, value, low } => {
-            standing(told, measure, dimension, value, *low)
-        }
+        Derive::Standing {
+            measure,
+            dimension,
+            value,
+            low,
+        } => standing(told, measure, dimension, value, *low),
     };
     text.map(Sentence::new).into_iter().collect()
 }
@@ -49,7 +59,11 @@ fn ratio(told: &Told<'_>, part: &str, whole: &str) -> Option<String> {
         .iter()
         .filter_map(|row| {
             let share = share(row)?;
-            Some(format!("{} {share:.2} %", told.row_label(row)).trim().to_owned())
+            Some(
+                format!("{} {share:.2} %", told.row_label(row))
+                    .trim()
+                    .to_owned(),
+            )
         })
         .collect();
     let (part, whole) = (name(told.catalog, part), name(told.catalog, whole));
@@ -57,7 +71,11 @@ fn ratio(told: &Told<'_>, part: &str, whole: &str) -> Option<String> {
 }
 
 fn shares(told: &Told<'_>, measure: &str, of: &[String]) -> Option<String> {
-    let sum: f64 = told.rows.iter().filter_map(|row| number(row.get(measure))).sum();
+    let sum: f64 = told
+        .rows
+        .iter()
+        .filter_map(|row| number(row.get(measure)))
+        .sum();
     if sum == 0.0 {
         return None;
     }
@@ -74,7 +92,10 @@ fn shares(told: &Told<'_>, measure: &str, of: &[String]) -> Option<String> {
         .collect();
     let total = show(told.catalog, measure, sum);
     let title = name(told.catalog, measure);
-    Some(format!("Share of the sum of {title} ({total}): {}.", parts.join("; ")))
+    Some(format!(
+        "Share of the sum of {title} ({total}): {}.",
+        parts.join("; ")
+    ))
 }
 
 fn versus_overall(
@@ -98,11 +119,22 @@ fn versus_overall(
     let gaps: Vec<String> = valued
         .iter()
         .take(15)
-        .map(|(row, gap)| format!("{} {}{}", told.row_label(row), plus(*gap), show(told.catalog, measure, *gap)))
+        .map(|(row, gap)| {
+            format!(
+                "{} {}{}",
+                told.row_label(row),
+                plus(*gap),
+                show(told.catalog, measure, *gap)
+            )
+        })
         .collect();
     let side = if above { "above" } else { "below" };
     let by = threshold.map_or(String::new(), |it| format!(" by more than {it}"));
-    let named = if beyond.is_empty() { "none".to_owned() } else { beyond.join(", ") };
+    let named = if beyond.is_empty() {
+        "none".to_owned()
+    } else {
+        beyond.join(", ")
+    };
     Some(format!(
         "The overall average is {}. Difference to it: {}. {side}{by}: {named}.",
         show(told.catalog, measure, overall),
@@ -119,7 +151,11 @@ fn delta(told: &Told<'_>, measure: &str) -> Option<String> {
     let frame = &told.plan.frame;
     let key = time_key(frame).unwrap_or_else(|| "compareDateRange".into());
     let group = |row: &Row| -> Vec<String> {
-        frame.dimensions.iter().map(|it| crate::figures::label(row.get(it))).collect()
+        frame
+            .dimensions
+            .iter()
+            .map(|it| crate::figures::label(row.get(it)))
+            .collect()
     };
     let mut groups: Vec<Vec<String>> = Vec::new();
     for row in told.rows {
@@ -130,18 +166,36 @@ fn delta(told: &Told<'_>, measure: &str) -> Option<String> {
     let changes: Vec<String> = groups
         .iter()
         .filter_map(|wanted| {
-            let mut own: Vec<&Row> = told.rows.iter().filter(|row| group(row) == *wanted).collect();
+            let mut own: Vec<&Row> = told
+                .rows
+                .iter()
+                .filter(|row| group(row) == *wanted)
+                .collect();
             own.sort_by_key(|row| crate::figures::label(row.get(&key)));
-            let [.., before, after] = own.as_slice() else { return None };
+            let [.., before, after] = own.as_slice() else {
+                return None;
+            };
             let change = number(after.get(measure))? - number(before.get(measure))?;
             let figure = show(told.catalog, measure, change);
-            let label = if wanted.is_empty() { String::new() } else { format!("{} ", wanted.join(" / ")) };
-            Some(format!("{label}{}{figure} ({})", plus(change), movement(change)))
+            let label = if wanted.is_empty() {
+                String::new()
+            } else {
+                format!("{} ", wanted.join(" / "))
+            };
+            Some(format!(
+                "{label}{}{figure} ({})",
+                plus(change),
+                movement(change)
+            ))
         })
         .collect();
     let title = name(told.catalog, measure);
-    (!changes.is_empty())
-        .then(|| format!("Change (delta) in {title}, later period minus earlier: {}.", changes.join("; ")))
+    (!changes.is_empty()).then(|| {
+        format!(
+            "Change (delta) in {title}, later period minus earlier: {}.",
+            changes.join("; ")
+        )
+    })
 }
 
 fn movement(change: f64) -> &'static str {
@@ -158,7 +212,11 @@ fn direction(told: &Told<'_>, measure: &str) -> Option<String> {
     if !frame.dimensions.is_empty() {
         return None;
     }
-    let values: Vec<f64> = told.rows.iter().filter_map(|row| number(row.get(measure))).collect();
+    let values: Vec<f64> = told
+        .rows
+        .iter()
+        .filter_map(|row| number(row.get(measure)))
+        .collect();
     let (first, last) = (values.first()?, values.last()?);
     if values.len() < 3 {
         return None;
@@ -166,9 +224,16 @@ fn direction(told: &Told<'_>, measure: &str) -> Option<String> {
     let count = f64::from(u32::try_from(values.len()).ok()?);
     let middle = (count - 1.0) / 2.0;
     let mean = values.iter().sum::<f64>() / count;
-    let slope: f64 = values.iter().zip(0u32..).map(|(it, n)| (f64::from(n) - middle) * (it - mean)).sum();
+    let slope: f64 = values
+        .iter()
+        .zip(0u32..)
+        .map(|(it, n)| (f64::from(n) - middle) * (it - mean))
+        .sum();
     let title = name(told.catalog, measure);
-    let better = told.catalog.member(measure).and_then(|it| it.meta.get("better")?.as_str());
+    let better = told
+        .catalog
+        .member(measure)
+        .and_then(|it| it.meta.get("better")?.as_str());
     let judged = match (better, slope > 0.0) {
         _ if slope == 0.0 => "",
         (Some("higher"), true) | (Some("lower"), false) => ": getting better",
@@ -196,17 +261,30 @@ fn standing(
     let rows: Vec<(String, f64)> = told
         .companion
         .iter()
-        .filter_map(|row| Some((crate::figures::label(row.get(dimension)), number(row.get(measure))?)))
+        .filter_map(|row| {
+            Some((
+                crate::figures::label(row.get(dimension)),
+                number(row.get(measure))?,
+            ))
+        })
         .collect();
     let own = rows.iter().find(|(label, _)| label == value)?.1;
-    let beyond = rows.iter().filter(|(label, it)| label != value && if low { *it < own } else { *it > own });
+    let beyond = rows
+        .iter()
+        .filter(|(label, it)| label != value && if low { *it < own } else { *it > own });
     let extreme = if low { "lowest" } else { "highest" };
     let verdict = if beyond.count() == 0 {
         format!("{value} has the {extreme} {title}")
     } else {
         format!("{value} does not have the {extreme} {title}")
     };
-    let list: Vec<String> =
-        rows.iter().map(|(label, it)| format!("{label} {}", show(told.catalog, measure, *it))).collect();
-    Some(format!("{verdict}: {}. {}", list.join("; "), say(NOTES, "no_cause", &[])))
+    let list: Vec<String> = rows
+        .iter()
+        .map(|(label, it)| format!("{label} {}", show(told.catalog, measure, *it)))
+        .collect();
+    Some(format!(
+        "{verdict}: {}. {}",
+        list.join("; "),
+        say(NOTES, "no_cause", &[])
+    ))
 }

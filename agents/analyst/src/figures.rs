@@ -40,11 +40,17 @@ pub(crate) fn show(catalog: &Catalog, measure: &str, value: f64) -> String {
         "currency" => (2, String::new()),
         "currency per unit" => (4, String::new()),
         "seconds" => (2, " s".to_owned()),
-        other if other.chars().any(|c| c.is_ascii_digit()) || other.is_empty() => (3, String::new()),
+        other if other.chars().any(|c| c.is_ascii_digit()) || other.is_empty() => {
+            (3, String::new())
+        }
         other => (3, format!(" {other}")),
     };
     let whole = value.fract() == 0.0 && !matches!(unit.as_str(), "percent" | "%" | "currency");
-    if whole { format!("{value:.0}{suffix}") } else { format!("{value:.decimals$}{suffix}") }
+    if whole {
+        format!("{value:.0}{suffix}")
+    } else {
+        format!("{value:.decimals$}{suffix}")
+    }
 }
 
 /// The numbers that a text may hold.
@@ -75,7 +81,9 @@ impl Stated {
 
     /// The first number of a text that nothing accounts for.
     pub(crate) fn stray(&self, text: &str) -> Option<String> {
-        numbers_in(text).into_iter().find(|it| !self.numbers.contains(it))
+        numbers_in(text)
+            .into_iter()
+            .find(|it| !self.numbers.contains(it))
     }
 }
 

@@ -27,7 +27,10 @@ impl Told<'_> {
     /// The text, and the first number in it that nothing accounts for (there should be none).
     pub(crate) fn text(&self, question: &str) -> (String, Option<String>) {
         let mut stated = Stated::default();
-        stated.text(question).text(&self.title()).rows(self.catalog, self.rows);
+        stated
+            .text(question)
+            .text(&self.title())
+            .rows(self.catalog, self.rows);
         stated.rows(self.catalog, self.companion);
         stated.text(&serde_json::to_string(&self.plan.query).unwrap_or_default());
         let mut sentences = vec![self.figures()];
@@ -50,8 +53,11 @@ impl Told<'_> {
     pub(crate) fn title(&self) -> String {
         let frame = &self.plan.frame;
         let mut title = self.measures().join(", ");
-        let mut by: Vec<String> =
-            frame.dimensions.iter().map(|it| name(self.catalog, it).to_lowercase()).collect();
+        let mut by: Vec<String> = frame
+            .dimensions
+            .iter()
+            .map(|it| name(self.catalog, it).to_lowercase())
+            .collect();
         by.extend(frame.granularity.map(|unit| unit.name().to_owned()));
         if !by.is_empty() {
             title.push_str(&format!(" by {}", by.join(" and ")));
@@ -70,12 +76,26 @@ impl Told<'_> {
     }
 
     fn measures(&self) -> Vec<String> {
-        self.plan.frame.measures.iter().map(|it| name(self.catalog, it)).collect()
+        self.plan
+            .frame
+            .measures
+            .iter()
+            .map(|it| name(self.catalog, it))
+            .collect()
     }
 
     fn condition(&self, condition: &Condition) -> String {
         let title = name(self.catalog, &condition.member);
         let values = condition.values.join(" and ");
+        let kind = self
+            .catalog
+            .member(&condition.member)
+            .map(|it| it.member_type.as_str());
+        let values = if kind == Some("boolean") {
+            format!("{title} {values}")
+        } else {
+            values
+        };
         match condition.operator.as_str() {
             "equals" => format!(" of {values}"),
             "notEquals" => format!(" without {values}"),
@@ -91,7 +111,10 @@ impl Told<'_> {
     fn figures(&self) -> String {
         let frame = &self.plan.frame;
         let empty = self.rows.iter().all(|row| {
-            frame.measures.iter().all(|measure| number(row.get(measure)).is_none())
+            frame
+                .measures
+                .iter()
+                .all(|measure| number(row.get(measure)).is_none())
         });
         if self.rows.is_empty() || empty {
             return format!("{}: there are no rows to show.", self.title());
@@ -103,8 +126,11 @@ impl Told<'_> {
             return self.series();
         }
         if self.rows.len() <= LISTED_MAX {
-            let rows: Vec<String> =
-                self.rows.iter().map(|row| format!("{} {}", self.row_label(row), self.cells(row))).collect();
+            let rows: Vec<String> = self
+                .rows
+                .iter()
+                .map(|row| format!("{} {}", self.row_label(row), self.cells(row)))
+                .collect();
             return format!("{}: {}.", self.title(), rows.join("; "));
         }
         self.ends()
@@ -149,12 +175,34 @@ impl Told<'_> {
     /// The highest and the lowest row of the ranked (or first) measure.
     fn ends(&self) -> String {
         let frame = &self.plan.frame;
-        let measure = frame.order.first().map_or(&frame.measures[0], |(member, _)| member);
-        let valued = || self.rows.iter().filter(|row| number(row.get(measure)).is_some());
+        let measure = frame
+            .order
+            .first()
+            .map_or(&frame.measures[0], |(member, _)| member);
+        let valued = || {
+            self.rows
+                .iter()
+                .filter(|row| number(row.get(measure)).is_some())
+        };
         let value = |row: &&Row| number(row.get(measure)).unwrap_or_default();
         let high = valued().max_by(|a, b| value(a).total_cmp(&value(b)));
         let low = valued().min_by(|a, b| value(a).total_cmp(&value(b)));
-        let (Some(high), Some(low)) = (high, low) else { return String::new() };
+        let (Some(high), Some(low)) = (high, low) else {
+            return String::new();
+        };
+        if let (Some(first), Some(last), false) =
+            (self.rows.first(), self.rows.last(), frame.order.is_empty())
+        {
+            return format!(
+                "{}: {} rows; {} comes first with {}, {} last with {}.",
+                self.title(),
+                self.rows.len(),
+                self.row_label(first),
+                self.cell(first, measure),
+                self.row_label(last),
+                self.cell(last, measure)
+            );
+        }
         format!(
             "{}: {} rows; highest {} {}, lowest {} {}.",
             self.title(),
@@ -170,7 +218,11 @@ impl Told<'_> {
     fn keys(&self) -> Vec<String> {
         let frame = &self.plan.frame;
         let compared = frame.against.map(|_| "compareDateRange".to_owned());
-        time_key(frame).into_iter().chain(frame.dimensions.iter().cloned()).chain(compared).collect()
+        time_key(frame)
+            .into_iter()
+            .chain(frame.dimensions.iter().cloned())
+            .chain(compared)
+            .collect()
     }
 
     pub(crate) fn row_label(&self, row: &Row) -> String {
@@ -180,7 +232,11 @@ impl Told<'_> {
             .iter()
             .map(|key| {
                 let text = label(row.get(key));
-                if time.as_ref() == Some(key) { period(&text, self.plan.frame.granularity) } else { text }
+                if time.as_ref() == Some(key) {
+                    period(&text, self.plan.frame.granularity)
+                } else {
+                    text
+                }
             })
             .collect();
         parts.join(" / ")
@@ -191,8 +247,13 @@ impl Told<'_> {
     }
 
     fn cells(&self, row: &Row) -> String {
-        let cells: Vec<String> =
-            self.plan.frame.measures.iter().map(|it| self.cell(row, it)).collect();
+        let cells: Vec<String> = self
+            .plan
+            .frame
+            .measures
+            .iter()
+            .map(|it| self.cell(row, it))
+            .collect();
         cells.join(", ")
     }
 
@@ -204,8 +265,15 @@ impl Told<'_> {
             }
             Note::MetricAssumed { word, member } => {
                 let measure = name(self.catalog, member);
-                let described = self.catalog.member(member).and_then(|it| it.description.clone());
-                let text = say(NOTES, "metric_assumed", &[("word", word), ("measure", &measure)]);
+                let described = self
+                    .catalog
+                    .member(member)
+                    .and_then(|it| it.description.clone());
+                let text = say(
+                    NOTES,
+                    "metric_assumed",
+                    &[("word", word), ("measure", &measure)],
+                );
                 described.map_or(text.clone(), |it| format!("{text} ({it})"))
             }
             Note::Spelling { word, read_as } => {
@@ -228,7 +296,11 @@ pub(crate) fn window(window: &Window) -> String {
     if window.sub_day {
         return format!("{} to {}", moment(&from), moment(&to));
     }
-    if from == to { format!("on {from}") } else { format!("{from} to {to}") }
+    if from == to {
+        format!("on {from}")
+    } else {
+        format!("{from} to {to}")
+    }
 }
 
 /// A time to the minute.
@@ -250,9 +322,12 @@ fn period(text: &str, step: Option<Unit>) -> String {
 /// A result's first row by its dimensions: what "its" will mean.
 pub(crate) fn head(frame: &Frame, rows: &[Row]) -> std::collections::BTreeMap<String, String> {
     let first = rows.first();
-    let named = frame.dimensions.iter().filter_map(|it| match first?.get(it)? {
-        Value::Null => None,
-        value => Some((it.clone(), label(Some(value)))),
-    });
+    let named = frame
+        .dimensions
+        .iter()
+        .filter_map(|it| match first?.get(it)? {
+            Value::Null => None,
+            value => Some((it.clone(), label(Some(value)))),
+        });
     named.collect()
 }

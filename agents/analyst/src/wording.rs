@@ -16,7 +16,9 @@ pub(crate) fn say(file: &str, section: &str, variables: &[(&str, &str)]) -> Stri
         .unwrap_or_default();
     variables
         .iter()
-        .fold(body.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+        .fold(body.to_owned(), |text, (name, value)| {
+            text.replace(&format!("{{{name}}}"), value)
+        })
 }
 
 #[cfg(test)]
@@ -26,13 +28,25 @@ mod tests {
     #[test]
     fn every_reason_has_its_wording() {
         let reasons = [
-            "no_metric", "no_member", "no_forecast", "no_data", "not_applicable",
-            "no_time_dimension", "unsafe", "write_action", "out_of_scope", "unsupported_language",
-            "unsupported", "offer",
+            "no_metric",
+            "no_member",
+            "no_forecast",
+            "no_data",
+            "not_applicable",
+            "no_time_dimension",
+            "unsafe",
+            "write_action",
+            "out_of_scope",
+            "unsupported_language",
+            "unsupported",
+            "offer",
         ];
         for reason in reasons {
             assert!(!say(REFUSALS, reason, &[]).is_empty(), "{reason}");
         }
-        assert_eq!(say(CLARIFICATIONS, "which_breakdown", &[("measure", "OEE")]), "OEE by what?");
+        assert_eq!(
+            say(CLARIFICATIONS, "which_breakdown", &[("measure", "OEE")]),
+            "OEE by what?"
+        );
     }
 }

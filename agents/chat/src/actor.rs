@@ -63,7 +63,10 @@ pub struct ChatHandle {
 
 impl ChatHandle {
     pub fn new(scope: &Scope) -> Self {
-        Self { address: Address::new(scope, Chat::NAME), timeout: Duration::from_secs(70) }
+        Self {
+            address: Address::new(scope, Chat::NAME),
+            timeout: Duration::from_secs(70),
+        }
     }
 
     /// Asks in a conversation; without an id a new one begins.
@@ -117,7 +120,10 @@ impl Actor for Chat {
         _myself: ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(ChatState { args, turns: HashMap::new() })
+        Ok(ChatState {
+            args,
+            turns: HashMap::new(),
+        })
     }
 
     async fn handle(
@@ -127,7 +133,12 @@ impl Actor for Chat {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ChatMsg::Ask { question, conversation_id, trace, reply } => {
+            ChatMsg::Ask {
+                question,
+                conversation_id,
+                trace,
+                reply,
+            } => {
                 state.on_ask(question, conversation_id, &trace, reply);
             }
         }
@@ -189,8 +200,13 @@ async fn answer(args: &ChatArgs, question: &str, id: String) -> Result<Answer, C
         .unwrap_or_default();
     let (mut answer, state) = args.analyst.answer(question, &state).await?;
     answer.conversation_id.clone_from(&id);
-    conversations.append(&id, "user", &json!({ "text": question })).await?;
-    let said = json!(Said { answer: answer.clone(), state });
+    conversations
+        .append(&id, "user", &json!({ "text": question }))
+        .await?;
+    let said = json!(Said {
+        answer: answer.clone(),
+        state
+    });
     conversations.append(&id, "assistant", &said).await?;
     Ok(answer)
 }

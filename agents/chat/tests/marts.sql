@@ -67,3 +67,33 @@ select
     100.0 * avg(is_passed::int) as moving_avg_pass_rate
 from (select *, date_trunc('hour', "timestamp") as at from marts.fct_production) as units
 group by component_type, at;
+
+create table marts.fact_production_quality as
+select
+    component_type || line_id || day_start as quality_key,
+    component_type,
+    line_id,
+    day_start,
+    count(*) as total_units,
+    count(*) filter (where is_passed) as passed_units,
+    count(*) filter (where not is_passed) as failed_units,
+    100.0 * avg(is_passed::int) as avg_quality_score
+from (select *, date_trunc('day', "timestamp") as day_start from marts.fct_production) as units
+group by component_type, line_id, day_start;
+
+create table marts.agg_material_performance as
+select
+    material,
+    count(*) as total_units,
+    count(*) filter (where is_passed) as passed_units,
+    count(*) filter (where not is_passed) as failed_units,
+    avg(durability_score) as avg_durability,
+    avg(color_match_rating) as avg_color_match,
+    avg(length_mm) as avg_length,
+    avg(wall_thickness_mm) as avg_thickness,
+    count(*) filter (where durability_score >= 85) as high_durability_units,
+    count(*) filter (where durability_score >= 70 and durability_score < 85) as medium_durability_units,
+    count(*) filter (where durability_score < 70) as low_durability_units
+from marts.fct_production
+where component_type = 'bodies'
+group by material;

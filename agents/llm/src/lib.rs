@@ -36,7 +36,10 @@ pub struct PlannerBackend {
 impl PlannerBackend {
     fn planner(&self, catalog: Arc<Catalog>) -> Arc<Planner> {
         let mut kept = self.planner.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept.as_ref().filter(|it| Arc::ptr_eq(it.catalog(), &catalog)) {
+        match kept
+            .as_ref()
+            .filter(|it| Arc::ptr_eq(it.catalog(), &catalog))
+        {
             Some(planner) => Arc::clone(planner),
             None => Arc::clone(kept.insert(Arc::new(Planner::new(catalog)))),
         }
@@ -50,6 +53,7 @@ impl PlanBackend for PlannerBackend {
     }
 
     async fn plan(&self, request: PlanRequest<'_>) -> Plan {
-        self.planner(request.catalog).plan(request.question, request.state, request.context)
+        self.planner(request.catalog)
+            .plan(request.question, request.state, request.context)
     }
 }

@@ -1,35 +1,55 @@
 //! From a question to a plan: guard, read, fill the slots, compose, check, decide.
 
+mod meta;
+mod reading;
+
+use crate::Planner;
 use crate::compose::Composer;
 use crate::frame::{Frame, cube_of};
 use crate::guard::{Verdict, judge};
 use crate::normalise::{Token, tokens};
 use crate::plan::{
-    ChartKind, Choice, Clarification, Context, Coverage, Derive, DialogueState, MetaKind, MetaPlan, Note,
-    Plan, QueryPlan, Question, Reading, Reason, Refusal,
+    ChartKind, Choice, Clarification, Context, Coverage, Derive, DialogueState, MetaKind, MetaPlan,
+    Note, Plan, QueryPlan, Question, Reason, Refusal,
 };
-use crate::reader::{Element, Kind, read};
+use crate::reader::{Element, read};
 use crate::registry::Registry;
-use crate::resolve::{Open, Resolver};
+use crate::resolve::{Asked, Open, Resolver};
 use crate::slots::Slots;
-use crate::time::When;
 use crate::words::Role;
-use crate::Planner;
 
-pub(crate) fn decide(planner: &Planner, question: &str, state: &DialogueState, context: &Context) -> Plan {
-    let registry = Registry { catalog: &planner.catalog };
-    let refuse = |reason, subject| Refusal { reason, subject, offer: Vec::new(), coverage: None, reading: Vec::new() };
+pub(crate) fn decide(
+    planner: &Planner,
+    question: &str,
+    state: &DialogueState,
+    context: &Context,
+) -> Plan {
+    let registry = Registry {
+        catalog: &planner.catalog,
+    };
+    let refuse = |reason, subject| Refusal {
+        reason,
+        subject,
+        offer: Vec::new(),
+        coverage: None,
+        reading: Vec::new(),
+    };
     let mut notes = Vec::new();
     let mut kept: Vec<Token> = Vec::new();
     let mut deferred = None;
     for (text, sentence) in sentences(question) {
         match judge(&text, &sentence, state.last.is_some()) {
-            Verdict::Refuse(reason @ (Reason::NoForecast | Reason::UnsupportedLanguage), subject) => {
+            Verdict::Refuse(
+                reason @ (Reason::NoForecast | Reason::UnsupportedLanguage),
+                subject,
+            ) => {
                 deferred.get_or_insert((reason, subject));
                 kept.extend(sentence);
             }
             Verdict::Refuse(reason, subject) => return Plan::Refuse(refuse(reason, subject)),
-            Verdict::Ignore => notes.push(Note::InstructionIgnored { text: text.trim().to_owned() }),
+            Verdict::Ignore => notes.push(Note::InstructionIgnored {
+                text: text.trim().to_owned(),
+            }),
             Verdict::Read => kept.extend(sentence),
         }
     }
@@ -39,12 +59,22 @@ pub(crate) fn decide(planner: &Planner, question: &str, state: &DialogueState, c
     let state = if fresh { &anew } else { state };
     let mut slots = Slots::collect(&elements, &planner.catalog);
     slots.notes.extend(notes.into_iter().chain(spelling));
-    let decider = Decider { planner, registry, elements: &elements, slots: &slots, state, context };
+    let decider = Decider {
+        planner,
+        registry,
+        elements: &elements,
+        slots: &slots,
+        state,
+        context,
+    };
     if let Some((reason, subject)) = deferred {
         return Plan::Refuse(decider.refusal(reason, subject));
     }
     if fresh && elements.iter().all(Element::is_filler) {
-        return Plan::Meta(MetaPlan { kind: MetaKind::Reset, reading: decider.reading() });
+        return Plan::Meta(MetaPlan {
+            kind: MetaKind::Reset,
+            reading: decider.reading(),
+        });
     }
     decider.plan(question)
 }
@@ -55,7 +85,9 @@ fn sentences(question: &str) -> Vec<(String, Vec<Token>)> {
     let mut start = 0;
     let chars: Vec<(usize, char)> = question.char_indices().collect();
     for (n, (at, c)) in chars.iter().enumerate() {
-        let gap = chars.get(n + 1).is_none_or(|(_, next)| next.is_whitespace());
+        let gap = chars
+            .get(n + 1)
+            .is_none_or(|(_, next)| next.is_whitespace());
         if matches!(c, '.' | '!' | ';' | '\n') && gap {
             out.push((question[start..at + c.len_utf8()].to_owned(), Vec::new()));
             start = at + c.len_utf8();
@@ -75,7 +107,10 @@ fn sentences(question: &str) -> Vec<(String, Vec<Token>)> {
 
 /// What follows "forget that"; whether it was said.
 fn after_reset(mut elements: Vec<Element>) -> (Vec<Element>, bool) {
-    match elements.iter().rposition(|it| it.role() == Some(Role::Reset)) {
+    match elements
+        .iter()
+        .rposition(|it| it.role() == Some(Role::Reset))
+    {
         Some(at) => (elements.split_off(at + 1), true),
         None => (elements, false),
     }
@@ -92,7 +127,12 @@ struct Decider<'a> {
 
 impl Decider<'_> {
     fn composer(&self) -> Composer<'_> {
-        Composer { registry: self.registry, slots: self.slots, state: self.state, context: self.context }
+        Composer {
+            registry: self.registry,
+            slots: self.slots,
+            state: self.state,
+            context: self.context,
+        }
     }
 
     fn plan(&self, question: &str) -> Plan {
@@ -100,7 +140,10 @@ impl Decider<'_> {
             return self.answer(choice, Vec::new());
         }
         if let Some(meta) = self.meta() {
-            return Plan::Meta(MetaPlan { kind: meta, reading: self.reading() });
+            return Plan::Meta(MetaPlan {
+                kind: meta,
+                reading: self.reading(),
+            });
         }
         if self.slots.future {
             return Plan::Refuse(self.refusal(Reason::NoForecast, Vec::new()));
@@ -118,7 +161,10 @@ impl Decider<'_> {
             };
         }
         if self.elements.iter().all(Element::is_filler) {
-            return Plan::Meta(MetaPlan { kind: MetaKind::Catalog, reading: self.reading() });
+            return Plan::Meta(MetaPlan {
+                kind: MetaKind::Catalog,
+                reading: self.reading(),
+            });
         }
         if self.averages_a_sum() {
             let subject = vec!["average of a total".to_owned()];
@@ -130,107 +176,67 @@ impl Decider<'_> {
         }
     }
 
-    /// The choice that the reply names: by number, or by words that only its label has.
-    fn chosen(&self, reply: &str) -> Option<Frame> {
-        let options = &self.state.options;
-        let said = crate::normalise::words(reply);
-        if options.is_empty() || said.is_empty() {
-            return None;
-        }
-        if let [number] = said.as_slice() {
-            if let Ok(n) = number.parse::<usize>() {
-                return options.get(n.checked_sub(1)?).map(|it| it.frame.clone());
-            }
-        }
-        let says = |choice: &&Choice| {
-            let label = crate::normalise::words(&choice.label);
-            said.iter().all(|word| label.contains(word))
-        };
-        let matching: Vec<&Choice> = options.iter().filter(says).collect();
-        match matching.as_slice() {
-            [only] => Some(only.frame.clone()),
-            _ => options.iter().find(|it| crate::normalise::words(&it.label) == said).map(|it| it.frame.clone()),
-        }
-    }
-
-    /// Questions about the data and about the last answer.
-    fn meta(&self) -> Option<MetaKind> {
-        let slots = self.slots;
-        let last = self.state.last.clone().map(Box::new);
-        let nothing_named = slots.measures.is_empty() && slots.dimensions.is_empty() && slots.members.is_empty();
-        if slots.has(Role::Explain) || slots.has(Role::Calculated) && nothing_named && last.is_some() {
-            return last.map(|frame| MetaKind::ExplainQuery { frame });
-        }
-        if slots.has(Role::Export) && nothing_named {
-            return last.map(|frame| MetaKind::Export { frame });
-        }
-        if slots.has(Role::CoverageAsk) && slots.measures.is_empty() {
-            return Some(MetaKind::Coverage);
-        }
-        if slots.has(Role::CatalogAsk) && nothing_named {
-            return Some(MetaKind::Catalog);
-        }
-        let defines = slots.has(Role::Define) || slots.has(Role::Calculated);
-        if defines && !slots.measures.is_empty() && slots.unknown.is_empty() {
-            let resolver = Resolver { registry: self.registry, slots };
-            let cube = resolver.cube(&[]).ok()?;
-            let members = slots.measures.iter().map(|it| {
-                resolver.measure(it, &cube).or_else(|several| several.into_iter().next().ok_or(())).ok()
-            });
-            return members.collect::<Option<Vec<_>>>().map(|members| MetaKind::Definition { members });
-        }
-        self.values()
-    }
-
-    /// "which materials are there", "list the machines".
-    fn values(&self) -> Option<MetaKind> {
-        let slots = self.slots;
-        let [dimension] = slots.dimensions.as_slice() else { return None };
-        let asks = self.elements.first().is_some_and(|it| {
-            matches!(it.role(), Some(Role::Which | Role::Filler)) && !it.words.eq_ignore_ascii_case("for")
-        });
-        let bare = slots.measures.is_empty() && slots.members.is_empty() && slots.windows.is_empty()
-            && slots.rank.is_none() && slots.bounds.is_empty() && slots.unknown.is_empty() && slots.step.is_none()
-            && self.elements.iter().all(|it| {
-                it.is_filler() || !it.dimensions().is_empty() || matches!(it.role(), Some(Role::Which | Role::Everything))
-            });
-        let name = dimension.candidates.first()?;
-        (asks && bare && !slots.starts_with_and).then(|| MetaKind::Values { dimension: name.clone() })
-    }
-
     /// "average units": there is no average of what is a count or a sum.
     fn averages_a_sum(&self) -> bool {
         let slots = self.slots;
-        slots.average_word && slots.benchmark.is_none() && !slots.measures.is_empty()
+        slots.average_word
+            && slots.benchmark.is_none()
+            && !slots.measures.is_empty()
             && slots.measures.iter().all(|it| {
-                it.candidates.first().is_some_and(|name| self.registry.is_additive(name))
+                it.candidates
+                    .first()
+                    .is_some_and(|name| self.registry.is_additive(name))
             })
     }
 
     fn unknown(&self) -> Plan {
         let words = &self.slots.unknown;
         let known = !self.slots.measures.is_empty();
-        let reason = if known { Reason::NoMember } else { Reason::NoMetric };
+        let reason = if known {
+            Reason::NoMember
+        } else {
+            Reason::NoMetric
+        };
         Plan::Refuse(self.refusal(reason, words.clone()))
     }
 
     fn absent(&self, words: &str, dimensions: &[String]) -> Refusal {
-        let member = dimensions.first().and_then(|name| self.registry.member(name));
-        let offer = member.map(|it| it.values.iter().take(12).cloned().collect()).unwrap_or_default();
-        Refusal { offer, ..self.refusal(Reason::NoMember, vec![words.to_owned()]) }
+        let member = dimensions
+            .first()
+            .and_then(|name| self.registry.member(name));
+        let offer = member
+            .map(|it| it.values.iter().take(12).cloned().collect())
+            .unwrap_or_default();
+        Refusal {
+            offer,
+            ..self.refusal(Reason::NoMember, vec![words.to_owned()])
+        }
     }
 
     /// A refusal with what can be asked instead.
     fn refusal(&self, reason: Reason, subject: Vec<String>) -> Refusal {
-        let cube = self.registry.cubes().first().map(|it| it.name.clone()).unwrap_or_default();
+        let cube = self
+            .registry
+            .cubes()
+            .first()
+            .map(|it| it.name.clone())
+            .unwrap_or_default();
         let named = self.slots.measures.iter().filter_map(|it| {
-            it.candidates.iter().find(|name| cube_of(name) == cube).or(it.candidates.first())
+            it.candidates
+                .iter()
+                .find(|name| cube_of(name) == cube)
+                .or(it.candidates.first())
         });
         let named: Vec<String> = named.map(|name| self.registry.title(name)).collect();
         let headline = || -> Vec<String> {
             let count = self.registry.base_count(&cube);
             let rest = self.registry.headline(&cube, &[]);
-            count.into_iter().chain(rest).take(4).map(|it| self.registry.title(&it)).collect()
+            count
+                .into_iter()
+                .chain(rest)
+                .take(4)
+                .map(|it| self.registry.title(&it))
+                .collect()
         };
         let offer = match reason {
             Reason::NoForecast => {
@@ -238,44 +244,71 @@ impl Decider<'_> {
                 measures.iter().map(|it| format!("{it} trend")).collect()
             }
             Reason::NoMember => {
-                let near = subject.iter().flat_map(|word| self.planner.lexicon.near(&word.to_lowercase()));
+                let near = subject
+                    .iter()
+                    .flat_map(|word| self.planner.lexicon.near(&word.to_lowercase()));
                 let mut offer: Vec<String> = near.collect();
                 offer.extend(self.registry.nameable(&cube));
                 offer
             }
             Reason::NoMetric => {
                 let mut offer = self.registry.related(&subject);
-                let near = subject.iter().flat_map(|word| self.planner.lexicon.near(&word.to_lowercase()));
-                offer.extend(near);
                 offer.extend(headline());
                 offer
             }
             _ => headline(),
         };
         let mut seen = std::collections::BTreeSet::new();
-        let offer = offer.into_iter().filter(|it: &String| seen.insert(it.clone())).collect();
-        Refusal { reason, subject, offer, coverage: None, reading: self.reading() }
+        let offer = offer
+            .into_iter()
+            .filter(|it: &String| seen.insert(it.clone()))
+            .collect();
+        Refusal {
+            reason,
+            subject,
+            offer,
+            coverage: None,
+            reading: self.reading(),
+        }
     }
 
     fn open(&self, open: Open) -> Plan {
         match open {
-            Open::No { reason, subject, offer } => {
+            Open::No {
+                reason,
+                subject,
+                offer,
+            } => {
                 let refusal = self.refusal(reason, subject);
-                let offer = if offer.is_empty() { refusal.offer } else { offer };
+                let offer = if offer.is_empty() {
+                    refusal.offer
+                } else {
+                    offer
+                };
                 Plan::Refuse(Refusal { offer, ..refusal })
             }
-            Open::Ask { about, question, choices, partial } => {
+            Open::Ask(asked) => {
+                let Asked {
+                    about,
+                    question,
+                    choices,
+                    partial,
+                } = *asked;
                 if choices.is_empty() {
                     return Plan::Refuse(self.refusal(Reason::NoMetric, Vec::new()));
                 }
-                let options = choices.into_iter().map(|(label, frame)| Choice { label, query: frame.query(), frame });
-                Plan::Clarify(Clarification {
+                let options = choices.into_iter().map(|(label, frame)| Choice {
+                    label,
+                    query: frame.query(),
+                    frame,
+                });
+                Plan::Clarify(Box::new(Clarification {
                     about,
                     question,
                     options: options.collect(),
                     reading: self.reading(),
                     frame: partial,
-                })
+                }))
             }
         }
     }
@@ -284,24 +317,52 @@ impl Decider<'_> {
     fn checked(&self, frame: Frame) -> Plan {
         let alone = self.slots.measures.len() == 1;
         let vague = self.slots.measures.iter().find(|it| it.everyday && alone);
-        let narrowed = !frame.filters.is_empty() || frame.window.is_some() || frame.granularity.is_some();
+        let narrowed =
+            !frame.filters.is_empty() || frame.window.is_some() || frame.granularity.is_some();
         if let Some(word) = vague.filter(|_| !narrowed && self.composer().is_new()) {
             let cube = frame.cube().unwrap_or_default().to_owned();
-            let without = Frame { measures: Vec::new(), order: Vec::new(), derive: None, ..frame.clone() };
-            if let Open::Ask { about, choices, .. } = self.composer().which_metric(&cube, &without) {
+            let without = Frame {
+                measures: Vec::new(),
+                order: Vec::new(),
+                derive: None,
+                ..frame.clone()
+            };
+            if let Open::Ask(asked) = self.composer().which_metric(&cube, &without) {
+                let Asked { about, choices, .. } = *asked;
                 let own = (self.registry.title(&frame.measures[0]), frame.clone());
                 let others = choices.into_iter().filter(|(label, _)| *label != own.0);
                 let choices = std::iter::once(own.clone()).chain(others).take(4).collect();
-                let question = Question::WhichMeaning { word: word.words.clone() };
-                return self.open(Open::Ask { about, question, choices, partial: without });
+                let question = Question::WhichMeaning {
+                    word: word.words.clone(),
+                };
+                return self.open(Open::Ask(Box::new(Asked {
+                    about,
+                    question,
+                    choices,
+                    partial: without,
+                })));
             }
         }
-        let mut notes = Resolver { registry: self.registry, slots: self.slots }.assumptions(&frame);
+        let mut notes = Resolver {
+            registry: self.registry,
+            slots: self.slots,
+        }
+        .assumptions(&frame);
         match self.coverage(&frame) {
             Ok(gap) => notes.extend(gap),
             Err(coverage) => {
-                let refusal = self.refusal(Reason::NoData, frame.window.map(|it| it.bounds().to_vec()).unwrap_or_default());
-                return Plan::Refuse(Refusal { coverage: Some(coverage), offer: Vec::new(), ..refusal });
+                let refusal = self.refusal(
+                    Reason::NoData,
+                    frame
+                        .window
+                        .map(|it| it.bounds().to_vec())
+                        .unwrap_or_default(),
+                );
+                return Plan::Refuse(Refusal {
+                    coverage: Some(coverage),
+                    offer: Vec::new(),
+                    ..refusal
+                });
             }
         }
         self.answer(frame, notes)
@@ -309,14 +370,21 @@ impl Decider<'_> {
 
     /// Whether the window lies in the data: a note when in part, the coverage when not at all.
     fn coverage(&self, frame: &Frame) -> Result<Option<Note>, Coverage> {
-        let (Some(window), Some(time)) = (&frame.window, &frame.time) else { return Ok(None) };
-        let Some(coverage) = self.context.coverage.get(time) else { return Ok(None) };
+        let (Some(window), Some(time)) = (&frame.window, &frame.time) else {
+            return Ok(None);
+        };
+        let Some(coverage) = self.context.coverage.get(time) else {
+            return Ok(None);
+        };
         let now = self.context.now.datetime();
         if window.to < coverage.from || window.from > coverage.to && window.from > now {
             return Err(*coverage);
         }
         let late = window.from.date() < coverage.from.date();
-        Ok(late.then_some(Note::CoverageGap { from: coverage.from, to: coverage.to }))
+        Ok(late.then_some(Note::CoverageGap {
+            from: coverage.from,
+            to: coverage.to,
+        }))
     }
 
     fn answer(&self, frame: Frame, mut notes: Vec<Note>) -> Plan {
@@ -335,49 +403,36 @@ impl Decider<'_> {
 
     /// The query whose result the rows are held against.
     fn companion(&self, frame: &Frame) -> Option<Frame> {
-        let plain = Frame { order: Vec::new(), limit: None, derive: None, ..frame.clone() };
+        let plain = Frame {
+            order: Vec::new(),
+            limit: None,
+            derive: None,
+            ..frame.clone()
+        };
         match frame.derive.as_ref()? {
-            Derive::VersusOverall { measure, .. } => {
-                Some(Frame { measures: vec![measure.clone()], dimensions: Vec::new(), granularity: None, ..plain })
-            }
-            Derive::Standing { measure, dimension, .. } => {
-                let others = plain.filters.iter().filter(|it| it.member != *dimension).cloned().collect();
-                Some(Frame { measures: vec![measure.clone()], dimensions: vec![dimension.clone()], filters: others, ..plain })
+            Derive::VersusOverall { measure, .. } => Some(Frame {
+                measures: vec![measure.clone()],
+                dimensions: Vec::new(),
+                granularity: None,
+                ..plain
+            }),
+            Derive::Standing {
+                measure, dimension, ..
+            } => {
+                let others = plain
+                    .filters
+                    .iter()
+                    .filter(|it| it.member != *dimension)
+                    .cloned()
+                    .collect();
+                Some(Frame {
+                    measures: vec![measure.clone()],
+                    dimensions: vec![dimension.clone()],
+                    filters: others,
+                    ..plain
+                })
             }
             _ => None,
-        }
-    }
-
-    /// What each stretch of the question was taken for.
-    fn reading(&self) -> Vec<Reading> {
-        self.elements
-            .iter()
-            .map(|element| Reading { words: element.words.clone(), taken_for: self.taken_for(element) })
-            .collect()
-    }
-
-    fn taken_for(&self, element: &Element) -> String {
-        match &element.kind {
-            Kind::When(When::Window(window)) => {
-                let [from, to] = window.bounds();
-                format!("{from} to {to}")
-            }
-            Kind::When(When::Step(unit)) => format!("by {}", unit.name()),
-            Kind::When(When::OverPrevious(unit)) => format!("against the {} before", unit.name()),
-            Kind::When(When::Before(_)) => "the period before".into(),
-            Kind::When(When::Future) => "the future".into(),
-            Kind::Number(number) => format!("{number}"),
-            Kind::Unknown => "unknown".into(),
-            Kind::Phrase { .. } => {
-                let members = element.members().into_iter().map(|(dimension, value)| format!("{dimension} = {value}"));
-                let names = element.measures().into_iter().chain(element.dimensions()).chain(members);
-                let names: Vec<String> = names.collect();
-                match (names.is_empty(), element.role()) {
-                    (false, _) => names.join(" or "),
-                    (true, Some(role)) => format!("{role:?}").to_lowercase(),
-                    (true, None) => "the subject".into(),
-                }
-            }
         }
     }
 }

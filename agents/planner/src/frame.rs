@@ -99,7 +99,11 @@ impl Window {
 
     /// Number of days touched.
     pub fn days(&self) -> i32 {
-        self.from.date().until(self.to.date()).map_or(0, |span| span.get_days()) + 1
+        self.from
+            .date()
+            .until(self.to.date())
+            .map_or(0, |span| span.get_days())
+            + 1
     }
 }
 
@@ -122,7 +126,9 @@ impl Frame {
     }
 
     fn time_dimensions(&self) -> Vec<TimeDimension> {
-        let Some(time) = &self.time else { return Vec::new() };
+        let Some(time) = &self.time else {
+            return Vec::new();
+        };
         if self.window.is_none() && self.granularity.is_none() {
             return Vec::new();
         }
@@ -131,7 +137,11 @@ impl Frame {
         vec![TimeDimension {
             dimension: time.clone(),
             granularity: self.granularity.map(|unit| unit.name().to_owned()),
-            date_range: self.window.as_ref().filter(|_| compare.is_none()).map(range),
+            date_range: self
+                .window
+                .as_ref()
+                .filter(|_| compare.is_none())
+                .map(range),
             compare_date_range: compare.map(|(old, new)| vec![range(new), range(old)]),
         }]
     }

@@ -17,7 +17,10 @@ use crate::words::{PHRASES, Role};
 pub(crate) enum Meaning {
     Measure(String),
     Dimension(String),
-    Member { dimension: String, value: String },
+    Member {
+        dimension: String,
+        value: String,
+    },
     Cube(String),
     /// The subject of a cube, which says nothing more: "the factory".
     Subject,
@@ -57,16 +60,27 @@ impl Lexicon {
         builder.partial_titles(catalog);
         let mut vocabulary = builder.vocabulary();
         for (role, phrases) in PHRASES {
-            phrases.iter().for_each(|phrase| builder.role(*role, phrase));
+            phrases
+                .iter()
+                .for_each(|phrase| builder.role(*role, phrase));
         }
         vocabulary.extend(CORRECTABLE.iter().flat_map(|word| words(word)));
-        let entries: Vec<_> = builder.entries.into_iter().filter(|(key, _)| !key.is_empty()).collect();
+        let entries: Vec<_> = builder
+            .entries
+            .into_iter()
+            .filter(|(key, _)| !key.is_empty())
+            .collect();
         let patterns: Vec<String> = entries.iter().map(|(key, _)| encode(key)).collect();
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(patterns)
             .expect("phrases of a registry fit an automaton");
-        Self { automaton, entries, vocabulary, day_parts: day_parts(catalog) }
+        Self {
+            automaton,
+            entries,
+            vocabulary,
+            day_parts: day_parts(catalog),
+        }
     }
 
     /// The phrases in a run of words, leftmost and longest.
@@ -87,7 +101,11 @@ impl Lexicon {
             .filter_map(|found| {
                 let (key, entry) = &self.entries[found.pattern().as_usize()];
                 let at = *starts.get(&found.start())?;
-                Some(Found { at, len: key.len(), entry })
+                Some(Found {
+                    at,
+                    len: key.len(),
+                    entry,
+                })
             })
             .collect()
     }
@@ -121,16 +139,44 @@ impl Lexicon {
             .filter(|(score, known)| *score >= 880 && known.len() > 3)
             .collect();
         near.sort_by(|a, b| b.cmp(a));
-        near.into_iter().take(3).map(|(_, known)| known.clone()).collect()
+        near.into_iter()
+            .take(3)
+            .map(|(_, known)| known.clone())
+            .collect()
     }
 }
 
 /// Structure words worth correcting; the rest of the language is left as it is written.
 const CORRECTABLE: &[&str] = &[
-    "compare", "yesterday", "monthly", "weekly", "hourly", "average", "highest", "lowest", "between",
-    "except", "february", "january", "september", "october", "november", "december", "trend",
-    "today", "quarter", "excluding", "percent", "slowest", "fastest", "monday", "tuesday",
-    "wednesday", "thursday", "saturday", "machine",
+    "compare",
+    "yesterday",
+    "monthly",
+    "weekly",
+    "hourly",
+    "average",
+    "highest",
+    "lowest",
+    "between",
+    "except",
+    "february",
+    "january",
+    "september",
+    "october",
+    "november",
+    "december",
+    "trend",
+    "today",
+    "quarter",
+    "excluding",
+    "percent",
+    "slowest",
+    "fastest",
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "saturday",
+    "machine",
 ];
 
 /// Whether a difference is a slip of the finger rather than another word ("speed" is not "spend"):
@@ -142,11 +188,21 @@ fn is_slip(word: &str, known: &str, distance: usize) -> bool {
     match distance {
         1 if lengths.0 == 4 => lengths.1 > 4,
         1 if lengths.0 <= 6 && lengths.0 == lengths.1 => {
-            let different: Vec<_> = word.chars().zip(known.chars()).filter(|(a, b)| a != b).collect();
+            let different: Vec<_> = word
+                .chars()
+                .zip(known.chars())
+                .filter(|(a, b)| a != b)
+                .collect();
             different.len() == 2 || different.iter().all(|(a, b)| vowel(a) && vowel(b))
         }
         1 => true,
-        2 if lengths.0 >= 7 => word.chars().zip(known.chars()).take_while(|(a, b)| a == b).count() >= 4,
+        2 if lengths.0 >= 7 => {
+            word.chars()
+                .zip(known.chars())
+                .take_while(|(a, b)| a == b)
+                .count()
+                >= 4
+        }
         _ => false,
     }
 }
@@ -185,7 +241,11 @@ impl Builder {
         if key.is_empty() {
             return;
         }
-        self.entries.entry(key).or_default().role.get_or_insert(role);
+        self.entries
+            .entry(key)
+            .or_default()
+            .role
+            .get_or_insert(role);
     }
 
     fn cube(&mut self, name: &str, meta: &Value) {
@@ -241,7 +301,10 @@ impl Builder {
             .filter(|it| words(it).len() == 1)
             .collect();
         for value in &member.values {
-            let meaning = Meaning::Member { dimension: member.name.clone(), value: value.clone() };
+            let meaning = Meaning::Member {
+                dimension: member.name.clone(),
+                value: value.clone(),
+            };
             for alias in value_aliases(value, &nouns) {
                 self.add_words(alias, meaning.clone());
             }
@@ -254,9 +317,13 @@ impl Builder {
     /// A word that only one measure of a cube has in its title stands for that measure.
     fn partial_titles(&mut self, catalog: &Catalog) {
         const PLAIN: [&str; 14] = [
-            "rate", "cost", "count", "time", "unit", "average", "ratio", "score", "total", "number",
-            "per", "pass", "first", "material",
+            "rate", "cost", "count", "time", "unit", "average", "ratio", "score", "total",
+            "number", "per", "pass", "first", "material",
         ];
+        let structural: BTreeSet<Vec<String>> = PHRASES
+            .iter()
+            .flat_map(|(_, phrases)| phrases.iter().map(|it| words(it)))
+            .collect();
         for cube in &catalog.cubes {
             let mut owners: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
             for measure in &cube.measures {
@@ -266,11 +333,12 @@ impl Builder {
             }
             for (word, names) in owners {
                 let key = vec![word];
-                let free = !self.entries.contains_key(&key);
-                if let (Some(name), 1, true) = (names.first(), names.len(), free) {
-                    if key[0].len() > 3 && !PLAIN.contains(&key[0].as_str()) {
-                        self.add_words(key, Meaning::Measure((*name).to_owned()));
-                    }
+                let free = !self.entries.contains_key(&key) && !structural.contains(&key);
+                if let (Some(name), 1, true) = (names.first(), names.len(), free)
+                    && key[0].len() > 3
+                    && !PLAIN.contains(&key[0].as_str())
+                {
+                    self.add_words(key, Meaning::Measure((*name).to_owned()));
                 }
             }
         }
@@ -278,22 +346,28 @@ impl Builder {
 
     fn vocabulary(&self) -> BTreeSet<String> {
         let known = self.entries.keys().flatten();
-        known.filter(|word| word.chars().all(char::is_alphabetic)).cloned().collect()
+        known
+            .filter(|word| word.chars().all(char::is_alphabetic))
+            .cloned()
+            .collect()
     }
 }
 
 /// The entity that a dimension tells apart: `shiftId` → `shift`, `componentType` → `component`.
 pub(crate) fn noun(member: &str) -> String {
     let parts = camel_words(local(member));
-    let kept = match parts.last().map(String::as_str) {
-        Some("id" | "type" | "name" | "code" | "key" | "no" | "number" | "color" | "colour")
-            if parts.len() > 1 =>
-        {
-            &parts[..parts.len() - 1]
-        }
-        _ => &parts[..],
+    let kept =
+        match parts.last().map(String::as_str) {
+            Some(
+                "id" | "type" | "name" | "code" | "key" | "no" | "number" | "color" | "colour",
+            ) if parts.len() > 1 => &parts[..parts.len() - 1],
+            _ => &parts[..],
+        };
+    let kept = if kept.len() > 1 && kept[0] == "is" {
+        &kept[1..]
+    } else {
+        kept
     };
-    let kept = if kept.len() > 1 && kept[0] == "is" { &kept[1..] } else { kept };
     kept.join(" ")
 }
 
@@ -328,7 +402,9 @@ fn value_aliases(value: &str, nouns: &BTreeSet<String>) -> Vec<Vec<String>> {
         }
         return out;
     }
-    let numbered = parts.last().is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()));
+    let numbered = parts
+        .last()
+        .is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()));
     let (prefix, rest) = (&parts[0], &parts[1..]);
     let initial: String = prefix.chars().take(1).collect();
     if numbered {
@@ -359,10 +435,13 @@ fn day_parts(catalog: &Catalog) -> Vec<DayPart> {
     let mut out: Vec<DayPart> = Vec::new();
     for member in catalog.cubes.iter().flat_map(|cube| &cube.dimensions) {
         let nouns = BTreeSet::from([noun(&member.name)]);
-        let Some(windows) = member.meta.get("windows").and_then(Value::as_object) else { continue };
+        let Some(windows) = member.meta.get("windows").and_then(Value::as_object) else {
+            continue;
+        };
         for (value, window) in windows {
             let bounds = window.as_str().and_then(|text| text.split_once('-'));
-            let Some((Ok(from), Ok(to))) = bounds.map(|(a, b)| (a.trim().parse(), b.trim().parse()))
+            let Some((Ok(from), Ok(to))) =
+                bounds.map(|(a, b)| (a.trim().parse(), b.trim().parse()))
             else {
                 continue;
             };
@@ -371,7 +450,11 @@ fn day_parts(catalog: &Catalog) -> Vec<DayPart> {
                 .flat_map(|it| texts(it, value).map(words).collect::<Vec<_>>())
                 .chain(value_aliases(value, &nouns))
                 .filter_map(|alias| <[String; 1]>::try_from(alias).ok().map(|[word]| word));
-            out.push(DayPart { words: names.collect(), from, to });
+            out.push(DayPart {
+                words: names.collect(),
+                from,
+                to,
+            });
         }
     }
     out
@@ -379,7 +462,11 @@ fn day_parts(catalog: &Catalog) -> Vec<DayPart> {
 
 /// The texts of a list in a meta object.
 pub(crate) fn texts<'a>(meta: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
-    meta.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    meta.get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 #[cfg(test)]
@@ -390,7 +477,13 @@ mod tests {
     fn ids_are_named_the_way_people_name_them() {
         let nouns = BTreeSet::from(["line".to_owned()]);
         let aliases = value_aliases("LINE-SPRINGS-002", &nouns);
-        for alias in ["line 2", "springs line 2", "line springs 2", "springs 2", "LINE-SPRINGS-002"] {
+        for alias in [
+            "line 2",
+            "springs line 2",
+            "line springs 2",
+            "springs 2",
+            "LINE-SPRINGS-002",
+        ] {
             assert!(aliases.contains(&words(alias)), "{alias}");
         }
         let shift = BTreeSet::from(["shift".to_owned()]);

@@ -29,7 +29,11 @@ pub(crate) struct WrittenDate {
 /// The tokens of a text, articles and "of" left out.
 pub(crate) fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
-    let mut scan = Scan { out: Vec::new(), sentence: 0, breaks: false };
+    let mut scan = Scan {
+        out: Vec::new(),
+        sentence: 0,
+        breaks: false,
+    };
     let mut at = 0;
     while at < chars.len() {
         at = scan.step(&chars, at);
@@ -67,7 +71,11 @@ impl Scan {
             '-' if next_is_gap => self.breaks = true,
             '>' | '<' | '=' => {
                 let double = chars.get(at + 1) == Some(&'=');
-                let sign: String = if double { [c, '='].iter().collect() } else { c.to_string() };
+                let sign: String = if double {
+                    [c, '='].iter().collect()
+                } else {
+                    c.to_string()
+                };
                 self.push(sign.clone(), sign, None, None);
                 return at + 1 + usize::from(double);
             }
@@ -92,7 +100,11 @@ impl Scan {
             let c = chars[end];
             let digit_follows = chars.get(end + 1).is_some_and(char::is_ascii_digit);
             let thousands = c == ','
-                && chars[end + 1..].iter().take_while(|it| it.is_ascii_digit()).count() == 3;
+                && chars[end + 1..]
+                    .iter()
+                    .take_while(|it| it.is_ascii_digit())
+                    .count()
+                    == 3;
             if c.is_ascii_digit() || (c == '.' && digit_follows && !digits.contains('.')) {
                 digits.push(c);
             } else if !thousands {
@@ -108,7 +120,11 @@ impl Scan {
             trimmed.to_owned()
         };
         self.push(text, raw, digits.parse().ok(), None);
-        let suffix: String = chars[end..].iter().take(2).collect::<String>().to_lowercase();
+        let suffix: String = chars[end..]
+            .iter()
+            .take(2)
+            .collect::<String>()
+            .to_lowercase();
         let word_ends = chars.get(end + 2).is_none_or(|c| !c.is_alphanumeric());
         let ordinal = word_ends && matches!(suffix.as_str(), "st" | "nd" | "rd" | "th");
         if ordinal { end + 2 } else { end }
@@ -121,8 +137,10 @@ impl Scan {
         }
         let mut raw: String = chars[at..end].iter().collect();
         if let Some('\'' | '’') = chars.get(end) {
-            let tail: String =
-                chars[end + 1..].iter().take_while(|c| c.is_alphabetic()).collect();
+            let tail: String = chars[end + 1..]
+                .iter()
+                .take_while(|c| c.is_alphabetic())
+                .collect();
             match tail.to_lowercase().as_str() {
                 "s" | "re" | "ve" | "d" | "ll" | "m" if !raw.is_empty() => end += 1 + tail.len(),
                 "t" => {
@@ -143,15 +161,31 @@ impl Scan {
 
     fn push(&mut self, text: String, raw: String, number: Option<f64>, date: Option<WrittenDate>) {
         let after_break = std::mem::take(&mut self.breaks);
-        self.out.push(Token { text, raw, number, date, sentence: self.sentence, after_break });
+        self.out.push(Token {
+            text,
+            raw,
+            number,
+            date,
+            sentence: self.sentence,
+            after_break,
+        });
     }
 }
 
 /// `2026-03-14`, `14/03`, `14/3/2026`, `14.03.2026`: day first, as most of the world writes it.
 fn written_date(chars: &[char], at: usize) -> Option<(usize, WrittenDate)> {
-    let digits = |from: usize| chars[from..].iter().take_while(|c| c.is_ascii_digit()).count();
+    let digits = |from: usize| {
+        chars[from..]
+            .iter()
+            .take_while(|c| c.is_ascii_digit())
+            .count()
+    };
     let value = |from: usize, len: usize| -> Option<i16> {
-        chars[from..from + len].iter().collect::<String>().parse().ok()
+        chars[from..from + len]
+            .iter()
+            .collect::<String>()
+            .parse()
+            .ok()
     };
     let first = digits(at);
     let separator = *chars.get(at + first)?;
@@ -169,9 +203,17 @@ fn written_date(chars: &[char], at: usize) -> Option<(usize, WrittenDate)> {
     } else {
         0
     };
-    let end = if third > 0 { second_end + 1 + third } else { second_end };
+    let end = if third > 0 {
+        second_end + 1 + third
+    } else {
+        second_end
+    };
     let (year, month, day) = match (first, third) {
-        (4, 1..=2) => (value(at, 4), value(second_at, second)?, value(second_end + 1, third)?),
+        (4, 1..=2) => (
+            value(at, 4),
+            value(second_at, second)?,
+            value(second_end + 1, third)?,
+        ),
         (1..=2, 2 | 4) => {
             let year = value(second_end + 1, third)?;
             let year = if year < 100 { year + 2000 } else { year };
@@ -209,7 +251,7 @@ fn normal_word(raw: &str) -> String {
         "vice" => "vice",
         other => other,
     };
-    singular(&long.to_owned())
+    singular(long)
 }
 
 fn singular(word: &str) -> String {
@@ -223,10 +265,12 @@ fn singular(word: &str) -> String {
     if let Some(stem) = word.strip_suffix("ies").filter(|stem| stem.len() > 1) {
         return format!("{stem}y");
     }
-    if let Some(stem) = word.strip_suffix("es") {
-        if ["x", "ch", "sh", "ss", "zz"].iter().any(|end| stem.ends_with(end)) {
-            return stem.to_owned();
-        }
+    if let Some(stem) = word.strip_suffix("es")
+        && ["x", "ch", "sh", "ss", "zz"]
+            .iter()
+            .any(|end| stem.ends_with(end))
+    {
+        return stem.to_owned();
     }
     word.strip_suffix('s').unwrap_or(&word).to_owned()
 }
@@ -250,7 +294,10 @@ mod tests {
 
     #[test]
     fn plural_spelling_and_zeros_do_not_matter() {
-        assert_eq!(words("bodies, ink colours & OP-017"), ["body", "ink", "color", "and", "op", "17"]);
+        assert_eq!(
+            words("bodies, ink colours & OP-017"),
+            ["body", "ink", "color", "and", "op", "17"]
+        );
         assert_eq!(words("M03 nites"), ["m", "3", "night"]);
     }
 

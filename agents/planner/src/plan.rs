@@ -52,7 +52,7 @@ pub enum Plan {
     /// Answer from the registry or the last answer, without a new figure.
     Meta(MetaPlan),
     /// Ask back once, with choices.
-    Clarify(Clarification),
+    Clarify(Box<Clarification>),
     /// Say why not, and what can be asked instead.
     Refuse(Refusal),
 }
@@ -91,13 +91,22 @@ pub enum Derive {
     /// Each row's share of the measure's sum; `of` is the row asked about.
     ShareOfSum { measure: String, of: Vec<String> },
     /// Each row against the companion's value; rows beyond `threshold` are named.
-    VersusOverall { measure: String, threshold: Option<f64>, above: bool },
+    VersusOverall {
+        measure: String,
+        threshold: Option<f64>,
+        above: bool,
+    },
     /// The last period against the one before.
     Delta { measure: String },
     /// The direction of a series, first to last.
     Direction { measure: String },
     /// How a member of the companion's breakdown stands among the others: no cause is claimed.
-    Standing { measure: String, dimension: String, value: String, low: bool },
+    Standing {
+        measure: String,
+        dimension: String,
+        value: String,
+        low: bool,
+    },
 }
 
 /// Something the reader of the answer must be told.
@@ -105,7 +114,10 @@ pub enum Derive {
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {
     /// The window reaches beyond the data.
-    CoverageGap { from: civil::DateTime, to: civil::DateTime },
+    CoverageGap {
+        from: civil::DateTime,
+        to: civil::DateTime,
+    },
     /// An everyday word was taken for this measure.
     MetricAssumed { word: String, member: String },
     /// A word was read as another one.

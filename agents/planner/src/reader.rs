@@ -23,7 +23,10 @@ pub(crate) struct Element {
 pub(crate) enum Kind {
     When(When),
     Number(f64),
-    Phrase { meanings: Vec<Meaning>, role: Option<Role> },
+    Phrase {
+        meanings: Vec<Meaning>,
+        role: Option<Role>,
+    },
     Unknown,
 }
 
@@ -44,13 +47,17 @@ impl Element {
 
     /// Says nothing by itself.
     pub(crate) fn is_filler(&self) -> bool {
-        self.role() == Some(Role::Filler) && self.meanings().iter().all(|it| *it == Meaning::Subject)
+        self.role() == Some(Role::Filler)
+            && self.meanings().iter().all(|it| *it == Meaning::Subject)
             || self.meanings() == [Meaning::Subject] && self.role().is_none()
     }
 
     /// Measures it may stand for; a noun that names what is told apart does not mean its count.
     pub(crate) fn measures(&self) -> Vec<String> {
-        let entity = self.meanings().iter().any(|it| matches!(it, Meaning::Dimension(_)));
+        let entity = self
+            .meanings()
+            .iter()
+            .any(|it| matches!(it, Meaning::Dimension(_)));
         let name = |it: &Meaning| match it {
             Meaning::Measure(name) if !(entity && name.to_lowercase().ends_with("count")) => {
                 Some(name.clone())
@@ -86,18 +93,32 @@ pub(crate) fn read(
     let elements = pass(tokens, lexicon, context);
     let mut corrected = tokens.to_vec();
     let mut notes = Vec::new();
-    for element in elements.iter().filter(|it| matches!(it.kind, Kind::Unknown)) {
+    for element in elements
+        .iter()
+        .filter(|it| matches!(it.kind, Kind::Unknown))
+    {
         let token = &mut corrected[element.at];
         if let Some(better) = lexicon.correct(&token.text).filter(|it| *it != token.text) {
-            notes.push(Note::Spelling { word: token.raw.clone(), read_as: better.clone() });
+            notes.push(Note::Spelling {
+                word: token.raw.clone(),
+                read_as: better.clone(),
+            });
             token.text = better;
         }
     }
-    if notes.is_empty() { (elements, notes) } else { (pass(&corrected, lexicon, context), notes) }
+    if notes.is_empty() {
+        (elements, notes)
+    } else {
+        (pass(&corrected, lexicon, context), notes)
+    }
 }
 
 fn pass(tokens: &[Token], lexicon: &Lexicon, context: &Context) -> Vec<Element> {
-    let reader = TimeReader { tokens, now: &context.now, day_parts: &lexicon.day_parts };
+    let reader = TimeReader {
+        tokens,
+        now: &context.now,
+        day_parts: &lexicon.day_parts,
+    };
     let mut elements = Vec::new();
     let mut run_start = 0;
     let mut at = 0;
@@ -127,12 +148,17 @@ fn phrases(
     lexicon: &Lexicon,
     elements: &mut Vec<Element>,
 ) {
-    let words: Vec<String> = tokens[run.clone()].iter().map(|token| token.text.clone()).collect();
+    let words: Vec<String> = tokens[run.clone()]
+        .iter()
+        .map(|token| token.text.clone())
+        .collect();
     let mut next = 0;
     for found in lexicon.find(&words) {
         leftovers(tokens, run.start + next..run.start + found.at, elements);
-        let kind =
-            Kind::Phrase { meanings: found.entry.meanings.clone(), role: found.entry.role };
+        let kind = Kind::Phrase {
+            meanings: found.entry.meanings.clone(),
+            role: found.entry.role,
+        };
         elements.push(element(tokens, run.start + found.at, found.len, kind));
         next = found.at + found.len;
     }
@@ -148,6 +174,14 @@ fn leftovers(tokens: &[Token], range: std::ops::Range<usize>, elements: &mut Vec
 }
 
 fn element(tokens: &[Token], at: usize, len: usize, kind: Kind) -> Element {
-    let words: Vec<&str> = tokens[at..at + len].iter().map(|token| token.raw.as_str()).collect();
-    Element { kind, words: words.join(" "), after_break: tokens[at].after_break, at }
+    let words: Vec<&str> = tokens[at..at + len]
+        .iter()
+        .map(|token| token.raw.as_str())
+        .collect();
+    Element {
+        kind,
+        words: words.join(" "),
+        after_break: tokens[at].after_break,
+        at,
+    }
 }

@@ -1,19 +1,35 @@
 //! From slots to a frame: one cube that has every member, one meaning for every word.
 
+mod figures;
+
 use std::collections::BTreeMap;
 
-use crate::frame::{Condition, Direction, Frame, Unit, cube_of};
+use crate::frame::{Condition, Frame, Unit, cube_of};
 use crate::plan::{Derive, Note, Question, Reason};
 use crate::registry::Registry;
-use crate::slots::{Bound, MemberMention, Mention, Rank, Slots};
+use crate::slots::{MemberMention, Mention, Slots};
 use crate::words::Role;
 
 /// Why no frame could be made.
 #[derive(Debug)]
 pub(crate) enum Open {
-    /// Several meanings are left: the question to ask and a frame for each answer.
-    Ask { about: Vec<String>, question: Question, choices: Vec<(String, Frame)>, partial: Frame },
-    No { reason: Reason, subject: Vec<String>, offer: Vec<String> },
+    /// Several meanings are left.
+    Ask(Box<Asked>),
+    No {
+        reason: Reason,
+        subject: Vec<String>,
+        offer: Vec<String>,
+    },
+}
+
+/// The question to ask and a frame for each answer.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) about: Vec<String>,
+    pub(crate) question: Question,
+    pub(crate) choices: Vec<(String, Frame)>,
+    /// What was understood.
+    pub(crate) partial: Frame,
 }
 
 pub(crate) struct Resolver<'a> {
@@ -36,15 +52,21 @@ impl Resolver<'_> {
         let fits = |cube: &str| {
             let has = |names: &[String]| names.iter().any(|name| cube_of(name) == cube);
             let members = self.slots.members.iter().all(|it| {
-                it.candidates.iter().any(|(dimension, _)| cube_of(dimension) == cube)
+                it.candidates
+                    .iter()
+                    .any(|(dimension, _)| cube_of(dimension) == cube)
             });
             let mentions = self.slots.measures.iter().chain(&self.slots.dimensions);
             let rest = mentions.chain(&self.slots.unset).chain(&self.slots.counted);
             members
                 && rest.into_iter().all(|it| has(&it.candidates))
-                && held.iter().all(|name| self.registry.in_cube(name, cube).is_some())
+                && held
+                    .iter()
+                    .all(|name| self.registry.in_cube(name, cube).is_some())
         };
-        let chosen = cubes.iter().find(|cube| named.is_none_or(|it| it == cube.name) && fits(&cube.name));
+        let chosen = cubes
+            .iter()
+            .find(|cube| named.is_none_or(|it| it == cube.name) && fits(&cube.name));
         match chosen {
             Some(cube) => Ok(cube.name.clone()),
             None => Err(self.no_cube(named)),
@@ -54,15 +76,29 @@ impl Resolver<'_> {
     fn no_cube(&self, named: Option<&str>) -> Open {
         let mentions = self.slots.measures.iter().chain(&self.slots.dimensions);
         let subject: Vec<String> = mentions.map(|it| it.words.clone()).collect();
-        let offer = self.slots.measures.iter().filter_map(|it| it.candidates.first());
-        let offer = offer.map(|name| self.registry.title(name)).chain(named.map(str::to_owned));
-        Open::No { reason: Reason::NotApplicable, subject, offer: offer.collect() }
+        let offer = self
+            .slots
+            .measures
+            .iter()
+            .filter_map(|it| it.candidates.first());
+        let offer = offer
+            .map(|name| self.registry.title(name))
+            .chain(named.map(str::to_owned));
+        Open::No {
+            reason: Reason::NotApplicable,
+            subject,
+            offer: offer.collect(),
+        }
     }
 
     /// The one measure that a mention stands for in a cube.
     pub(crate) fn measure(&self, mention: &Mention, cube: &str) -> Result<String, Vec<String>> {
-        let here: Vec<String> =
-            mention.candidates.iter().filter(|it| cube_of(it) == cube).cloned().collect();
+        let here: Vec<String> = mention
+            .candidates
+            .iter()
+            .filter(|it| cube_of(it) == cube)
+            .cloned()
+            .collect();
         match here.as_slice() {
             [only] => Ok(only.clone()),
             _ => {
@@ -95,12 +131,17 @@ impl Resolver<'_> {
             if !sequence.contains(&one.dimension) {
                 sequence.push(one.dimension.clone());
             }
-            by_dimension.entry(one.dimension.clone()).or_default().push(one);
+            by_dimension
+                .entry(one.dimension.clone())
+                .or_default()
+                .push(one);
         }
         for dimension in sequence {
             let group = &by_dimension[&dimension];
-            let negated = group.iter().any(|it| it.negated);
-            let mut values: Vec<String> = group.iter().flat_map(|it| it.values.clone()).collect();
+            // "Refills and bodies but not springs" names what is wanted; what is not adds nothing.
+            let negated = group.iter().all(|it| it.negated);
+            let wanted = group.iter().filter(|it| it.negated == negated);
+            let mut values: Vec<String> = wanted.flat_map(|it| it.values.clone()).collect();
             values.dedup();
             if implied.contains(&dimension) && !negated {
                 continue;
@@ -115,7 +156,11 @@ impl Resolver<'_> {
             });
             if !(compared && all) {
                 let operator = if negated { "notEquals" } else { "equals" };
-                frame.filters.push(Condition { member: dimension, operator: operator.into(), values });
+                frame.filters.push(Condition {
+                    member: dimension,
+                    operator: operator.into(),
+                    values,
+                });
             }
         }
         Ok(())
@@ -129,7 +174,10 @@ impl Resolver<'_> {
             let narrows = picked.iter().any(|other| {
                 other.dimension != one.dimension
                     && !other.negated
-                    && other.values.iter().all(|value| one.values.iter().any(|it| qualifies(value, it)))
+                    && other
+                        .values
+                        .iter()
+                        .all(|value| one.values.iter().any(|it| qualifies(value, it)))
             });
             if narrows && one.values.len() == 1 {
                 out.push(one.dimension.clone());
@@ -139,8 +187,12 @@ impl Resolver<'_> {
     }
 
     fn pick(&self, mention: &MemberMention, cube: &str) -> Result<Picked, Vec<(String, String)>> {
-        let mut here: Vec<(String, String)> =
-            mention.candidates.iter().filter(|(name, _)| cube_of(name) == cube).cloned().collect();
+        let mut here: Vec<(String, String)> = mention
+            .candidates
+            .iter()
+            .filter(|(name, _)| cube_of(name) == cube)
+            .cloned()
+            .collect();
         if here.len() > 1 {
             let others: Vec<&(String, String)> = self
                 .slots
@@ -153,7 +205,9 @@ impl Resolver<'_> {
             let narrowed: Vec<(String, String)> = here
                 .iter()
                 .filter(|(dimension, value)| {
-                    others.iter().any(|(other, named)| other != dimension && qualifies(value, named))
+                    others
+                        .iter()
+                        .any(|(other, named)| other != dimension && qualifies(value, named))
                 })
                 .cloned()
                 .collect();
@@ -178,19 +232,29 @@ impl Resolver<'_> {
         frame: &Frame,
     ) -> Open {
         let (first, candidates) = &ambiguous[0];
-        let dimension = candidates.first().map(|(name, _)| name.clone()).unwrap_or_default();
+        let dimension = candidates
+            .first()
+            .map(|(name, _)| name.clone())
+            .unwrap_or_default();
         let noun = crate::lexicon::noun(&dimension);
         let mut about = vec![noun.clone()];
         let mut base = frame.clone();
         if base.measures.is_empty() {
             about.push("metric".into());
             let cube = cube_of(&dimension);
-            base.measures.extend(self.registry.headline(cube, &[]).into_iter().next());
+            base.measures
+                .extend(self.registry.headline(cube, &[]).into_iter().next());
         }
-        let measure = base.measures.first().map(|it| self.registry.title(it)).unwrap_or_default();
+        let measure = base
+            .measures
+            .first()
+            .map(|it| self.registry.title(it))
+            .unwrap_or_default();
         let choices = candidates.iter().take(4).map(|(_, value)| {
             let siblings = ambiguous.iter().filter_map(|(_, list)| {
-                list.iter().find(|(_, it)| qualifier(it) == qualifier(value)).map(|(_, it)| it.clone())
+                list.iter()
+                    .find(|(_, it)| qualifier(it) == qualifier(value))
+                    .map(|(_, it)| it.clone())
             });
             let mut values: Vec<String> = siblings.collect();
             values.dedup();
@@ -211,76 +275,43 @@ impl Resolver<'_> {
             (label, frame)
         });
         let choices: Vec<(String, Frame)> = choices.collect();
-        for other in self.registry.catalog.cube(cube_of(&dimension)).iter().flat_map(|it| &it.dimensions) {
+        for other in self
+            .registry
+            .catalog
+            .cube(cube_of(&dimension))
+            .iter()
+            .flat_map(|it| &it.dimensions)
+        {
             let owned = |value: &String| candidates.iter().any(|(_, it)| qualifies(it, value));
-            if other.name != dimension && !other.values.is_empty() && other.values.iter().all(owned) {
+            if other.name != dimension && !other.values.is_empty() && other.values.iter().all(owned)
+            {
                 about.push(crate::lexicon::noun(&other.name));
             }
         }
-        let question = Question::WhichMember { word: first.words.clone(), noun };
-        Open::Ask { about, question, choices, partial: frame.clone() }
+        let question = Question::WhichMember {
+            word: first.words.clone(),
+            noun,
+        };
+        Open::Ask(Box::new(Asked {
+            about,
+            question,
+            choices,
+            partial: frame.clone(),
+        }))
     }
 
     /// The member of another dimension that a coded value belongs to.
     fn owner_of(&self, dimension: &str, value: &str) -> Option<String> {
         let cube = self.registry.catalog.cube(cube_of(dimension))?;
-        let others = cube.dimensions.iter().filter(|it| it.name != dimension && it.member_type == "string");
+        let others = cube
+            .dimensions
+            .iter()
+            .filter(|it| it.name != dimension && it.member_type == "string");
         others
             .filter(|it| it.values.len() <= 10)
             .flat_map(|it| &it.values)
             .find(|it| qualifies(value, it))
             .cloned()
-    }
-
-    /// Bounds on measures, in the measure's own scale.
-    pub(crate) fn bounds(&self, measures: &[String]) -> Option<Vec<Condition>> {
-        let condition = |bound: &Bound| {
-            let measure = named(self.slots.measures.get(bound.measure?)?, measures)?;
-            let number = self.scaled(measure, bound);
-            Some(Condition {
-                member: measure.clone(),
-                operator: bound.operator.into(),
-                values: vec![format!("{number}")],
-            })
-        };
-        self.slots.bounds.iter().map(condition).collect()
-    }
-
-    /// People say "under 80 %" of a measure that runs from 0 to 1 as of one that runs to 100.
-    fn scaled(&self, measure: &str, bound: &Bound) -> f64 {
-        let unit = self.registry.member(measure).and_then(|it| it.meta.get("unit"));
-        let fraction = unit.and_then(|it| it.as_str()) == Some("fraction");
-        if fraction && (bound.percent || bound.number > 1.0) {
-            (bound.number * 1e6).round() / 1e8
-        } else {
-            bound.number
-        }
-    }
-
-    /// The order asked for, on the measure it is about.
-    pub(crate) fn order(&self, frame: &Frame) -> Vec<(String, Direction)> {
-        let Some(rank) = self.slots.rank else { return Vec::new() };
-        let by_adjective = self.slots.rank_word.as_deref().and_then(|word| {
-            let said = self.slots.measures.iter().find(|it| it.words.eq_ignore_ascii_case(word));
-            said.and_then(|it| named(it, &frame.measures))
-        });
-        let after_word = self.ranked_measure(frame);
-        let Some(measure) = by_adjective.or(after_word).or(frame.measures.first()) else {
-            return Vec::new();
-        };
-        let lower = self.registry.lower_is_better(measure);
-        let direction = match (rank, lower) {
-            (Rank::Desc, _) | (Rank::Best, false) | (Rank::Worst, true) => Direction::Desc,
-            (Rank::Asc, _) | (Rank::Best, true) | (Rank::Worst, false) => Direction::Asc,
-        };
-        vec![(measure.clone(), direction)]
-    }
-
-    /// The measure named right after the word that asks for an order.
-    fn ranked_measure<'f>(&self, frame: &'f Frame) -> Option<&'f String> {
-        let at = self.slots.rank_at?;
-        let next = self.slots.measures.iter().find(|it| it.k > at)?;
-        named(next, &frame.measures)
     }
 
     /// Notes for everyday words that were taken for one measure.
@@ -289,31 +320,51 @@ impl Resolver<'_> {
         everyday
             .filter_map(|it| {
                 let member = named(it, &frame.measures)?.clone();
-                Some(Note::MetricAssumed { word: it.words.clone(), member })
+                Some(Note::MetricAssumed {
+                    word: it.words.clone(),
+                    member,
+                })
             })
             .collect()
     }
 
     /// The calculation that the words ask for.
     pub(crate) fn derive(&self, frame: &mut Frame) {
-        let Some(measure) = frame.measures.first().cloned() else { return };
+        let Some(measure) = frame.measures.first().cloned() else {
+            return;
+        };
         if let Some(benchmark) = self.slots.benchmark {
             let (threshold, above) = (benchmark.threshold, !benchmark.below);
-            frame.derive = Some(Derive::VersusOverall { measure, threshold, above });
+            frame.derive = Some(Derive::VersusOverall {
+                measure,
+                threshold,
+                above,
+            });
         } else if self.slots.share && frame.measures.len() == 2 {
-            frame.derive = Some(Derive::Ratio { part: measure, whole: frame.measures[1].clone() });
-        } else if self.slots.share && frame.measures.len() == 1 && self.registry.is_additive(&measure) {
+            frame.derive = Some(Derive::Ratio {
+                part: measure,
+                whole: frame.measures[1].clone(),
+            });
+        } else if self.slots.share
+            && frame.measures.len() == 1
+            && self.registry.is_additive(&measure)
+        {
             self.share(measure, frame);
         } else if self.slots.over_previous.is_some() || frame.against.is_some() {
             frame.derive = Some(Derive::Delta { measure });
-        } else if self.slots.has(Role::Movement) || frame.granularity.is_some() && frame.order.is_empty() {
+        } else if self.slots.has(Role::Movement)
+            || frame.granularity.is_some() && frame.order.is_empty()
+        {
             frame.derive = Some(Derive::Direction { measure });
         }
     }
 
     /// A share of a part needs the whole beside it: the filter becomes a breakdown.
     fn share(&self, measure: String, frame: &mut Frame) {
-        let single = frame.filters.iter().position(|it| it.operator == "equals" && it.values.len() == 1);
+        let single = frame
+            .filters
+            .iter()
+            .position(|it| it.operator == "equals" && it.values.len() == 1);
         let of = match single.filter(|_| frame.dimensions.is_empty()) {
             Some(at) => {
                 let condition = frame.filters.remove(at);
@@ -336,15 +387,20 @@ impl Resolver<'_> {
             return Some(Unit::Hour);
         }
         let asked = self.slots.has(Role::Trend) && self.slots.over_previous.is_none();
-        if !asked && !self.slots.has(Role::Movement) && self.slots.chart != Some(crate::plan::ChartKind::Line) {
+        if !asked
+            && !self.slots.has(Role::Movement)
+            && self.slots.chart != Some(crate::plan::ChartKind::Line)
+        {
             return None;
         }
-        Some(match frame.window.as_ref().map(crate::frame::Window::days) {
-            Some(1..=2) => Unit::Hour,
-            Some(400..) => Unit::Month,
-            Some(100..) => Unit::Week,
-            _ => Unit::Day,
-        })
+        Some(
+            match frame.window.as_ref().map(crate::frame::Window::days) {
+                Some(1..=2) => Unit::Hour,
+                Some(400..) => Unit::Month,
+                Some(100..) => Unit::Week,
+                _ => Unit::Day,
+            },
+        )
     }
 }
 
@@ -355,7 +411,9 @@ fn named<'f>(mention: &Mention, measures: &'f [String]) -> Option<&'f String> {
 
 /// Whether a coded value belongs to a named one: `LINE-SPRINGS-002` and `MACHINE-S-03` to `springs`.
 fn qualifies(coded: &str, named: &str) -> bool {
-    let Some(part) = qualifier(coded) else { return false };
+    let Some(part) = qualifier(coded) else {
+        return false;
+    };
     let named = named.to_lowercase();
     part == named || part.len() == 1 && named.starts_with(&part)
 }
@@ -374,9 +432,15 @@ pub(crate) fn rehome(frame: &mut Frame, cube: &str, registry: Registry<'_>) {
     let moved = |name: &String| registry.in_cube(name, cube).unwrap_or_else(|| name.clone());
     frame.measures = frame.measures.iter().map(moved).collect();
     frame.dimensions = frame.dimensions.iter().map(moved).collect();
-    frame.filters.iter_mut().for_each(|it| it.member = moved(&it.member));
+    frame
+        .filters
+        .iter_mut()
+        .for_each(|it| it.member = moved(&it.member));
     frame.order.iter_mut().for_each(|it| it.0 = moved(&it.0));
-    let has_time = frame.time.as_ref().is_some_and(|it| registry.in_cube(it, cube).is_some());
+    let has_time = frame
+        .time
+        .as_ref()
+        .is_some_and(|it| registry.in_cube(it, cube).is_some());
     if has_time {
         frame.time = frame.time.as_ref().map(moved);
     }

@@ -56,10 +56,16 @@ pub struct ExpectedTime {
 impl ExpectedTime {
     /// The acceptable windows; empty when any is.
     pub fn windows(&self) -> Vec<[String; 2]> {
-        let Some(range) = &self.date_range else { return Vec::new() };
+        let Some(range) = &self.date_range else {
+            return Vec::new();
+        };
         let lists = range.get("anyOf").and_then(Value::as_array);
         let one = [range.clone()];
-        lists.map_or(&one[..], Vec::as_slice).iter().filter_map(pair).collect()
+        lists
+            .map_or(&one[..], Vec::as_slice)
+            .iter()
+            .filter_map(pair)
+            .collect()
     }
 
     /// The windows compared, in order.
@@ -76,10 +82,20 @@ fn pair(value: &Value) -> Option<[String; 2]> {
 impl ExpectedQuery {
     /// As Cube queries, one for each acceptable window.
     pub fn queries(&self) -> Vec<Query> {
-        let windows = self.time_dimensions.first().map(ExpectedTime::windows).unwrap_or_default();
-        let window_or_none: Vec<Option<[String; 2]>> =
-            if windows.is_empty() { vec![None] } else { windows.into_iter().map(Some).collect() };
-        window_or_none.into_iter().map(|window| self.with_window(window)).collect()
+        let windows = self
+            .time_dimensions
+            .first()
+            .map(ExpectedTime::windows)
+            .unwrap_or_default();
+        let window_or_none: Vec<Option<[String; 2]>> = if windows.is_empty() {
+            vec![None]
+        } else {
+            windows.into_iter().map(Some).collect()
+        };
+        window_or_none
+            .into_iter()
+            .map(|window| self.with_window(window))
+            .collect()
     }
 
     fn with_window(&self, window: Option<[String; 2]>) -> Query {
@@ -89,13 +105,24 @@ impl ExpectedQuery {
             TimeDimension {
                 dimension: time.dimension.clone(),
                 granularity: time.granularity.clone(),
-                date_range: window.clone().map(|bounds| DateRange::Bounds(bounds.to_vec())),
-                compare_date_range: (!compared.is_empty())
-                    .then(|| compared.into_iter().map(|it| DateRange::Bounds(it.to_vec())).collect()),
+                date_range: window
+                    .clone()
+                    .map(|bounds| DateRange::Bounds(bounds.to_vec())),
+                compare_date_range: (!compared.is_empty()).then(|| {
+                    compared
+                        .into_iter()
+                        .map(|it| DateRange::Bounds(it.to_vec()))
+                        .collect()
+                }),
             }
         });
         let order = self.order.as_ref().map(|entries| {
-            Order::Map(entries.iter().map(|(k, v)| (k.clone(), Value::from(v.clone()))).collect())
+            Order::Map(
+                entries
+                    .iter()
+                    .map(|(k, v)| (k.clone(), Value::from(v.clone())))
+                    .collect(),
+            )
         });
         Query {
             measures: self.measures.clone(),

@@ -17,13 +17,20 @@ const TOLERANCE: f64 = 1e-6;
 pub fn same_rows(actual: &[Row], expected: &[Row], query: &ExpectedQuery) -> Result<(), String> {
     let keys = keys(query);
     let project = |row: &Row| -> Vec<Value> {
-        keys.iter().map(|key| row.get(key).cloned().unwrap_or(Value::Null)).collect()
+        keys.iter()
+            .map(|key| row.get(key).cloned().unwrap_or(Value::Null))
+            .collect()
     };
-    if let Some(missing) = actual.first().and_then(|row| keys.iter().find(|it| !row.contains_key(*it))) {
+    if let Some(missing) = actual
+        .first()
+        .and_then(|row| keys.iter().find(|it| !row.contains_key(*it)))
+    {
         return Err(format!("the rows have no {missing}"));
     }
-    let (mut have, mut want): (Vec<_>, Vec<_>) =
-        (actual.iter().map(project).collect(), expected.iter().map(project).collect());
+    let (mut have, mut want): (Vec<_>, Vec<_>) = (
+        actual.iter().map(project).collect(),
+        expected.iter().map(project).collect(),
+    );
     if let Some((member, direction)) = query.order.as_ref().and_then(|it| it.iter().next()) {
         ordered(actual, member, direction)?;
         if actual.len() == 1 && query.limit.is_none() {
@@ -33,10 +40,19 @@ pub fn same_rows(actual: &[Row], expected: &[Row], query: &ExpectedQuery) -> Res
     if have.len() != want.len() {
         return Err(format!("{} rows, not {}", have.len(), want.len()));
     }
-    let text = |row: &Vec<Value>| row.iter().map(|it| label(Some(it))).collect::<Vec<_>>().join("\u{1}");
+    let text = |row: &Vec<Value>| {
+        row.iter()
+            .map(|it| label(Some(it)))
+            .collect::<Vec<_>>()
+            .join("\u{1}")
+    };
     have.sort_by_key(text);
     want.sort_by_key(text);
-    match have.iter().zip(&want).find(|(a, b)| !a.iter().zip(*b).all(|(a, b)| same_cell(a, b))) {
+    match have
+        .iter()
+        .zip(&want)
+        .find(|(a, b)| !a.iter().zip(*b).all(|(a, b)| same_cell(a, b)))
+    {
         Some((a, b)) => Err(format!("a row is {a:?}, not {b:?}")),
         None => Ok(()),
     }
@@ -45,18 +61,33 @@ pub fn same_rows(actual: &[Row], expected: &[Row], query: &ExpectedQuery) -> Res
 /// The keys under which the expected members are in a row.
 fn keys(query: &ExpectedQuery) -> Vec<String> {
     let times = query.time_dimensions.iter().filter_map(|time| {
-        time.granularity.as_ref().map(|step| format!("{}.{step}", time.dimension))
+        time.granularity
+            .as_ref()
+            .map(|step| format!("{}.{step}", time.dimension))
     });
-    query.dimensions.iter().cloned().chain(times).chain(query.measures.iter().cloned()).collect()
+    query
+        .dimensions
+        .iter()
+        .cloned()
+        .chain(times)
+        .chain(query.measures.iter().cloned())
+        .collect()
 }
 
 fn ordered(rows: &[Row], member: &str, direction: &str) -> Result<(), String> {
-    let values: Vec<f64> = rows.iter().filter_map(|row| number(row.get(member))).collect();
+    let values: Vec<f64> = rows
+        .iter()
+        .filter_map(|row| number(row.get(member)))
+        .collect();
     let sorted = values.windows(2).all(|pair| match direction {
         "desc" => pair[0] >= pair[1],
         _ => pair[0] <= pair[1],
     });
-    if sorted { Ok(()) } else { Err(format!("not ordered by {member} {direction}")) }
+    if sorted {
+        Ok(())
+    } else {
+        Err(format!("not ordered by {member} {direction}"))
+    }
 }
 
 fn same_cell(a: &Value, b: &Value) -> bool {
@@ -72,11 +103,23 @@ fn same_cell(a: &Value, b: &Value) -> bool {
 /// What differs.
 pub fn holds(answer: &Answer, rerun: &[Row]) -> Result<(), String> {
     if answer.rows.len() != rerun.len() {
-        return Err(format!("{} rows, its query gives {}", answer.rows.len(), rerun.len()));
+        return Err(format!(
+            "{} rows, its query gives {}",
+            answer.rows.len(),
+            rerun.len()
+        ));
     }
-    let same = |a: &Row, b: &Row| b.iter().all(|(key, cell)| a.get(key).is_some_and(|it| same_cell(it, cell)));
-    let unmatched = answer.rows.iter().find(|row| !rerun.iter().any(|it| same(row, it)));
-    unmatched.map_or(Ok(()), |row| Err(format!("a row that its query does not give: {row:?}")))
+    let same = |a: &Row, b: &Row| {
+        b.iter()
+            .all(|(key, cell)| a.get(key).is_some_and(|it| same_cell(it, cell)))
+    };
+    let unmatched = answer
+        .rows
+        .iter()
+        .find(|row| !rerun.iter().any(|it| same(row, it)));
+    unmatched.map_or(Ok(()), |row| {
+        Err(format!("a row that its query does not give: {row:?}"))
+    })
 }
 
 /// The first number in an answer's text that is no cell, no share, difference or sum of cells, no
@@ -88,7 +131,9 @@ pub fn stray_figure(question: &str, answer: &Answer) -> Option<String> {
         let decimals = text.split_once('.').map_or(0, |(_, part)| part.len());
         let precision = 0.5 * 10f64.powi(-i32::try_from(decimals).unwrap_or(0)) + 1e-9;
         let value: f64 = text.parse().unwrap_or(f64::NAN);
-        let is_figure = figures.iter().any(|it| (it.abs() - value).abs() <= precision);
+        let is_figure = figures
+            .iter()
+            .any(|it| (it.abs() - value).abs() <= precision);
         !is_figure && !known.contains(text)
     })
 }
@@ -102,10 +147,22 @@ fn known_texts(question: &str, answer: &Answer) -> Vec<String> {
     texts.extend(answer.definition.iter().map(Value::to_string));
     texts.extend(answer.chart.iter().map(|it| it.title.clone()));
     if let Some(freshness) = &answer.freshness {
-        texts.extend(freshness.data_from.iter().chain(&freshness.data_to).cloned());
+        texts.extend(
+            freshness
+                .data_from
+                .iter()
+                .chain(&freshness.data_to)
+                .cloned(),
+        );
     }
-    let rows = answer.rows.iter().chain(answer.companion.iter().flat_map(|it| &it.rows));
-    texts.extend(rows.flat_map(|row| row.values()).map(|cell| label(Some(cell))));
+    let rows = answer
+        .rows
+        .iter()
+        .chain(answer.companion.iter().flat_map(|it| &it.rows));
+    texts.extend(
+        rows.flat_map(|row| row.values())
+            .map(|cell| label(Some(cell))),
+    );
     texts.iter().flat_map(|text| numbers_in(text)).collect()
 }
 
@@ -114,7 +171,11 @@ fn figures(answer: &Answer) -> Vec<f64> {
     let mut out: Vec<f64> = Vec::new();
     let count = |len: usize| u32::try_from(len).map_or(f64::MAX, f64::from);
     out.push(count(answer.rows.len()));
-    let keys: Vec<&String> = answer.rows.first().map(|row| row.keys().collect()).unwrap_or_default();
+    let keys: Vec<&String> = answer
+        .rows
+        .first()
+        .map(|row| row.keys().collect())
+        .unwrap_or_default();
     let column = |rows: &[Row], key: &str| -> Vec<f64> {
         rows.iter().filter_map(|row| number(row.get(key))).collect()
     };
@@ -140,7 +201,12 @@ fn figures(answer: &Answer) -> Vec<f64> {
     for row in &answer.rows {
         let cells: Vec<f64> = row.values().filter_map(|cell| number(Some(cell))).collect();
         for part in &cells {
-            out.extend(cells.iter().filter(|it| **it != 0.0).map(|whole| 100.0 * part / whole));
+            out.extend(
+                cells
+                    .iter()
+                    .filter(|it| **it != 0.0)
+                    .map(|whole| 100.0 * part / whole),
+            );
         }
     }
     out
@@ -154,18 +220,30 @@ mod tests {
     use serde_json::json;
 
     fn answer(text: &str) -> Answer {
-        let rows = [json!({"C.k": "a", "C.n": "97.314"}), json!({"C.k": "b", "C.n": "95"})];
+        let rows = [
+            json!({"C.k": "a", "C.n": "97.314"}),
+            json!({"C.k": "b", "C.n": "95"}),
+        ];
         Answer {
             answer: text.into(),
-            rows: rows.iter().map(|it| it.as_object().unwrap().clone()).collect(),
+            rows: rows
+                .iter()
+                .map(|it| it.as_object().unwrap().clone())
+                .collect(),
             ..Answer::default()
         }
     }
 
     #[test]
     fn cells_differences_and_counts_may_be_said_and_nothing_else() {
-        assert_eq!(stray_figure("", &answer("2 rows: a 97.31, b 95, apart by 2.31.")), None);
-        assert_eq!(stray_figure("", &answer("It is 99.9.")), Some("99.9".into()));
+        assert_eq!(
+            stray_figure("", &answer("2 rows: a 97.31, b 95, apart by 2.31.")),
+            None
+        );
+        assert_eq!(
+            stray_figure("", &answer("It is 99.9.")),
+            Some("99.9".into())
+        );
     }
 
     #[test]

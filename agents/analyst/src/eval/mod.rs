@@ -60,8 +60,11 @@ impl Summary {
     /// Sums reports up.
     pub fn of(reports: &[CaseReport]) -> Self {
         let count = |score| reports.iter().filter(|it| it.outcome == score).count();
-        let (correct, clarified, refused) =
-            (count(Score::Correct), count(Score::Clarified), count(Score::Refused));
+        let (correct, clarified, refused) = (
+            count(Score::Correct),
+            count(Score::Clarified),
+            count(Score::Refused),
+        );
         Self {
             cases: reports.len(),
             right: correct + clarified + refused,
@@ -80,10 +83,16 @@ impl Summary {
 /// # Errors
 /// [`CaseError`] with the number of the line.
 pub fn read_cases(text: &str) -> Result<Vec<Case>, CaseError> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(n, line)| {
-            serde_json::from_str(line).map_err(|source| CaseError { line: n + 1, source })
+            serde_json::from_str(line).map_err(|source| CaseError {
+                line: n + 1,
+                source,
+            })
         })
         .collect()
 }
@@ -101,7 +110,10 @@ pub async fn evaluate(
         match ask(turn.clone(), conversation).await {
             Ok(answer) => answers.push(answer),
             Err(error) => {
-                let verdict = Verdict { score: Score::Needless, detail: error };
+                let verdict = Verdict {
+                    score: Score::Needless,
+                    detail: error,
+                };
                 return report(case, &Answer::default(), verdict);
             }
         }
@@ -127,7 +139,12 @@ fn report(case: &Case, answer: &Answer, verdict: Verdict) -> CaseReport {
 /// The first row's member of the first dimension.
 fn top_member(answer: &Answer) -> Option<String> {
     let dimension = answer.query.as_ref()?.dimensions.first()?;
-    answer.rows.first()?.get(dimension)?.as_str().map(str::to_owned)
+    answer
+        .rows
+        .first()?
+        .get(dimension)?
+        .as_str()
+        .map(str::to_owned)
 }
 
 async fn verdict(
@@ -137,7 +154,10 @@ async fn verdict(
     run: &impl AsyncFn(Query) -> Result<Vec<Row>, String>,
 ) -> Verdict {
     if let Err(detail) = integrity(case, answer, run).await {
-        return Verdict { score: Score::Wrong, detail };
+        return Verdict {
+            score: Score::Wrong,
+            detail,
+        };
     }
     let outcome = outcome_of(answer);
     let by_parts = outcome::judge(case, &outcome, top1);
@@ -146,7 +166,10 @@ async fn verdict(
     }
     for expected in &case.expected {
         if equivalent(expected, answer, top1, run).await {
-            return Verdict { score: Score::Correct, detail: String::new() };
+            return Verdict {
+                score: Score::Correct,
+                detail: String::new(),
+            };
         }
     }
     by_parts
@@ -173,13 +196,22 @@ async fn integrity(
         return Ok(());
     }
     let stray = execution::stray_figure(&case.turns.join(" "), answer);
-    stray.map_or(Ok(()), |number| Err(format!("the text holds {number}, which nothing accounts for")))
+    stray.map_or(Ok(()), |number| {
+        Err(format!(
+            "the text holds {number}, which nothing accounts for"
+        ))
+    })
 }
 
 /// A query that compares periods, as one query a period.
 fn split(query: &Query) -> Vec<Query> {
-    let ranges = query.time_dimensions.first().and_then(|it| it.compare_date_range.clone());
-    let Some(ranges) = ranges else { return vec![query.clone()] };
+    let ranges = query
+        .time_dimensions
+        .first()
+        .and_then(|it| it.compare_date_range.clone());
+    let Some(ranges) = ranges else {
+        return vec![query.clone()];
+    };
     let one = |range| {
         let mut one = query.clone();
         if let Some(time) = one.time_dimensions.first_mut() {
@@ -198,9 +230,14 @@ async fn equivalent(
     top1: Option<&str>,
     run: &impl AsyncFn(Query) -> Result<Vec<Row>, String>,
 ) -> bool {
-    let (Some(query), Some(actual)) = (&expected.query, &answer.query) else { return false };
+    let (Some(query), Some(actual)) = (&expected.query, &answer.query) else {
+        return false;
+    };
     let parts = expected.answer_type.is_none() && expected.plus_query.is_none();
-    let compares = query.time_dimensions.iter().any(|it| !it.compared().is_empty());
+    let compares = query
+        .time_dimensions
+        .iter()
+        .any(|it| !it.compared().is_empty());
     let grouping = |list: &[String]| list.iter().collect::<BTreeSet<_>>().len();
     if !parts || compares || grouping(&actual.dimensions) != grouping(&query.dimensions) {
         return false;
@@ -210,17 +247,20 @@ async fn equivalent(
         outcome::substitute(&mut query.filters, top1);
     }
     for candidate in query.queries() {
-        if let Ok(rows) = run(candidate).await {
-            if execution::same_rows(&answer.rows, &rows, &query).is_ok() {
-                return true;
-            }
+        if let Ok(rows) = run(candidate).await
+            && execution::same_rows(&answer.rows, &rows, &query).is_ok()
+        {
+            return true;
         }
     }
     false
 }
 
 fn outcome_of(answer: &Answer) -> Outcome {
-    let members = answer.definition.iter().filter_map(|it| it.get("member")?.as_str());
+    let members = answer
+        .definition
+        .iter()
+        .filter_map(|it| it.get("member")?.as_str());
     Outcome {
         behaviour: answer.behaviour.name().to_owned(),
         query: answer.query.clone(),

@@ -35,12 +35,24 @@ pub fn judge(case: &Case, outcome: &Outcome, top1: Option<&str>) -> Verdict {
     let mut misses = Vec::new();
     for expected in &case.expected {
         match meets(expected, outcome, top1) {
-            Ok(()) => return Verdict { score: right(&outcome.behaviour), detail: String::new() },
+            Ok(()) => {
+                return Verdict {
+                    score: right(&outcome.behaviour),
+                    detail: String::new(),
+                };
+            }
             Err(miss) => misses.push(miss),
         }
     }
-    let score = if outcome.behaviour == "answer" { Score::Wrong } else { Score::Needless };
-    Verdict { score, detail: misses.join("; ") }
+    let score = if outcome.behaviour == "answer" {
+        Score::Wrong
+    } else {
+        Score::Needless
+    };
+    Verdict {
+        score,
+        detail: misses.join("; "),
+    }
 }
 
 /// The score of an outcome that was expected.
@@ -59,7 +71,10 @@ pub fn right(behaviour: &str) -> Score {
 pub fn meets(expected: &Expected, outcome: &Outcome, top1: Option<&str>) -> Result<(), String> {
     if expected.behaviour != outcome.behaviour {
         let reason = outcome.reason.as_deref().unwrap_or("");
-        return Err(format!("{} {reason}, not {}", outcome.behaviour, expected.behaviour));
+        return Err(format!(
+            "{} {reason}, not {}",
+            outcome.behaviour, expected.behaviour
+        ));
     }
     match expected.behaviour.as_str() {
         "clarify" => clarifies(expected, outcome),
@@ -72,20 +87,29 @@ fn clarifies(expected: &Expected, outcome: &Outcome) -> Result<(), String> {
     let named = outcome.about.iter().any(|it| expected.about.contains(it));
     match (named, outcome.options.len() >= 2) {
         (true, true) => Ok(()),
-        (false, _) => Err(format!("asks about {:?}, not {:?}", outcome.about, expected.about)),
+        (false, _) => Err(format!(
+            "asks about {:?}, not {:?}",
+            outcome.about, expected.about
+        )),
         (true, false) => Err("offers no choices".into()),
     }
 }
 
 fn refuses(expected: &Expected, outcome: &Outcome) -> Result<(), String> {
     if expected.reason != outcome.reason {
-        return Err(format!("refused as {:?}, not {:?}", outcome.reason, expected.reason));
+        return Err(format!(
+            "refused as {:?}, not {:?}",
+            outcome.reason, expected.reason
+        ));
     }
     if outcome.query.is_some() {
         return Err("a query ran for a refusal".into());
     }
     let text = outcome.text.to_lowercase();
-    let offered = expected.offer.iter().any(|it| text.contains(&it.to_lowercase()));
+    let offered = expected
+        .offer
+        .iter()
+        .any(|it| text.contains(&it.to_lowercase()));
     if expected.offer.is_empty() || offered {
         Ok(())
     } else {
@@ -98,7 +122,11 @@ fn answers(expected: &Expected, outcome: &Outcome, top1: Option<&str>) -> Result
         if outcome.answer_type.as_ref() != Some(kind) {
             return Err(format!("{:?}, not {kind}", outcome.answer_type));
         }
-        if let Some(member) = expected.member.as_ref().filter(|it| !outcome.members.contains(it)) {
+        if let Some(member) = expected
+            .member
+            .as_ref()
+            .filter(|it| !outcome.members.contains(it))
+        {
             return Err(format!("not about {member}"));
         }
     }
@@ -121,7 +149,11 @@ fn answers(expected: &Expected, outcome: &Outcome, top1: Option<&str>) -> Result
 pub fn substitute(filters: &mut [ballpoint_metrics::query::Filter], top1: &str) {
     use ballpoint_metrics::query::{Filter, FilterValue};
     for filter in filters {
-        if let Filter::Member { values: Some(values), .. } = filter {
+        if let Filter::Member {
+            values: Some(values),
+            ..
+        } = filter
+        {
             for value in values {
                 if matches!(value, FilterValue::Text(text) if text.starts_with("$RESULT:")) {
                     *value = FilterValue::Text(top1.to_owned());

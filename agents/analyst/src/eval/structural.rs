@@ -15,7 +15,10 @@ pub fn matches(actual: &Query, expected: &ExpectedQuery) -> Result<(), String> {
     }
     let dimensions = |list: &[String]| -> BTreeSet<String> { list.iter().cloned().collect() };
     if dimensions(&actual.dimensions) != dimensions(&expected.dimensions) {
-        return Err(format!("dimensions {:?}, not {:?}", actual.dimensions, expected.dimensions));
+        return Err(format!(
+            "dimensions {:?}, not {:?}",
+            actual.dimensions, expected.dimensions
+        ));
     }
     let (have, want) = (conditions(&actual.filters)?, conditions(&expected.filters)?);
     if have != want {
@@ -42,7 +45,11 @@ type Condition = (String, String, BTreeSet<String>);
 
 fn conditions(filters: &[Filter]) -> Result<BTreeSet<Condition>, String> {
     let one = |filter: &Filter| match filter {
-        Filter::Member { member, operator, values } => {
+        Filter::Member {
+            member,
+            operator,
+            values,
+        } => {
             let values = values.iter().flatten().map(text).collect();
             Ok((member.clone(), operator.clone(), values))
         }
@@ -64,7 +71,11 @@ fn times(actual: &[TimeDimension], expected: &[ExpectedTime]) -> Result<(), Stri
     match (actual, expected) {
         ([], []) => Ok(()),
         ([have], [want]) => time(have, want),
-        _ => Err(format!("{} time dimensions, not {}", actual.len(), expected.len())),
+        _ => Err(format!(
+            "{} time dimensions, not {}",
+            actual.len(),
+            expected.len()
+        )),
     }
 }
 
@@ -75,10 +86,16 @@ fn time(have: &TimeDimension, want: &ExpectedTime) -> Result<(), String> {
             have.dimension, have.granularity, want.dimension, want.granularity
         ));
     }
-    let compared: Vec<[String; 2]> =
-        have.compare_date_range.iter().flatten().filter_map(bounds).collect();
+    let compared: Vec<[String; 2]> = have
+        .compare_date_range
+        .iter()
+        .flatten()
+        .filter_map(bounds)
+        .collect();
     let same = |a: &[[String; 2]], b: &[[String; 2]]| {
-        a.len() == b.len() && a.iter().all(|it| b.iter().any(|other| same_window(it, other)))
+        a.len() == b.len()
+            && a.iter()
+                .all(|it| b.iter().any(|other| same_window(it, other)))
     };
     if !same(&compared, &want.compared()) {
         return Err(format!("compares {compared:?}"));
@@ -116,9 +133,10 @@ fn same_window(a: &[String; 2], b: &[String; 2]) -> bool {
 
 fn order_of(query: &Query) -> Vec<(String, String)> {
     match &query.order {
-        Some(Order::Map(map)) => {
-            map.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect()
-        }
+        Some(Order::Map(map)) => map
+            .iter()
+            .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
+            .collect(),
         Some(Order::List(list)) => list.clone(),
         None => Vec::new(),
     }
