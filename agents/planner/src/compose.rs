@@ -4,7 +4,7 @@ mod rank;
 mod refer;
 mod when;
 
-use crate::frame::{Condition, Frame, cube_of};
+use crate::frame::{Condition, Frame, cube_of, local};
 use crate::plan::{Context, DialogueState, Question, Reason};
 use crate::registry::Registry;
 use crate::resolve::{Asked, Open, Resolver, rehome};
@@ -81,22 +81,53 @@ impl Composer<'_> {
 
     /// What a follow-up patches: the pending question, or the last one.
     fn base(&self) -> Option<Frame> {
-        let named = !self.slots.measures.is_empty() || !self.slots.counted.is_empty();
+        let slots = self.slots;
         let leaning = [
             Role::Same,
             Role::WhatAbout,
             Role::Also,
             Role::Instead,
             Role::Its,
+            Role::Only,
         ];
-        let leans = self.slots.starts_with_and || leaning.iter().any(|role| self.slots.has(*role));
-        if let Some(pending) = &self.state.pending {
+        let leans = slots.starts_with_and || leaning.iter().any(|role| slots.has(*role));
+        let named = !slots.measures.is_empty() || slots.has(Role::HowMany);
+        let scoped =
+            !slots.dimensions.is_empty() || !slots.members.is_empty() || !slots.windows.is_empty();
+        if let Some(pending) = self.state.pending.as_ref().filter(|_| !(named && scoped)) {
             return Some(pending.clone());
         }
         let last = self.state.last.as_ref()?;
+        let shown = |mention: &Mention| {
+            mention
+                .candidates
+                .iter()
+                .any(|it| last.measures.iter().any(|own| local(own) == local(it)))
+        };
         // An order by a measure that was shown already changes the order, not the question.
-        let reorders = self.slots.has(Role::Sort) && self.slots.members.is_empty();
-        (!named || leans || reorders).then(|| last.clone())
+        let reorders =
+            slots.has(Role::Sort) && slots.members.is_empty() && slots.measures.iter().all(shown);
+        let stands = named || self.counts_something_else(last);
+        (!stands || leans || reorders).then(|| last.clone())
+    }
+
+    /// Members that have a count of their own ("leaks last week"), or a ranking of what has one
+    /// ("top 3 leak types"), are a question by themselves after one about something else.
+    fn counts_something_else(&self, last: &Frame) -> bool {
+        let own_count = |dimension: &String| {
+            let count = self.registry.count_of(dimension, true);
+            count.is_some_and(|it| !last.measures.contains(&it))
+        };
+        let ranked = self.slots.limit.is_some() || self.slots.rank.is_some();
+        let members = self.slots.members.iter().flat_map(|it| &it.candidates);
+        members.map(|(dimension, _)| dimension).any(own_count)
+            || ranked
+                && self
+                    .slots
+                    .dimensions
+                    .iter()
+                    .flat_map(|it| &it.candidates)
+                    .any(own_count)
     }
 
     fn measures(&self, cube: &str, frame: &mut Frame) -> Result<(), Open> {
@@ -263,7 +294,7 @@ impl Composer<'_> {
                 });
             }
         }
-        if named.is_empty() || self.slots.has(Role::Its) {
+        if named.is_empty() {
             return;
         }
         if self.slots.has(Role::Also) {
@@ -301,6 +332,12 @@ impl Composer<'_> {
     }
 
     fn members(&self, cube: &str, frame: &mut Frame) -> Result<(), Open> {
+        if self.slots.has(Role::Drop) && !self.is_new() {
+            let named = self.slots.members.iter().flat_map(|it| &it.candidates);
+            let dropped: Vec<&String> = named.map(|(dimension, _)| dimension).collect();
+            frame.filters.retain(|it| !dropped.contains(&&it.member));
+            return Ok(());
+        }
         let mut fresh = Frame {
             measures: frame.measures.clone(),
             dimensions: frame.dimensions.clone(),

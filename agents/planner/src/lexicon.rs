@@ -388,7 +388,7 @@ pub(crate) fn camel_words(name: &str) -> Vec<String> {
 }
 
 /// What people write for a value, from the value's own text: `SHIFT-NIGHT` → night, night shift;
-/// `LINE-SPRINGS-002` → line 2, springs line 2, springs 2; `OP-017` → operator 17, op 17.
+/// `LINE-NORTH-002` → line 2, north line 2, north 2; `OP-017` → operator 17, op 17.
 fn value_aliases(value: &str, nouns: &BTreeSet<String>) -> Vec<Vec<String>> {
     let parts: Vec<String> = words(&value.replace('_', " "));
     let mut out = vec![parts.clone()];

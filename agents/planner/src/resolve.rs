@@ -138,7 +138,7 @@ impl Resolver<'_> {
         }
         for dimension in sequence {
             let group = &by_dimension[&dimension];
-            // "Refills and bodies but not springs" names what is wanted; what is not adds nothing.
+            // "A and B but not C" names what is wanted; what is not adds nothing.
             let negated = group.iter().all(|it| it.negated);
             let wanted = group.iter().filter(|it| it.negated == negated);
             let mut values: Vec<String> = wanted.flat_map(|it| it.values.clone()).collect();
@@ -166,8 +166,8 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// Dimensions whose condition says no more than another one: with line 2 of the springs, that
-    /// it is about springs.
+    /// Dimensions whose condition says no more than another one: with line 2 of the north, that
+    /// it is about the north.
     fn implied(&self, picked: &[Picked]) -> Vec<String> {
         let mut out = Vec::new();
         for one in picked {
@@ -409,7 +409,7 @@ fn named<'f>(mention: &Mention, measures: &'f [String]) -> Option<&'f String> {
     measures.iter().find(|it| mention.candidates.contains(it))
 }
 
-/// Whether a coded value belongs to a named one: `LINE-SPRINGS-002` and `MACHINE-S-03` to `springs`.
+/// Whether a coded value belongs to a named one: `LINE-NORTH-002` and `MACHINE-N-03` to `north`.
 fn qualifies(coded: &str, named: &str) -> bool {
     let Some(part) = qualifier(coded) else {
         return false;

@@ -84,7 +84,7 @@ pub(crate) struct Slots {
     pub(crate) benchmark: Option<Benchmark>,
     pub(crate) average_word: bool,
     pub(crate) share: bool,
-    /// The share is of a member or of everything: "percent of refills that failed".
+    /// The share is of a member or of everything: "percent of A that failed".
     pub(crate) share_of_base: bool,
     pub(crate) chart: Option<ChartKind>,
     pub(crate) roles: Vec<Role>,

@@ -218,7 +218,7 @@ const FILLERS: &[&str] = &[
     "member", "item", "name", "named", "called", "type", "kind", "different", "various", "many",
     "using", "use", "based", "column", "row", "record", "full", "complete", "breakdown", "yet",
     "most recent", "had any", "belong", "due", "seen", "occur", "occurred", "found", "came",
-    "came out", "vs the", "how good", "how bad", "how high", "how low", "quick", "quickly",
+    "came out", "vs the", "filter", "how good", "how bad", "how high", "how low", "quick", "quickly",
     "question", "answer", "know", "should i", "around", "roughly", "exactly",
 ];
 

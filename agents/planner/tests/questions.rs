@@ -232,3 +232,83 @@ fn the_public_questions_are_planned_right_and_none_is_planned_wrong() {
         "{right} of the public questions are planned right"
     );
 }
+
+/// Asks the turns one after the other; the last query as JSON text, or what stood in its place.
+fn last_query(turns: &[&str]) -> String {
+    let planner = Planner::new(catalog());
+    let mut state = DialogueState::default();
+    let mut last = String::new();
+    for turn in turns {
+        let plan = planner.plan(turn, &state, &context());
+        advance(&mut state, &plan);
+        last = match plan {
+            Plan::Answer(answer) => serde_json::to_string(&answer.query).unwrap(),
+            other => format!("{other:?}"),
+        };
+    }
+    last
+}
+
+#[test]
+fn a_follow_up_patches_the_last_question() {
+    let query = last_query(&[
+        "scrap by line last week",
+        "now OEE",
+        "only refills",
+        "top 2",
+    ]);
+    for part in [
+        "Production.avgOee",
+        "Production.lineId",
+        "2026-03-23",
+        "refills",
+        "\"limit\":2",
+    ] {
+        assert!(query.contains(part), "{part} in {query}");
+    }
+    let query = last_query(&["defects yesterday on nights", "remove the night filter"]);
+    assert!(
+        !query.contains("SHIFT-NIGHT") && query.contains("2026-03-30"),
+        "{query}"
+    );
+}
+
+#[test]
+fn a_question_that_stands_alone_takes_nothing_from_the_last_one() {
+    let query = last_query(&["OEE by line last week", "how many refills yesterday"]);
+    assert!(
+        query.contains("Production.count") && !query.contains("lineId"),
+        "{query}"
+    );
+    let query = last_query(&["compare line 1 and line 2", "OEE by shift last month"]);
+    assert!(
+        query.contains("shiftId") && !query.contains("LINE-"),
+        "{query}"
+    );
+}
+
+#[test]
+fn no_word_is_dropped_silently() {
+    let cases = [
+        "pass rate by supplier",
+        "maximum temperature by line",
+        "cost of rework",
+        "output on tuesdays",
+        "OEE vs target",
+        "machine 9 pass rate",
+        "average output per day",
+    ];
+    for question in cases {
+        let planned = last_query(&[question]);
+        assert!(
+            planned.starts_with("Refuse") || planned.starts_with("Clarify"),
+            "{question}: {planned}"
+        );
+    }
+}
+
+#[test]
+fn a_slip_of_the_finger_is_corrected_and_another_word_is_not() {
+    assert!(last_query(&["opertor 3 yeild"]).contains("OP-003"));
+    assert!(last_query(&["machine speed"]).starts_with("Refuse"));
+}

@@ -41,6 +41,10 @@ impl Composer<'_> {
             });
             return Ok(());
         }
+        // What was spoken of is one thing already: its filter stays.
+        if frame.filters.iter().any(|it| it.operator == "equals") {
+            return Ok(());
+        }
         Err(Open::No {
             reason: Reason::Unsupported,
             subject: vec!["its".into()],
