@@ -45,7 +45,7 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
     let answer = stack.ask("pass rate by component").await;
     let trace_id = answer["trace_id"].as_str().unwrap().to_owned();
     let query = arrival(&collector, |spans| {
-        spans.iter().find(|s| s.trace_id == trace_id && s.name == "metrics.query").cloned()
+        spans.iter().find(|s| s.trace_id == trace_id && s.name == "metrics_query").cloned()
     })
     .await;
     let chain = until("the question's chain arrives", Duration::from_secs(20), || async {
@@ -53,7 +53,7 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
         chain.last().is_some_and(|root| root.starts_with("POST /api/ask")).then_some(chain)
     })
     .await;
-    for name in ["chat.ask", "analyst.answer"] {
+    for name in ["invoke_agent chat", "invoke_agent analyst"] {
         assert!(chain.iter().any(|n| n == name), "{name} is missing: {chain:?}");
     }
 }
