@@ -4,6 +4,8 @@ mod figures;
 
 use std::collections::BTreeMap;
 
+use ballpoint_metrics::catalog::MemberInfo;
+
 use crate::frame::{Condition, Frame, Unit, cube_of};
 use crate::plan::{Derive, Note, Question, Reason};
 use crate::registry::Registry;
@@ -174,10 +176,11 @@ impl Resolver<'_> {
             let narrows = picked.iter().any(|other| {
                 other.dimension != one.dimension
                     && !other.negated
-                    && other
-                        .values
-                        .iter()
-                        .all(|value| one.values.iter().any(|it| qualifies(value, it)))
+                    && other.values.iter().all(|value| {
+                        one.values
+                            .iter()
+                            .any(|it| self.belongs((&other.dimension, value), (&one.dimension, it)))
+                    })
             });
             if narrows && one.values.len() == 1 {
                 out.push(one.dimension.clone());
@@ -205,9 +208,9 @@ impl Resolver<'_> {
             let narrowed: Vec<(String, String)> = here
                 .iter()
                 .filter(|(dimension, value)| {
-                    others
-                        .iter()
-                        .any(|(other, named)| other != dimension && qualifies(value, named))
+                    others.iter().any(|(other, named)| {
+                        other != dimension && self.belongs((dimension, value), (other, named))
+                    })
                 })
                 .cloned()
                 .collect();
@@ -275,19 +278,7 @@ impl Resolver<'_> {
             (label, frame)
         });
         let choices: Vec<(String, Frame)> = choices.collect();
-        for other in self
-            .registry
-            .catalog
-            .cube(cube_of(&dimension))
-            .iter()
-            .flat_map(|it| &it.dimensions)
-        {
-            let owned = |value: &String| candidates.iter().any(|(_, it)| qualifies(it, value));
-            if other.name != dimension && !other.values.is_empty() && other.values.iter().all(owned)
-            {
-                about.push(crate::lexicon::noun(&other.name));
-            }
-        }
+        about.extend(self.owners(&dimension, candidates));
         let question = Question::WhichMember {
             word: first.words.clone(),
             noun,
@@ -300,6 +291,42 @@ impl Resolver<'_> {
         }))
     }
 
+    /// The nouns of dimensions whose members tell the candidates apart.
+    fn owners(&self, dimension: &str, candidates: &[(String, String)]) -> Vec<String> {
+        let cube = self.registry.catalog.cube(cube_of(dimension));
+        let others = cube.into_iter().flat_map(|it| &it.dimensions);
+        let owns = |other: &&MemberInfo| {
+            let owned = |value: &String| {
+                let own =
+                    |it: &(String, String)| self.belongs((dimension, &it.1), (&other.name, value));
+                candidates.iter().any(own)
+            };
+            other.name != dimension && !other.values.is_empty() && other.values.iter().all(owned)
+        };
+        others
+            .filter(owns)
+            .map(|it| crate::lexicon::noun(&it.name))
+            .collect()
+    }
+
+    /// Whether a coded value belongs to a named one of another dimension. An initial counts only
+    /// when the two dimensions correspond: each code has one owner there, each owner a code.
+    fn belongs(&self, coded: (&str, &str), named: (&str, &str)) -> bool {
+        let members = self
+            .registry
+            .member(coded.0)
+            .zip(self.registry.member(named.0));
+        let Some((codes, names)) = members.filter(|_| qualifies(coded.1, named.1)) else {
+            return false;
+        };
+        let owners = |code: &String| names.values.iter().filter(|it| qualifies(code, it)).count();
+        codes.values.iter().all(|it| owners(it) == 1)
+            && names
+                .values
+                .iter()
+                .all(|name| codes.values.iter().any(|it| qualifies(it, name)))
+    }
+
     /// The member of another dimension that a coded value belongs to.
     fn owner_of(&self, dimension: &str, value: &str) -> Option<String> {
         let cube = self.registry.catalog.cube(cube_of(dimension))?;
@@ -307,11 +334,11 @@ impl Resolver<'_> {
             .dimensions
             .iter()
             .filter(|it| it.name != dimension && it.member_type == "string");
-        others
-            .filter(|it| it.values.len() <= 10)
-            .flat_map(|it| &it.values)
-            .find(|it| qualifies(value, it))
-            .cloned()
+        let owner = |it: &MemberInfo| {
+            let own = |name: &&String| self.belongs((dimension, value), (&it.name, name));
+            it.values.iter().find(own).cloned()
+        };
+        others.filter(|it| it.values.len() <= 10).find_map(owner)
     }
 
     /// Notes for everyday words that were taken for one measure.

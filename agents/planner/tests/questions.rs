@@ -312,3 +312,14 @@ fn a_slip_of_the_finger_is_corrected_and_another_word_is_not() {
     assert!(last_query(&["opertor 3 yeild"]).contains("OP-003"));
     assert!(last_query(&["machine speed"]).starts_with("Refuse"));
 }
+
+#[test]
+fn an_initial_names_its_owner_only_where_codes_and_owners_correspond() {
+    assert!(last_query(&["pass rate of machine 3 on springs"]).contains("MACHINE-S-03"));
+    for question in [
+        "pass rate of machine 3 on nights",
+        "pass rate of machine 3 for blue ink",
+    ] {
+        assert!(last_query(&[question]).starts_with("Clarify"), "{question}");
+    }
+}

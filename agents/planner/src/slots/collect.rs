@@ -84,12 +84,7 @@ impl Collector<'_> {
             return true;
         }
         if !measures.is_empty() {
-            // A comparative or superlative names a measure only if nothing else does.
-            let adjective = matches!(
-                element.role(),
-                Some(Role::Best | Role::Worst | Role::SlowComparative | Role::MoreComparative)
-            );
-            let aside = adjective || element.role() == Some(Role::HowMany);
+            let aside = is_adjective(element) || element.role() == Some(Role::HowMany);
             if !aside || !self.other_measure(k) {
                 slots.measures.push(mention(measures));
             }
@@ -125,14 +120,8 @@ impl Collector<'_> {
     }
 
     fn other_measure(&self, k: usize) -> bool {
-        let adjective = |it: &Element| {
-            matches!(
-                it.role(),
-                Some(Role::Best | Role::Worst | Role::SlowComparative | Role::MoreComparative)
-            )
-        };
         self.elements.iter().enumerate().any(|(n, it)| {
-            n != k && !it.measures().is_empty() && it.members().is_empty() && !adjective(it)
+            n != k && !it.measures().is_empty() && it.members().is_empty() && !is_adjective(it)
         })
     }
 
@@ -269,21 +258,6 @@ impl Collector<'_> {
         };
         let before = self.previous(k).map(|n| &self.elements[n]);
         let after = self.elements.get(k + 1);
-        let ranks = |it: Option<&Element>| {
-            it.and_then(Element::role).is_some_and(|role| {
-                matches!(
-                    role,
-                    Role::Top
-                        | Role::Bottom
-                        | Role::Best
-                        | Role::Worst
-                        | Role::Highest
-                        | Role::Lowest
-                        | Role::Only
-                        | Role::Sort
-                )
-            })
-        };
         if (ranks(before) || ranks(after))
             && number.fract() == 0.0
             && (1.0..1000.0).contains(&number)
@@ -471,4 +445,29 @@ fn note_time(when: &When, slots: &mut Slots) {
         When::OverPrevious(unit) => slots.over_previous = Some(*unit),
         When::Future => slots.future = true,
     }
+}
+
+/// Whether a number beside it says how many of the first.
+fn ranks(it: Option<&Element>) -> bool {
+    matches!(
+        it.and_then(Element::role),
+        Some(
+            Role::Top
+                | Role::Bottom
+                | Role::Best
+                | Role::Worst
+                | Role::Highest
+                | Role::Lowest
+                | Role::Only
+                | Role::Sort
+        )
+    )
+}
+
+/// A comparative or superlative, which names a measure only if nothing else does.
+fn is_adjective(it: &Element) -> bool {
+    matches!(
+        it.role(),
+        Some(Role::Best | Role::Worst | Role::SlowComparative | Role::MoreComparative)
+    )
 }
