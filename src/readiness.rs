@@ -1,68 +1,75 @@
-//! Follows the events to say how far the first pass is, and what does not work at the moment.
+//! Says whether the first pass is through, and what does not work at the moment.
 //!
-//! The first pass is through when every source has synced or failed to, and a build that began
-//! after that has been published or has failed, and the metrics serve it. What fails is retried by
-//! its owner and said as *degraded* until it works.
+//! The first pass is the composition root's: it is through when every source has synced or failed
+//! to, and a build and a refresh asked for after that have ended. What fails is retried by its owner
+//! and said as *degraded* until it works.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::Store;
+use ballpoint_runtime::store::{Store, StoreError};
+use ballpoint_runtime::trace::TraceContext;
+use ballpoint_runtime::work::WorkKind;
 use ballpoint_web::Readiness;
 use tokio::sync::{broadcast, watch};
 
-/// What the events say so far.
-#[derive(Debug)]
-struct Progress {
-    waiting_for: BTreeSet<String>,
-    built: bool,
-    refreshed: bool,
-    /// By what is troubled: a source's name, `build`, `metrics`.
-    troubles: BTreeMap<String, String>,
-}
+/// Between two looks at a work row that is waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-impl Progress {
+/// What does not work, by what is troubled: a source's name, `build`, `metrics`.
+#[derive(Debug, Default)]
+struct Troubles(BTreeMap<String, String>);
+
+impl Troubles {
     fn note(&mut self, event: &Event) {
         match event {
-            Event::SyncFinished { source, .. } => {
-                self.waiting_for.remove(source);
-                self.troubles.remove(source);
+            Event::SyncFinished { source, .. } | Event::SourceRecovered { source } => {
+                self.0.remove(source);
             }
             Event::SyncFailed { source, error } | Event::SourceUnavailable { source, error, .. } => {
-                self.waiting_for.remove(source);
-                self.troubles.insert(source.clone(), format!("source {source}: {error}"));
-            }
-            Event::SourceRecovered { source } => {
-                self.troubles.remove(source);
+                self.0.insert(source.clone(), format!("source {source}: {error}"));
             }
             Event::BuildPublished { .. } => {
-                self.built = true;
-                self.troubles.remove("build");
+                self.0.remove("build");
             }
             Event::BuildFailed { failed, .. } => {
-                self.built = true;
-                // A failed build refreshes nothing: the last good numbers stay.
-                self.refreshed = true;
-                self.troubles.insert("build".to_owned(), format!("build: {}", failed.join(", ")));
+                self.0.insert("build".to_owned(), format!("build: {}", failed.join(", ")));
             }
             Event::MetricsRefreshed { .. } => {
-                self.refreshed = true;
-                self.troubles.remove("metrics");
+                self.0.remove("metrics");
             }
             Event::MetricsRejected { error } => {
-                self.refreshed = true;
-                self.troubles.insert("metrics".to_owned(), format!("metrics: {error}"));
+                self.0.insert("metrics".to_owned(), format!("metrics: {error}"));
             }
             _ => {}
         }
     }
 
-    fn readiness(&self) -> Readiness {
-        Readiness {
-            first_pass_done: self.waiting_for.is_empty() && self.built && self.refreshed,
-            degraded: self.troubles.values().cloned().collect(),
-        }
+    fn in_words(&self) -> Vec<String> {
+        self.0.values().cloned().collect()
     }
+}
+
+/// Follows the events until the process ends.
+pub(crate) fn follow(store: &Store) -> watch::Sender<Readiness> {
+    let mut events = store.events().subscribe();
+    let sender = watch::Sender::new(Readiness::default());
+    let follower = sender.clone();
+    tokio::spawn(async move {
+        let mut troubles = Troubles::default();
+        loop {
+            match events.recv().await {
+                Ok(recorded) => {
+                    troubles.note(&recorded.event);
+                    follower.send_modify(|now| now.degraded = troubles.in_words());
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => break,
+            }
+        }
+    });
+    sender
 }
 
 /// Which stages the project has; one that it lacks is not waited for.
@@ -72,70 +79,75 @@ pub(crate) struct Stages {
     pub(crate) metrics: bool,
 }
 
-/// Follows the events until the process ends. Called before the tree starts, so that none is missed.
-pub(crate) fn follow(store: &Store, stages: Stages) -> watch::Receiver<Readiness> {
+/// Brings every source up to date once, whether or not its watcher sees a change, then builds and
+/// refreshes: what a crash or an edit between two starts left open is caught up with here.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn first_pass(
+    store: &Store,
+    stages: Stages,
+    readiness: watch::Sender<Readiness>,
+) -> Result<(), StoreError> {
     let mut events = store.events().subscribe();
-    let mut progress = Progress {
-        waiting_for: stages.sources.into_iter().collect(),
-        built: !stages.transform,
-        refreshed: !stages.metrics,
-        troubles: BTreeMap::new(),
-    };
-    let (sender, receiver) = watch::channel(progress.readiness());
-    tokio::spawn(async move {
-        loop {
-            match events.recv().await {
-                Ok(recorded) => {
-                    progress.note(&recorded.event);
-                    sender.send_replace(progress.readiness());
+    let nobody = TraceContext::default();
+    let mut waiting: BTreeSet<String> = stages.sources.into_iter().collect();
+    for source in &waiting {
+        let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh: false };
+        store.work().enqueue(&work, &nobody).await?;
+    }
+    while !waiting.is_empty() {
+        match events.recv().await {
+            Ok(recorded) => match recorded.event {
+                Event::SyncFinished { source, .. }
+                | Event::SyncFailed { source, .. }
+                | Event::SourceUnavailable { source, .. } => {
+                    waiting.remove(&source);
                 }
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => break,
-            }
+                _ => {}
+            },
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
         }
-    });
-    receiver
+    }
+    if stages.transform {
+        let build = WorkKind::Build { changed: Vec::new() };
+        ended(store, store.work().enqueue(&build, &nobody).await?).await?;
+    }
+    if stages.metrics {
+        ended(store, store.work().enqueue(&WorkKind::RefreshMetrics, &nobody).await?).await?;
+    }
+    readiness.send_modify(|now| now.first_pass_done = true);
+    Ok(())
+}
+
+/// Waits until a command has been carried out, or its first attempt has failed.
+async fn ended(store: &Store, id: i64) -> Result<(), StoreError> {
+    while store.work().is_under_way(id).await? {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn progress() -> Progress {
-        Progress {
-            waiting_for: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
-            built: false,
-            refreshed: false,
-            troubles: BTreeMap::new(),
-        }
-    }
-
     #[test]
-    fn it_is_ready_when_every_stage_has_had_its_first_pass() {
-        let mut progress = progress();
-        let synced = |source: &str| Event::SyncFinished { source: source.to_owned(), rows: 1 };
-        progress.note(&synced("a"));
-        progress.note(&synced("b"));
-        assert!(!progress.readiness().first_pass_done);
-        let published =
-            Event::BuildPublished { run_id: "r".to_owned(), relations: Vec::new(), tests_passed: 1 };
-        progress.note(&published);
-        progress.note(&Event::MetricsRefreshed { cubes: 1 });
-        assert!(progress.readiness().first_pass_done);
-    }
-
-    #[test]
-    fn a_dead_source_is_degraded_and_not_waited_for() {
-        let mut progress = progress();
-        let down = Event::SourceUnavailable {
+    fn what_fails_is_said_until_it_works_again() {
+        let mut troubles = Troubles::default();
+        troubles.note(&Event::SourceUnavailable {
             source: "a".to_owned(),
             error: "refused".to_owned(),
             retry_in_ms: 100,
-        };
-        progress.note(&down);
-        assert_eq!(progress.waiting_for.len(), 1);
-        assert_eq!(progress.readiness().degraded, ["source a: refused"]);
-        progress.note(&Event::SourceRecovered { source: "a".to_owned() });
-        assert!(progress.readiness().degraded.is_empty());
+        });
+        troubles.note(&Event::BuildFailed {
+            run_id: "r".to_owned(),
+            failed: vec!["not_null_x".to_owned()],
+            skipped: Vec::new(),
+        });
+        assert_eq!(troubles.in_words(), ["source a: refused", "build: not_null_x"]);
+        troubles.note(&Event::SourceRecovered { source: "a".to_owned() });
+        assert_eq!(troubles.in_words(), ["build: not_null_x"]);
     }
 }

@@ -24,6 +24,7 @@ use ballpoint_transformer::actor::{Transformer, TransformerArgs};
 use ballpoint_web::{App, Doors, Readiness, SystemFacts, Web, WebArgs};
 use serde_json::Map;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::session::Own;
 use crate::stages;
@@ -149,6 +150,8 @@ pub(crate) struct FrontDoor {
     pub(crate) doors: Doors,
     pub(crate) system: SystemFacts,
     pub(crate) readiness: watch::Receiver<Readiness>,
+    /// Cancelled by the caller when the program ends.
+    pub(crate) program_ends: CancellationToken,
     /// Filled by the caller once the tree has started.
     pub(crate) tree: Arc<OnceLock<TreeHandle>>,
 }
@@ -167,6 +170,7 @@ fn web(own: &Own, scope: &Scope, door: FrontDoor) -> ActorSpec {
     kept(ActorSpec::new("web", Web, move || WebArgs {
         listener: Arc::clone(&listener),
         app: app.clone(),
+        program_ends: door.program_ends.clone(),
     }))
 }
 

@@ -176,7 +176,7 @@ async fn an_unreachable_source_is_named_and_the_others_go_on() {
     project(folder.path(), Some(&extra));
     let data_dir = folder.path().join("data");
     let (code, _, stderr) =
-        finish(ballpoint(&data_dir).arg("--project").arg(folder.path()).args(["sync", "orders"]));
+        finish(ballpoint(&data_dir).arg("--project").arg(folder.path()).args(["sync", "orders", "--now", NOW]));
     assert_eq!(code, 1);
     assert!(one_line(&stderr).contains("orders"), "{stderr}");
     assert!(one_line(&stderr).contains(&dead.to_string()), "{stderr}");

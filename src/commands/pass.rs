@@ -98,6 +98,13 @@ async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
         }
         bail!(text);
     }
+    if let Some(table) = outcome.absent.first() {
+        let text = format!("{table} does not exist: the dbt project reads it, and no source lands it");
+        if let Some(claimed) = claimed {
+            work.abandon(claimed.id, &text).await?;
+        }
+        bail!(text);
+    }
     if outcome.status == BuildStatus::Published {
         let event = Event::BuildPublished {
             run_id: outcome.run_id.clone(),

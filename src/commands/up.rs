@@ -1,6 +1,5 @@
 //! `up`: start everything, serve, run the pipeline, keep watching.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,23 +11,20 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ballpoint_postgres::cluster::data_dir;
 use ballpoint_postgres::lock::DataDirLock;
-use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::Scope;
 use ballpoint_runtime::telemetry::{self, TelemetryConfig};
-use ballpoint_runtime::trace::TraceContext;
-use ballpoint_runtime::work::WorkKind;
 use ballpoint_web::{Doors, SystemFacts};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::cli::UpArgs;
 use crate::config::{AuthMode, Project, otlp_endpoint};
 use crate::remote::{SERVER_SECTION, TOKEN_FILE};
 use crate::session::Own;
-use crate::{output, readiness, stack};
+use crate::readiness::{self, Stages};
+use crate::{output, stack};
 
 /// From SIGTERM to the end of the last actor.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -70,24 +66,36 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
         AuthMode::None => None,
     };
     let sources: Vec<String> = project.config.sources.keys().cloned().collect();
-    let readiness = readiness::follow(&own.store, stages_of(project, sources.clone()));
+    let readiness = readiness::follow(&own.store);
+    let stages = Stages {
+        sources: sources.clone(),
+        transform: project.config.transform.is_some(),
+        metrics: project.config.metrics.is_some(),
+    };
     let tree = Arc::new(OnceLock::new());
+    let program_ends = CancellationToken::new();
     let door = stack::FrontDoor {
         listener,
         doors: Doors::new(listen, token.as_deref(), &project.config.server.allowed_origins),
         system: SystemFacts {
             listen: listen.to_string(),
             databases: own.databases.urls().clone(),
-            sources: sources.clone(),
+            sources,
             project: project.name.clone(),
         },
-        readiness,
+        readiness: readiness.subscribe(),
+        program_ends: program_ends.clone(),
         tree: Arc::clone(&tree),
     };
     let scope = Scope::unique();
     let environment = context.environment.clone().into_map().into_iter().collect();
     let root = stack::system(own, environment, &scope, Some(door))?;
-    let first_pass = tokio::spawn(first_pass(own.store.clone(), sources, project.config.transform.is_some()));
+    let store = own.store.clone();
+    let first_pass = tokio::spawn(async move {
+        if let Err(error) = readiness::first_pass(&store, stages, readiness).await {
+            tracing::error!(%error, "the first pass could not be followed");
+        }
+    });
     let handle = stack::start(own, scope, root).await?;
     // A second start of one tree is a bug: the slot is filled here only.
     let _ = tree.set(handle.clone());
@@ -100,44 +108,9 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     output::line(format!("Ballpoint is at http://{listen}/{query}"));
     until_told_to_stop().await?;
     first_pass.abort();
+    program_ends.cancel();
     output::note("stopping");
     handle.stop(SHUTDOWN_MAX).await;
-    Ok(())
-}
-
-fn stages_of(project: &Project, sources: Vec<String>) -> readiness::Stages {
-    readiness::Stages {
-        sources,
-        transform: project.config.transform.is_some(),
-        metrics: project.config.metrics.is_some(),
-    }
-}
-
-/// Brings every source up to date once, whether or not its watcher sees a change, and then builds:
-/// what a crash or an edit between two starts left open is caught up with here.
-async fn first_pass(store: Store, sources: Vec<String>, build: bool) -> anyhow::Result<()> {
-    let mut events = store.events().subscribe();
-    let mut waiting: BTreeSet<String> = sources.into_iter().collect();
-    for source in &waiting {
-        let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh: false };
-        store.work().enqueue(&work, &TraceContext::default()).await?;
-    }
-    while !waiting.is_empty() {
-        match events.recv().await {
-            Ok(recorded) => match recorded.event {
-                Event::SyncFinished { source, .. }
-                | Event::SyncFailed { source, .. }
-                | Event::SourceUnavailable { source, .. } => {
-                    waiting.remove(&source);
-                }
-                _ => {}
-            },
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return Ok(()),
-        }
-    }
-    let next = if build { WorkKind::Build { changed: Vec::new() } } else { WorkKind::RefreshMetrics };
-    store.work().enqueue(&next, &TraceContext::default()).await?;
     Ok(())
 }
 

@@ -96,6 +96,8 @@ pub struct BuildOutcome {
     pub failed: Vec<FailedNode>,
     /// Unique ids of what did not run because of the failures.
     pub skipped: Vec<String>,
+    /// Declared sources whose table has not landed yet. What depends on them was left out.
+    pub absent: Vec<TableName>,
     /// Every node that ran or was skipped, in order.
     pub results: Vec<NodeResult>,
     /// Whether each failure is of a kind that a later attempt may not meet.

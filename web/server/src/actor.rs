@@ -1,38 +1,46 @@
-//! Actor `web`: serves the routes on a listener that outlives it.
+//! Actor `web`: takes connections on a listener that outlives it.
 //!
 //! In: nothing but its own life. Out: calls on handles. The listening socket belongs to the
-//! composition root; each incarnation serves a duplicate of it, so that between two incarnations
-//! connections wait in the socket's queue and none is refused. Requests that are being answered
-//! finish in their own tasks after their incarnation has ended.
+//! composition root; each incarnation accepts on a duplicate of it, so that between two incarnations
+//! connections wait in the socket's queue and none is refused. A connection is served by a task of
+//! its own, which goes on when its incarnation ends: a restart interrupts no request. Only the end
+//! of the program asks connections to finish.
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::app::App;
+
+/// Pause after a connection could not be accepted (no file descriptor left, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everything an incarnation starts from.
 pub struct WebArgs {
     pub listener: Arc<TcpListener>,
     pub app: App,
+    /// Cancelled when the program ends: connections finish what they are at.
+    pub program_ends: CancellationToken,
 }
 
-/// What the actor is told.
+/// What the actor is told: nothing yet.
 #[derive(Debug)]
-pub enum WebMsg {
-    /// The server ended though nobody asked it to.
-    ServerEnded { error: String },
-}
+pub enum WebMsg {}
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Web;
 
-/// Ends the server with the incarnation, however that ends.
+/// Ends the accepting with the incarnation, however that ends.
 pub struct WebState {
-    _stop: tokio_util::sync::DropGuard,
+    _accepting: DropGuard,
 }
 
 impl Actor for Web {
@@ -42,32 +50,53 @@ impl Actor for Web {
 
     async fn pre_start(
         &self,
-        myself: ActorRef<WebMsg>,
+        _: ActorRef<WebMsg>,
         args: WebArgs,
     ) -> Result<WebState, ActorProcessingErr> {
         let listener = args.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let stop = CancellationToken::new();
-        let serving = axum::serve(listener, args.app.router())
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
-        // A task of its own: it goes on until its last request is answered.
-        tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                let _ = myself.cast(WebMsg::ServerEnded { error: error.to_string() });
-            }
-        });
-        Ok(WebState { _stop: stop.drop_guard() })
+        let accepting = CancellationToken::new();
+        let accept = accept(listener, args.app.router(), args.program_ends);
+        tokio::spawn(accepting.clone().run_until_cancelled_owned(accept));
+        Ok(WebState { _accepting: accepting.drop_guard() })
     }
+}
 
-    async fn handle(
-        &self,
-        _: ActorRef<WebMsg>,
-        message: WebMsg,
-        _: &mut WebState,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            WebMsg::ServerEnded { error } => Err(error.into()),
+async fn accept(
+    listener: tokio::net::TcpListener,
+    router: Router,
+    program_ends: CancellationToken,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Replies are small: waiting to fill a packet costs tens of milliseconds.
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(serve(stream, router.clone(), program_ends.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
+    }
+}
+
+async fn serve(stream: tokio::net::TcpStream, router: Router, program_ends: CancellationToken) {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = program_ends.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client that goes away in the middle is its own affair.
+        tracing::debug!(%error, "a connection ended early");
     }
 }

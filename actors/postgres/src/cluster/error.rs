@@ -55,7 +55,7 @@ pub enum ClusterError {
     },
     /// The data was made by another major version.
     #[error(
-        "data dir {} was made by postgresql {cluster_major}, found here: {found}; install postgresql {cluster_major}, \
+        "data dir {} was made by PostgreSQL {cluster_major}, found here: {found}; install PostgreSQL {cluster_major}, \
          move the data with pg_upgrade or pg_dump, or choose another --data-dir", .data_dir.display()
     )]
     OtherMajor {

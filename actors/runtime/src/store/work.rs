@@ -285,6 +285,22 @@ impl WorkQueue {
         Ok(rows.into_iter().map(shown).collect())
     }
 
+    /// Whether a command still waits for the end of its first attempt.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn is_under_way(&self, id: i64) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select exists (select from ballpoint.work
+                            where id = $1
+                              and (state = 'running' or state = 'queued' and attempt = 0))",
+        )
+        .bind(id)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::query("following work"))
+    }
+
     /// How many rows are queued or running, and events not yet looked at, which may become such
     /// rows: zero when the pipeline has settled.
     ///

@@ -63,6 +63,9 @@ pub(super) struct Build<'a> {
     pub(super) published: HashMap<String, String>,
     /// Sources and nodes whose data or definition this build changes.
     pub(super) touched: HashSet<String>,
+    /// Nodes that read, however far up, a raw table that no source has landed yet. They are left
+    /// out: a warehouse whose sources arrive one by one is not a broken one.
+    pub(super) waiting: HashSet<String>,
     /// What is swapped at the end, in dependency order.
     pub(super) rebuilt: Vec<String>,
     pub(super) overrides: HashMap<String, Relation>,
@@ -100,9 +103,15 @@ impl<'a> Build<'a> {
             queries: None,
             full_refresh: options.full_refresh,
         };
+        let absent = absent_sources(project, &compiler.catalog);
+        let waiting = absent
+            .iter()
+            .flat_map(|source| project.graph.descendants(source, None))
+            .collect();
         Ok(Self {
             digests: definitions::digests(project),
             touched,
+            waiting,
             project: project.clone(),
             options,
             pool: pool.clone(),
@@ -134,6 +143,9 @@ impl<'a> Build<'a> {
         let waits = waits_for(&self.project, &everything, true);
         let mut ended: HashMap<String, Status> = HashMap::new();
         for id in self.order(&waits) {
+            if self.waiting.contains(&id) {
+                continue;
+            }
             let project = self.project.clone();
             let node = &project.nodes[&id];
             if node.materialization == Materialization::Ephemeral {
@@ -365,12 +377,7 @@ impl<'a> Build<'a> {
                 .iter()
                 .filter_map(|result| self.project.nodes.get(&result.unique_id))
                 .filter(|node| node.is_relation())
-                .map(|node| {
-                    TableName::new(
-                        node.relation.schema.clone(),
-                        node.relation.identifier.clone(),
-                    )
-                })
+                .map(|node| table_name(&node.relation))
                 .collect(),
             _ => Vec::new(),
         };
@@ -388,11 +395,29 @@ impl<'a> Build<'a> {
                 .collect(),
             skipped: names_with(&results, Status::Skipped),
             transient: status == BuildStatus::Failed && !hard,
+            absent: absent_sources(&self.project, &self.compiler.catalog)
+                .iter()
+                .filter_map(|id| self.project.sources.get(id))
+                .map(|source| table_name(&source.relation))
+                .collect(),
             failed,
             results,
             elapsed: std::time::Duration::ZERO,
         }
     }
+}
+
+/// Declared sources whose table does not exist.
+fn absent_sources(project: &Project, catalog: &Catalog) -> Vec<String> {
+    let sources = project.sources.values();
+    sources
+        .filter(|source| catalog.kind(&source.relation).is_none())
+        .map(|source| source.unique_id.clone())
+        .collect()
+}
+
+fn table_name(relation: &Relation) -> TableName {
+    TableName::new(relation.schema.clone(), relation.identifier.clone())
 }
 
 fn changed_sources(project: &Project, changed: &Changed) -> HashSet<String> {
