@@ -6,8 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::freshness::INSERT_ONE;
-use crate::support::collector::{Collector, Span};
+use crate::support::collector::Collector;
 use crate::support::{Folder, Stack, until};
+
+/// Spans leave in batches of some seconds.
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_answer() {
@@ -27,13 +30,10 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
     })
     .await;
 
-    let refresh = arrival(&collector, |spans| {
-        spans.iter().skip(seen).find(|s| s.name == "refresh_metrics" && !s.parent_id.is_empty()).cloned()
-    })
-    .await;
-    let chain = until("the whole chain arrives", Duration::from_secs(20), || async {
-        let chain = collector.ancestry(&refresh);
-        chain.last().is_some_and(|root| root == "source.changed").then_some(chain)
+    let chain = until("a refresh's chain reaches the source's change", LIMIT, || async {
+        let refreshes = collector.spans().into_iter().skip(seen).filter(|s| s.name == "refresh_metrics");
+        let chains = refreshes.map(|span| collector.ancestry(&span));
+        chains.into_iter().find(|chain| chain.last().is_some_and(|root| root == "source.changed"))
     })
     .await;
     let order: Vec<_> = ["refresh_metrics", "build", "sync springs", "source.changed"]
@@ -44,20 +44,14 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
 
     let answer = stack.ask("pass rate by component").await;
     let trace_id = answer["trace_id"].as_str().unwrap().to_owned();
-    let query = arrival(&collector, |spans| {
-        spans.iter().find(|s| s.trace_id == trace_id && s.name == "metrics_query").cloned()
-    })
-    .await;
-    let chain = until("the question's chain arrives", Duration::from_secs(20), || async {
-        let chain = collector.ancestry(&query);
+    let chain = until("the question's chain reaches its request", LIMIT, || async {
+        let spans = collector.spans();
+        let query = spans.iter().find(|s| s.trace_id == trace_id && s.name == "metrics_query")?;
+        let chain = collector.ancestry(query);
         chain.last().is_some_and(|root| root.starts_with("POST /api/ask")).then_some(chain)
     })
     .await;
     for name in ["invoke_agent chat", "invoke_agent analyst"] {
         assert!(chain.iter().any(|n| n == name), "{name} is missing: {chain:?}");
     }
-}
-
-async fn arrival(collector: &Collector, find: impl Fn(&[Span]) -> Option<Span>) -> Span {
-    until("the span arrives", Duration::from_secs(20), || async { find(&collector.spans()) }).await
 }

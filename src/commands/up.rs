@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::cli::UpArgs;
-use crate::config::{AuthMode, Project, otlp_endpoint};
+use crate::config::{AuthMode, otlp_endpoint};
 use crate::remote::{SERVER_SECTION, TOKEN_FILE};
 use crate::session::Own;
 use crate::readiness::{self, Stages};

@@ -188,11 +188,6 @@ impl Stack {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
-
-    /// Keeps the folder beyond this process, for the next start on it.
-    pub(crate) fn take_folder(&mut self) -> Option<Folder> {
-        self.folder.take()
-    }
 }
 
 impl Drop for Stack {
