@@ -17,6 +17,9 @@ use tokio::sync::{broadcast, watch};
 /// Between two looks at a work row that is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Before a first pass that failed begins again.
+const PASS_PAUSE: Duration = Duration::from_secs(1);
+
 /// What does not work, by what is troubled: a source's name, `build`, `metrics`.
 #[derive(Debug, Default)]
 struct Troubles(BTreeMap<String, String>);
@@ -80,20 +83,22 @@ pub(crate) struct Stages {
 }
 
 /// Brings every source up to date once, whether or not its watcher sees a change, then builds and
-/// refreshes: what a crash or an edit between two starts left open is caught up with here.
-///
-/// # Errors
-/// The store's.
-pub(crate) async fn first_pass(
-    store: &Store,
-    stages: Stages,
-    readiness: watch::Sender<Readiness>,
-) -> Result<(), StoreError> {
+/// refreshes: what a crash or an edit between two starts left open is caught up with here. While the
+/// warehouse does not answer, it begins again.
+pub(crate) async fn first_pass(store: Store, stages: Stages, readiness: watch::Sender<Readiness>) {
+    while let Err(error) = pass(&store, &stages).await {
+        tracing::warn!(%error, "the first pass begins again");
+        tokio::time::sleep(PASS_PAUSE).await;
+    }
+    readiness.send_modify(|now| now.first_pass_done = true);
+}
+
+async fn pass(store: &Store, stages: &Stages) -> Result<(), StoreError> {
     let mut events = store.events().subscribe();
     let nobody = TraceContext::default();
-    let mut waiting: BTreeSet<String> = stages.sources.into_iter().collect();
+    let mut waiting: BTreeSet<&String> = stages.sources.iter().collect();
     for source in &waiting {
-        let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh: false };
+        let work = WorkKind::Sync { source: (*source).clone(), tables: Vec::new(), full_refresh: false };
         store.work().enqueue(&work, &nobody).await?;
     }
     while !waiting.is_empty() {
@@ -117,7 +122,6 @@ pub(crate) async fn first_pass(
     if stages.metrics {
         ended(store, store.work().enqueue(&WorkKind::RefreshMetrics, &nobody).await?).await?;
     }
-    readiness.send_modify(|now| now.first_pass_done = true);
     Ok(())
 }
 

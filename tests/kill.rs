@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::freshness::INSERT_ONE;
-use crate::support::{Folder, Stack, until};
+use crate::support::{Folder, Stack, StopCluster, until};
 
 const TABLE: &str = "springs_production";
 
@@ -107,6 +107,7 @@ fn launch(data_dir: &Path, abort_at: Option<&str>) -> Stack {
             command.env("BALLPOINT_ABORT_AT", step);
         }
     })
+    .leaving_its_cluster()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,6 +115,7 @@ async fn twenty_kills_at_random_moments_lose_and_double_nothing() {
     const SEED: u64 = 20_260_331;
     let folder = Folder::new();
     let data_dir = folder.path().join("data");
+    let _cluster = StopCluster(data_dir.clone());
     let mut random = StdRng::seed_from_u64(SEED);
     println!("seed {SEED}");
     let mut stack = launch(&data_dir, None);
@@ -140,6 +142,7 @@ async fn twenty_kills_at_random_moments_lose_and_double_nothing() {
 async fn an_abort_at_each_durable_step_loses_and_doubles_nothing() {
     let folder = Folder::new();
     let data_dir = folder.path().join("data");
+    let _cluster = StopCluster(data_dir.clone());
     let mut stack = launch(&data_dir, None);
     stack.until_ready().await;
     let mut random = StdRng::seed_from_u64(7);

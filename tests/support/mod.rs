@@ -53,6 +53,8 @@ pub(crate) struct Stack {
     child: Child,
     folder: Option<Folder>,
     data_dir: PathBuf,
+    /// Stopped with the stack, unless somebody else looks after it.
+    cluster: Option<StopCluster>,
     pub(crate) base: String,
     pub(crate) token: String,
     http: reqwest::Client,
@@ -90,11 +92,18 @@ impl Stack {
         Self {
             child,
             folder: None,
+            cluster: Some(StopCluster(data_dir.to_owned())),
             data_dir: data_dir.to_owned(),
             base: base.to_owned(),
             token: token.to_owned(),
             http: reqwest::Client::new(),
         }
+    }
+
+    /// Leaves the cluster to the next process on this data dir.
+    pub(crate) fn leaving_its_cluster(mut self) -> Self {
+        std::mem::forget(self.cluster.take());
+        self
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -193,12 +202,20 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         self.kill();
-        stop_cluster(&self.data_dir);
+        drop(self.cluster.take());
     }
 }
 
-/// Stops the cluster that a killed process left behind in `data_dir`, if one runs.
-pub(crate) fn stop_cluster(data_dir: &Path) {
+/// Stops, when dropped, the cluster that a killed process left behind in this data dir.
+pub(crate) struct StopCluster(pub(crate) PathBuf);
+
+impl Drop for StopCluster {
+    fn drop(&mut self) {
+        stop_cluster(&self.0);
+    }
+}
+
+fn stop_cluster(data_dir: &Path) {
     let pid = std::fs::read_to_string(data_dir.join("pg/postmaster.pid"))
         .ok()
         .and_then(|text| text.lines().next()?.parse().ok())
