@@ -25,6 +25,12 @@ pub use runs::{RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, 
 pub use wake::Wake;
 pub use work::{ATTEMPTS_MAX, ClaimedWork, WorkQueue, WorkRow};
 
+/// The one advisory lock of a warehouse: a load holds it from its extraction time to its commit, and
+/// a build from its first statement to its commit. Two keys would be wrong. A build tests staging
+/// views and merges facts in separate statements, so raw tables must stand still between them, or
+/// rows that no test has seen would be published.
+pub const RAW_LOCK: i64 = 0x6261_6c6c_706f_696e; // "ballpoin"
+
 /// Entry to schema `ballpoint`. Cheap to clone; clones share wake-ups and the event broadcast.
 #[derive(Clone, Debug)]
 pub struct Store {

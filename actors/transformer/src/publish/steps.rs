@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ballpoint_runtime::segment::TableName;
+use ballpoint_runtime::store::RAW_LOCK;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 
@@ -24,9 +25,6 @@ use crate::queries::blocking_compile;
 use crate::run::{
     Failure, NodeResult, Status, describe, record_verdict, schemas_of, skipped, waits_for,
 };
-
-/// One build at a time on a warehouse, whoever runs it.
-const PUBLISH_LOCK: i64 = 0x6261_6c6c_706f_696e;
 
 /// Tables above this many rows are swapped instead of refilled: dead rows would cost more than a
 /// lock of some milliseconds.
@@ -81,9 +79,9 @@ impl<'a> Build<'a> {
     ) -> Result<Self, PublishError> {
         let mut conn = pool.acquire().await?;
         fail::fail_point!("transformer::before_build");
-        // JIT compiles for longer than these statements run.
-        let open =
-            format!("begin; set local jit = off; select pg_advisory_xact_lock({PUBLISH_LOCK});");
+        // JIT compiles for longer than these statements run. The lock: one build at a time, whoever
+        // runs it, and no load commits during one.
+        let open = format!("begin; set local jit = off; select pg_advisory_xact_lock({RAW_LOCK});");
         execute(&mut conn, &open).await?;
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
             .persistent(false)
