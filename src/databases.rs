@@ -1,6 +1,7 @@
 //! Where each database of a project is: at its configured URL, or on the embedded cluster.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context;
 use ballpoint_postgres::cluster::{Cluster, ClusterOptions};
@@ -8,6 +9,7 @@ use ballpoint_postgres::pool::{self, PoolOptions};
 use ballpoint_seeds::SeedFiles;
 use jiff::Timestamp;
 use sqlx::PgPool;
+use tokio::sync::Mutex;
 
 use crate::config::Project;
 use crate::output;
@@ -18,7 +20,8 @@ pub(crate) const WAREHOUSE: &str = "warehouse";
 /// The databases of a project, reachable.
 pub(crate) struct Databases {
     /// `None` when every database has a URL of its own.
-    cluster: Option<Cluster>,
+    cluster: Option<Mutex<Cluster>>,
+    embedded: ClusterOptions,
     urls: BTreeMap<String, String>,
 }
 
@@ -41,16 +44,34 @@ impl Databases {
             }
         }
         let mut cluster = None;
+        let options = ClusterOptions::new(&project.data_dir, embedded.clone());
         if !embedded.is_empty() {
-            let opened =
-                Cluster::open(&ClusterOptions::new(&project.data_dir, embedded.clone())).await?;
+            let opened = Cluster::open(&options).await?;
             urls.extend(embedded.into_iter().map(|name| {
                 let url = opened.url(&name);
                 (name, url)
             }));
-            cluster = Some(opened);
+            cluster = Some(Mutex::new(opened));
         }
-        Ok(Self { cluster, urls })
+        Ok(Self { cluster, embedded: options, urls })
+    }
+
+    /// Starts the embedded cluster again whenever it dies; never returns. Port and password stay,
+    /// so every pool finds it again by itself.
+    pub(crate) async fn keep_running(&self) {
+        let Some(cluster) = &self.cluster else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(CLUSTER_LOOK_INTERVAL).await;
+            let mut cluster = cluster.lock().await;
+            if cluster.is_running() {
+                continue;
+            }
+            tracing::warn!("the embedded PostgreSQL has died and is started again");
+            match Cluster::open(&self.embedded).await {
+                Ok(started) => *cluster = started,
+                Err(error) => tracing::error!(%error, "the embedded PostgreSQL cannot be started"),
+            }
+        }
     }
 
     /// The connection URL of a source, or of [`WAREHOUSE`].
@@ -111,11 +132,14 @@ impl Databases {
     /// When the server does not end.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         match self.cluster {
-            Some(cluster) => Ok(cluster.stop().await?),
+            Some(cluster) => Ok(cluster.into_inner().stop().await?),
             None => Ok(()),
         }
     }
 }
+
+/// Between two looks at the embedded server's process.
+const CLUSTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Hourly over 90 days.
 const ROWS_BY_DEFAULT: u64 = 2160;

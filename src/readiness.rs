@@ -4,11 +4,11 @@
 //! to, and a build and a refresh asked for after that have ended. What fails is retried by its owner
 //! and said as *degraded* until it works.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::{Store, StoreError};
+use ballpoint_runtime::store::{RecordedEvent, Store, StoreError};
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use ballpoint_web::Readiness;
@@ -86,34 +86,30 @@ pub(crate) struct Stages {
 /// refreshes: what a crash or an edit between two starts left open is caught up with here. While the
 /// warehouse does not answer, it begins again.
 pub(crate) async fn first_pass(store: Store, stages: Stages, readiness: watch::Sender<Readiness>) {
-    while let Err(error) = pass(&store, &stages).await {
-        tracing::warn!(%error, "the first pass begins again");
-        tokio::time::sleep(PASS_PAUSE).await;
+    let mut events = store.events().subscribe();
+    let passed = async {
+        while let Err(error) = pass(&store, &stages).await {
+            tracing::warn!(%error, "the first pass begins again");
+            tokio::time::sleep(PASS_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = passed => {}
+        // Whoever is parked will not do its part: the rest is ready, and degraded is said beside.
+        () = somebody_is_parked(&mut events) => {}
     }
     readiness.send_modify(|now| now.first_pass_done = true);
 }
 
 async fn pass(store: &Store, stages: &Stages) -> Result<(), StoreError> {
-    let mut events = store.events().subscribe();
     let nobody = TraceContext::default();
-    let mut waiting: BTreeSet<&String> = stages.sources.iter().collect();
-    for source in &waiting {
-        let work = WorkKind::Sync { source: (*source).clone(), tables: Vec::new(), full_refresh: false };
-        store.work().enqueue(&work, &nobody).await?;
+    let mut syncs = Vec::new();
+    for source in &stages.sources {
+        let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh: false };
+        syncs.push(store.work().enqueue(&work, &nobody).await?);
     }
-    while !waiting.is_empty() {
-        match events.recv().await {
-            Ok(recorded) => match recorded.event {
-                Event::SyncFinished { source, .. }
-                | Event::SyncFailed { source, .. }
-                | Event::SourceUnavailable { source, .. } => {
-                    waiting.remove(&source);
-                }
-                _ => {}
-            },
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return Ok(()),
-        }
+    for sync in syncs {
+        ended(store, sync).await?;
     }
     if stages.transform {
         let build = WorkKind::Build { changed: Vec::new() };
@@ -123,6 +119,18 @@ async fn pass(store: &Store, stages: &Stages) -> Result<(), StoreError> {
         ended(store, store.work().enqueue(&WorkKind::RefreshMetrics, &nobody).await?).await?;
     }
     Ok(())
+}
+
+async fn somebody_is_parked(events: &mut broadcast::Receiver<RecordedEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(RecordedEvent { event: Event::ActorChanged { state, .. }, .. }) if state == "parked" => {
+                return;
+            }
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }
 
 /// Waits until a command has been carried out, or its first attempt has failed.

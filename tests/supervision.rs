@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Stack, ballpoint, finish};
+use crate::support::{Stack, ballpoint, finish, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_actor_is_restarted_while_questions_are_asked_and_none_fails() {
@@ -82,6 +83,30 @@ async fn the_command_restarts_a_role_and_refuses_an_unknown_name() {
     let (code, _, stderr) = finish(ballpoint(stack.data_dir()).args(["restart", "loder.refills"]));
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("loader.refills"), "the nearest name is offered: {stderr}");
+}
+
+#[tokio::test]
+async fn the_embedded_server_comes_back_when_it_is_killed() {
+    let stack = Stack::start().await;
+    let pid_file = stack.data_dir().join("pg/postmaster.pid");
+    let pid = std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
+    let killed = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    assert!(killed.success());
+    until("questions are answered again", Duration::from_secs(30), || async {
+        let (status, answer) =
+            stack.post("/api/ask", &json!({ "question": "pass rate by component" })).await;
+        (status == 200 && answer["behaviour"] == "answer").then_some(())
+    })
+    .await;
+    let now = std::fs::read_to_string(&pid_file).unwrap();
+    assert_ne!(now.lines().next().unwrap(), pid, "another server process");
+    // And the pipeline works on: a new row arrives.
+    let before = stack.load(json!({ "measures": ["Production.count"] })).await;
+    sqlx::query(crate::freshness::INSERT_ONE).execute(&stack.pool("springs").await).await.unwrap();
+    until("the new row is counted", Duration::from_secs(40), || async {
+        (stack.load(json!({ "measures": ["Production.count"] })).await != before).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ballpoint_loader::{Loader, SyncReport};
+use ballpoint_loader::{Loader, TableReport};
 use ballpoint_orchestrator::enqueue_pending;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::RunStatus;
@@ -13,7 +13,7 @@ use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use ballpoint_transformer::publish::{BuildStatus, Changed, PublishOptions, publish};
 use ballpoint_transformer::Project;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -60,11 +60,13 @@ async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
 
 async fn pass_steps(context: &Context, own: &Own) -> anyhow::Result<Value> {
     let names: Vec<String> = own.project.config.sources.keys().cloned().collect();
-    let reports = sync_sources(own, &names, false).await?;
-    let rows: u64 = reports.iter().map(SyncReport::changed).sum();
-    let build = build(context, own).await?;
+    let (mut report, failures) = sync_sources(own, &names, false).await;
+    // A dead source keeps the others' rows from nobody.
+    let built = build(context, own).await;
+    fail_if_any(failures)?;
+    report["build"] = built?;
     stages::metrics(&own.project)?;
-    Ok(json!({ "rows_loaded": rows, "sources": reports, "build": build }))
+    Ok(report)
 }
 
 /// Carries out the build that the loads asked for. The request is a work row, as under `up`: one
@@ -91,17 +93,19 @@ async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
     publishing.vars = stages::build_vars(&own.clock);
     let outcome = publish(&project, own.store.pool(), &publishing).await?;
     if outcome.status == BuildStatus::Failed {
+        let names = outcome.failed.iter().map(|failed| failed.name.clone()).collect();
+        let event = Event::BuildFailed {
+            run_id: outcome.run_id.clone(),
+            failed: names,
+            skipped: outcome.skipped.clone(),
+        };
+        own.store.events().publish(event, TraceContext::current()).await?;
         let failed: Vec<_> = outcome.failed.iter().map(|f| format!("{} ({})", f.name, f.message)).collect();
         let text = format!("the build failed and published nothing: {}", failed.join("; "));
-        if let Some(claimed) = claimed {
-            work.abandon(claimed.id, &text).await?;
-        }
-        bail!(text);
-    }
-    if let Some(table) = outcome.absent.first() {
-        let text = format!("{table} does not exist: the dbt project reads it, and no source lands it");
-        if let Some(claimed) = claimed {
-            work.abandon(claimed.id, &text).await?;
+        match claimed {
+            Some(claimed) if outcome.transient => work.fail(claimed.id, &text, None).await?,
+            Some(claimed) => work.abandon(claimed.id, &text).await?,
+            None => {}
         }
         bail!(text);
     }
@@ -115,6 +119,9 @@ async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
     }
     if let Some(claimed) = claimed {
         work.complete(claimed.id).await?;
+    }
+    if let Some(table) = outcome.absent.first() {
+        bail!("{table} does not exist: the dbt project reads it, and no source lands it");
     }
     let relations: Vec<_> = outcome.relations.iter().map(ToString::to_string).collect();
     Ok(json!({
@@ -143,11 +150,10 @@ pub(super) async fn sync(context: &Context, args: SyncArgs) -> anyhow::Result<Ex
             } else {
                 args.sources
             };
-            let reports = sync_sources(&own, &names, args.full_refresh).await;
+            let (report, failures) = sync_sources(&own, &names, args.full_refresh).await;
             own.close().await?;
-            let reports = reports?;
-            let rows: u64 = reports.iter().map(SyncReport::changed).sum();
-            json!({ "rows_loaded": rows, "sources": reports })
+            fail_if_any(failures)?;
+            report
         }
     };
     if context.place.json {
@@ -158,45 +164,62 @@ pub(super) async fn sync(context: &Context, args: SyncArgs) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// All sources at once: they share nothing but the warehouse.
+/// All sources at once: they share nothing but the warehouse. What was loaded, and what failed.
 async fn sync_sources(
     own: &Own,
     names: &[String],
     full_refresh: bool,
-) -> anyhow::Result<Vec<SyncReport>> {
+) -> (Value, Vec<anyhow::Error>) {
     let trace = TraceContext::current();
-    try_join_all(names.iter().map(|name| {
+    let syncs = names.iter().map(|name| {
         let trace = &trace;
         async move {
             let reader = stages::reader(&own.project, &own.databases, name)?;
             let schema = &own.project.config.sources[name].schema;
             let loader = Loader::new(own.store.clone(), schema);
-            loader
-                .sync(&reader, &[], full_refresh, trace)
-                .await
-                .with_context(|| format!("syncing {name}"))
+            let synced = loader.sync(&reader, &[], full_refresh, trace).await;
+            synced.with_context(|| format!("syncing {name}"))
         }
-    }))
-    .await
+    });
+    let (mut rows, mut tables, mut failures) = (0, Vec::new(), Vec::new());
+    for outcome in join_all(syncs).await {
+        match outcome {
+            Ok(report) => {
+                rows += report.changed();
+                tables.extend(report.tables.iter().map(|table| shown(&report.source, table)));
+            }
+            Err(error) => failures.push(error),
+        }
+    }
+    (json!({ "rows_loaded": rows, "tables": tables }), failures)
+}
+
+fn shown(source: &str, table: &TableReport) -> Value {
+    json!({
+        "source": source,
+        "table": table.table.to_string(),
+        "raw": table.raw.to_string(),
+        "rows": table.changed(),
+    })
+}
+
+/// The first failure; with more than one it says so.
+fn fail_if_any(mut failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let others = failures.len() - 1;
+    let first = failures.swap_remove(0);
+    match others {
+        0 => Err(first),
+        n => Err(first.context(format!("{} sources failed, the first", n + 1))),
+    }
 }
 
 fn print_pass(report: &Value) {
-    for source in report["sources"].as_array().into_iter().flatten() {
-        for table in source["tables"].as_array().into_iter().flatten() {
-            let number = |key: &str| table[key].as_u64().unwrap_or_default();
-            let name = |key: &str| {
-                let part = |p: &str| table[key][p].as_str().unwrap_or_default().to_owned();
-                format!("{}.{}", part("schema"), part("name"))
-            };
-            output::line(format!(
-                "{} -> {}: {} new, {} changed, {} unchanged",
-                name("table"),
-                name("raw"),
-                number("inserted"),
-                number("updated"),
-                number("unchanged")
-            ));
-        }
+    for table in report["tables"].as_array().into_iter().flatten() {
+        let text = |key: &str| table[key].as_str().unwrap_or_default();
+        output::line(format!("{} -> {}: {} rows", text("table"), text("raw"), table["rows"]));
     }
     output::line(format!("{} rows loaded", report["rows_loaded"]));
     let build = &report["build"];

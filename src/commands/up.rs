@@ -45,7 +45,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> anyhow::Result<ExitC
     let _telemetry = telemetry::init(&TelemetryConfig {
         service_name: "ballpoint".to_owned(),
         otlp_endpoint: otlp_endpoint(&context.environment),
-        log_filter: "warn".to_owned(),
+        log_filter: "warn,sqlx=error,sqlx_core=error".to_owned(),
         json_logs: context.place.json,
     })?;
     if project.is_shipped {
@@ -101,7 +101,10 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     )?;
     let query = token.map(|token| format!("?token={token}")).unwrap_or_default();
     output::line(format!("Ballpoint is at http://{listen}/{query}"));
-    until_told_to_stop().await?;
+    tokio::select! {
+        told = until_told_to_stop() => told?,
+        () = own.databases.keep_running() => {}
+    }
     first_pass.abort();
     program_ends.cancel();
     output::note("stopping");

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use ballpoint_runtime::store::StoreError;
 use serde_json::json;
 
 /// `{"error": {"code", "message"}}` with its status. Messages never hold database text that the
@@ -34,6 +35,12 @@ impl ApiError {
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "failed", message: message.into() }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(error.to_string())
     }
 }
 

@@ -44,9 +44,6 @@ async fn ask(
 }
 
 async fn proof(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    match app.store.proofs().get(&id).await {
-        Ok(Some(proof)) => Ok(Json(proof)),
-        Ok(None) => Err(ApiError::not_found(format!("no proof {id}"))),
-        Err(error) => Err(ApiError::failed(error.to_string())),
-    }
+    let proof = app.store.proofs().get(&id).await?;
+    proof.map(Json).ok_or_else(|| ApiError::not_found(format!("no proof {id}")))
 }

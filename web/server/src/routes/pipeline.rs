@@ -7,18 +7,21 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::store::{RecordedEvent, StoreError};
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
-use tokio::time::Instant;
 
 use crate::app::App;
 use crate::error::ApiError;
 
 /// Longest wait for a pass.
 const PASS_MAX: Duration = Duration::from_secs(600);
+
+/// Between two looks at the work rows that are waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(30);
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/api/sync", post(sync)).route("/api/run", post(run))
@@ -46,8 +49,8 @@ async fn run(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 #[derive(Default)]
 struct Report {
     rows: u64,
+    tables: Vec<Value>,
     errors: Vec<String>,
-    synced: usize,
     relations: Vec<String>,
     tests_passed: u64,
 }
@@ -64,47 +67,69 @@ async fn pass(
     }
     let sources = if sources.is_empty() { known.clone() } else { sources };
     let mut events = app.store.events().subscribe();
+    let mut rows = Vec::new();
     for source in &sources {
         let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh };
-        let enqueued = app.store.work().enqueue(&work, &TraceContext::current()).await;
-        enqueued.map_err(|error| ApiError::failed(error.to_string()))?;
+        rows.push(app.store.work().enqueue(&work, &TraceContext::current()).await?);
     }
     let mut report = Report::default();
-    let deadline = Instant::now() + PASS_MAX;
-    loop {
-        match tokio::time::timeout(Duration::from_millis(200), events.recv()).await {
-            Ok(Ok(recorded)) => note(&mut report, recorded.event, &sources),
-            Ok(Err(broadcast::error::RecvError::Lagged(_))) | Err(_) => {}
-            Ok(Err(broadcast::error::RecvError::Closed)) => break,
+    tokio::time::timeout(PASS_MAX, async {
+        for row in rows {
+            while app.store.work().is_under_way(row).await? {
+                listen(&mut events, &mut report, &sources).await;
+            }
         }
-        let idle = || async { matches!(app.store.work().open_count().await, Ok(0)) };
-        if report.synced >= sources.len() && (!wait_for_build || idle().await) {
-            break;
+        while wait_for_build && app.store.work().open_count().await? > 0 {
+            listen(&mut events, &mut report, &sources).await;
         }
-        if Instant::now() > deadline {
-            return Err(ApiError::unavailable("the pass is still running; see `ballpoint status`"));
-        }
-    }
-    while let Ok(recorded) = events.try_recv() {
-        note(&mut report, recorded.event, &sources);
-    }
+        Ok::<(), StoreError>(())
+    })
+    .await
+    .map_err(|_| ApiError::unavailable("the pass is still running; see `ballpoint status`"))??;
+    listen(&mut events, &mut report, &sources).await;
     if !report.errors.is_empty() {
         return Err(ApiError::failed(report.errors.join("; ")));
     }
-    Ok(Json(json!({
-        "rows_loaded": report.rows,
-        "build": { "built": report.relations.len(), "relations": report.relations, "tests_passed": report.tests_passed },
-    })))
+    let mut reply = json!({ "rows_loaded": report.rows, "tables": report.tables });
+    if wait_for_build {
+        reply["build"] = json!({
+            "built": report.relations.len(),
+            "relations": report.relations,
+            "tests_passed": report.tests_passed,
+        });
+    }
+    Ok(Json(reply))
+}
+
+/// Takes in what has happened, for at most [`LOOK_INTERVAL`].
+async fn listen(
+    events: &mut broadcast::Receiver<RecordedEvent>,
+    report: &mut Report,
+    sources: &[String],
+) {
+    let deadline = tokio::time::Instant::now() + LOOK_INTERVAL;
+    while let Ok(received) = tokio::time::timeout_at(deadline, events.recv()).await {
+        match received {
+            Ok(recorded) => note(report, recorded.event, sources),
+            // What was missed is missing in the report, not in the work.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
 }
 
 fn note(report: &mut Report, event: Event, sources: &[String]) {
     match event {
-        Event::SyncFinished { source, rows } if sources.contains(&source) => {
-            report.synced += 1;
+        Event::TableLoaded { source, table, raw, rows } if sources.contains(&source) => {
             report.rows += rows;
+            report.tables.push(json!({
+                "source": source,
+                "table": table.to_string(),
+                "raw": raw.to_string(),
+                "rows": rows,
+            }));
         }
         Event::SyncFailed { source, error } if sources.contains(&source) => {
-            report.synced += 1;
             report.errors.push(format!("{source}: {error}"));
         }
         Event::BuildPublished { relations, tests_passed, .. } => {
