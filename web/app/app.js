@@ -8,6 +8,7 @@ let conversation = null;
 
 const token = takeToken();
 watchHealth();
+offerExamples();
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const question = field.value.trim();
@@ -66,7 +67,8 @@ function show(turn, answer) {
 
 function freshness(data) {
   if (!data?.data_to) return null;
-  return `Data from ${data.data_from} to ${data.data_to} UTC`;
+  const shown = (moment) => moment.slice(0, 16).replace("T", " ");
+  return `Data from ${shown(data.data_from)} to ${shown(data.data_to)} UTC`;
 }
 
 function optionButtons(options) {
@@ -103,6 +105,22 @@ function rowsTable(rows) {
 
 function isNumber(value) {
   return value !== "" && value !== true && value !== false && Number.isFinite(Number(value));
+}
+
+// What a newcomer may ask, made from what the project measures.
+async function offerExamples() {
+  const box = document.getElementById("examples");
+  const response = await fetch("/cubejs-api/v1/meta", { headers: token ? { authorization: token } : {} });
+  if (!response.ok) return;
+  const cube = (await response.json()).cubes.find((c) => c.measures.length && c.dimensions.length);
+  const dimension = cube?.dimensions.find((d) => d.type === "string" && !d.primaryKey);
+  for (const measure of (dimension ? cube.measures : []).slice(0, 4)) {
+    const question = `${measure.shortTitle} by ${dimension.shortTitle}`;
+    const button = element("button", "", question);
+    button.type = "button";
+    button.addEventListener("click", () => ask(question));
+    box.append(button);
+  }
 }
 
 async function watchHealth() {

@@ -18,10 +18,14 @@ const number = (value) => (value == null || value === "" ? null : Number(value))
 function shown(value, unit) {
   const n = number(value);
   if (n == null || !Number.isFinite(n)) return "–";
-  const digits = Math.abs(n) >= 1000 || Number.isInteger(n) ? 0 : 2;
-  const scaled = unit === "fraction" ? n * 100 : n;
-  const text = scaled.toLocaleString("en", { maximumFractionDigits: unit === "fraction" ? 1 : digits });
-  return ["percent", "fraction"].includes(unit) ? `${text} %` : text;
+  const digits = Math.abs(n) >= 1000 || Number.isInteger(n) ? 0 : Math.abs(n) < 1 ? 3 : 2;
+  const text = n.toLocaleString("en", { maximumFractionDigits: digits });
+  return unit === "percent" ? `${text} %` : text;
+}
+
+// A day where the step is days, a day and time where it is finer.
+function moment(t) {
+  return new Date(t).toISOString().slice(0, 16).replace("T", " ").replace(" 00:00", "");
 }
 
 function kpis(spec, rows) {
@@ -87,7 +91,7 @@ function lines(spec, rows) {
     );
   }
   for (const [t, anchor] of [[x0, "start"], [x1, "end"]]) {
-    svg.append(text(new Date(t).toISOString().slice(0, 16).replace("T", " "), { x: x(t), y: PLOT.height - 12, "text-anchor": anchor }));
+    svg.append(text(moment(t), { x: x(t), y: PLOT.height - 12, "text-anchor": anchor }));
   }
   [...groups].forEach(([name, series], i) => {
     const color = `var(--series-${(i % 5) + 1})`;
