@@ -2,8 +2,13 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
 
+use std::collections::HashMap;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ballpoint_loader::{Progress, ProgressSink};
+use ballpoint_runtime::segment::TableName;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// The user has something to mend: usage or configuration. Exit code 2 instead of 1.
@@ -25,6 +30,38 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// What is going on, for a person who waits.
 pub(crate) fn note(text: impl AsRef<str>) {
     eprintln!("{}", text.as_ref());
+}
+
+/// A line a table that is being loaded, on a terminal; nothing elsewhere, where each table's result
+/// is told by a line of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bars {
+    screen: MultiProgress,
+    by_table: Arc<Mutex<HashMap<TableName, ProgressBar>>>,
+}
+
+impl Bars {
+    /// Takes a loader's progress.
+    pub(crate) fn sink(&self) -> ProgressSink {
+        let bars = self.clone();
+        Arc::new(move |progress: &Progress| bars.show(progress))
+    }
+
+    fn show(&self, progress: &Progress) {
+        let mut by_table = self.by_table.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = by_table.entry(progress.table.clone()).or_insert_with(|| {
+            let bar = self.screen.add(ProgressBar::new_spinner());
+            bar.set_message(format!("{} {}", progress.source, progress.table));
+            if let Ok(style) = ProgressStyle::with_template("{msg} {bytes} {bytes_per_sec}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        bar.set_position(progress.bytes);
+        if progress.rows.is_some() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// Says in one line what went wrong, outermost first, and gives the exit code.

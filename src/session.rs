@@ -9,7 +9,7 @@ use ballpoint_runtime::store::Store;
 use crate::config::Project;
 use crate::databases::Databases;
 use crate::remote::Remote;
-use crate::shipped;
+use crate::{shipped, stages};
 
 /// Held by a command while it works.
 pub(crate) enum Session {
@@ -63,6 +63,7 @@ impl Own {
         )?;
         let databases = Databases::open(&project).await?;
         databases.fill_empty_sources(&project, None, seed, clock.business_now()).await?;
+        stages::check_collisions(&project, &databases).await?;
         let store = Store::open(databases.warehouse().await?).await?;
         store.recover().await?;
         Ok(Self { _lock: lock, project, databases, store, clock })

@@ -1,17 +1,24 @@
 //! How this project configures each stage's library: used by the tree of `up` and by the commands
 //! that make one pass.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use ballpoint_metrics::Model;
 use ballpoint_runtime::clock::Clock;
-use ballpoint_runtime::segment::SourceError;
+use ballpoint_runtime::segment::{SourceError, SourceReader};
 use ballpoint_source::{Mode, PostgresSource, PostgresSourceConfig, TableConfig};
 use ballpoint_transformer::{LoadOptions, Target};
+use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
 use crate::config::{Project, SourceConfig, SourceKind, SyncModeName};
 use crate::databases::{Databases, WAREHOUSE};
 use crate::output::UserError;
+
+/// How long a source may take to list its tables before a start goes on without it.
+const LISTING_MAX: Duration = Duration::from_secs(2);
 
 /// Where a model lands that names no schema.
 const DEFAULT_SCHEMA: &str = "public";
@@ -63,6 +70,37 @@ fn source_config(name: &str, url: &str, source: &SourceConfig) -> PostgresSource
         table: table.collect(),
         ..PostgresSourceConfig::new(name, url)
     }
+}
+
+/// Refuses two sources that would land one table in one place. A source that does not answer is
+/// compared when it does.
+///
+/// # Errors
+/// Names the table and both sources.
+pub(crate) async fn check_collisions(
+    project: &Project,
+    databases: &Databases,
+) -> anyhow::Result<()> {
+    let listed = join_all(project.config.sources.iter().map(|(name, source)| async move {
+        let reader = reader(project, databases, name).ok()?;
+        let tables = tokio::time::timeout(LISTING_MAX, reader.tables()).await.ok()?.ok()?;
+        Some((name, &source.schema, tables))
+    }))
+    .await;
+    let mut landed: BTreeMap<(&str, String), &str> = BTreeMap::new();
+    for (name, schema, tables) in listed.into_iter().flatten() {
+        for spec in tables {
+            let place = (schema.as_str(), spec.table.name.clone());
+            if let Some(other) = landed.insert(place, name).filter(|other| other != name) {
+                bail!(UserError(format!(
+                    "sources {other} and {name} would both land in {schema}.{}: give one of them \
+                     another `schema`, or leave the table out with `tables`",
+                    spec.table.name
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The dbt project, built into the warehouse; `None` when the project has none.

@@ -197,6 +197,20 @@ async fn an_unreachable_source_is_named_and_the_others_go_on() {
     assert!(ready["degraded"].to_string().contains("orders"), "{ready}");
 }
 
+#[test]
+fn two_sources_that_land_one_table_in_one_place_are_refused() {
+    let folder = Folder::new();
+    let source = |name: &str| format!("[sources.{name}]\nkind = \"postgres\"\nseed = \"seeds/refills\"\n");
+    project(folder.path(), Some(&format!("{}{}", source("north"), source("south"))));
+    let (code, _, stderr) = finish(
+        ballpoint(&folder.path().join("data")).arg("--project").arg(folder.path()).arg("sync"),
+    );
+    assert_eq!(code, 2, "{stderr}");
+    let error = one_line(&stderr);
+    assert!(error.contains("north") && error.contains("south"), "{error}");
+    assert!(error.contains("raw.refills_production"), "{error}");
+}
+
 #[tokio::test]
 async fn every_door_but_the_open_ones_wants_the_token() {
     let stack = Stack::start().await;

@@ -22,15 +22,19 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     }
     let models = check_transform(context, &project)?;
     let cubes = stages::metrics(&project)?.map(|model| model.cubes.len());
-    let tables = explain_sources(&project).await;
+    let (tables, troubles) = explain_sources(&project).await;
+    let code = if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if context.place.json {
-        output::json(&json!({ "models": models, "cubes": cubes, "tables": tables }))?;
-        return Ok(ExitCode::SUCCESS);
+        let (models, tests) = models.unzip();
+        output::json(&json!({
+            "models": models, "tests": tests, "cubes": cubes, "tables": tables, "errors": troubles,
+        }))?;
+        return Ok(code);
     }
     let sources = project.config.sources.len();
     output::line(format!("configuration: {sources} sources"));
-    if let Some(models) = models {
-        output::line(format!("dbt project: {models} models and tests"));
+    if let Some((models, tests)) = models {
+        output::line(format!("dbt project: {models} models, {tests} tests"));
     }
     if let Some(cubes) = cubes {
         output::line(format!("data model: {cubes} cubes"));
@@ -38,11 +42,14 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     for line in tables {
         output::line(line);
     }
-    Ok(ExitCode::SUCCESS)
+    for trouble in troubles {
+        output::note(format!("error: {trouble}"));
+    }
+    Ok(code)
 }
 
-/// Parses the project and resolves every reference in it; the number of its nodes.
-fn check_transform(context: &Context, project: &Project) -> anyhow::Result<Option<usize>> {
+/// Parses the project and resolves every reference in it; how many models and tests it has.
+fn check_transform(context: &Context, project: &Project) -> anyhow::Result<Option<(usize, usize)>> {
     let Some(transform) = &project.config.transform else { return Ok(None) };
     let target = Target::named("warehouse", "public");
     let mut options = LoadOptions::new(project.folder.join(&transform.project_dir), target);
@@ -50,15 +57,16 @@ fn check_transform(context: &Context, project: &Project) -> anyhow::Result<Optio
     match ballpoint_transformer::Project::load(&options) {
         Ok(loaded) => {
             loaded.warnings.iter().for_each(|warning| output::note(format!("warning: {warning}")));
-            Ok(Some(loaded.nodes.len()))
+            let tests = loaded.nodes.values().filter(|node| node.is_test()).count();
+            Ok(Some((loaded.nodes.len() - tests, tests)))
         }
         Err(error) => bail!(UserError(error.to_string())),
     }
 }
 
-/// One line a table of each source with a URL or on the running cluster.
-async fn explain_sources(project: &Project) -> Vec<String> {
-    let mut lines = Vec::new();
+/// One line a table of each source with a URL or on the running cluster; and what went wrong.
+async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
+    let (mut lines, mut troubles) = (Vec::new(), Vec::new());
     let running = match Remote::of(&project.data_dir) {
         Ok(remote) => remote.get("/api/status").await.ok(),
         Err(_) => None,
@@ -74,37 +82,46 @@ async fn explain_sources(project: &Project) -> Vec<String> {
             Ok(choices) => lines.extend(choices.into_iter().map(|choice| {
                 format!("{name}: {} is kept by {}: {}", choice.table, choice.mode, choice.reason)
             })),
-            Err(error) => lines.push(format!("{name}: {error}")),
+            Err(error) => troubles.push(error.to_string()),
         }
     }
-    lines
+    (lines, troubles)
 }
 
 /// The machine: what `up` will find.
 pub(super) async fn doctor(context: &Context) -> anyhow::Result<ExitCode> {
     let project = context.project()?;
-    let mut healthy = true;
-    let mut say = |good: bool, text: String| {
-        healthy &= good;
-        output::line(format!("{} {text}", if good { "ok  " } else { "FAIL" }));
-    };
-    match ballpoint_postgres::cluster::installation() {
-        Ok(found) => say(true, format!("PostgreSQL {} at {}", found.version, found.path.display())),
-        Err(error) => say(false, error.to_string()),
-    }
+    let mut findings: Vec<(bool, String)> = Vec::new();
+    findings.push(match ballpoint_postgres::cluster::installation() {
+        Ok(found) => (true, format!("PostgreSQL {} at {}", found.version, found.path.display())),
+        Err(error) => (false, error.to_string()),
+    });
     let data_dir = project.data_dir.display();
-    if !project.data_dir.exists() {
-        say(true, format!("data dir {data_dir}: will be created"));
-    } else if DataDirLock::acquire(&project.data_dir)?.is_none() {
-        let pid = DataDirLock::holder(&project.data_dir).unwrap_or_default();
-        say(true, format!("data dir {data_dir}: in use by pid {pid}"));
-    } else {
-        say(true, format!("data dir {data_dir}: free"));
+    let running = project.data_dir.exists() && DataDirLock::acquire(&project.data_dir)?.is_none();
+    findings.push((true, match (project.data_dir.exists(), running) {
+        (false, _) => format!("data dir {data_dir}: will be created"),
+        (true, false) => format!("data dir {data_dir}: free"),
+        (true, true) => {
+            let pid = DataDirLock::holder(&project.data_dir).unwrap_or_default();
+            format!("data dir {data_dir}: in use by ballpoint, pid {pid}")
+        }
+    }));
+    if !running {
+        let listen = project.config.server.listen;
+        findings.push(match std::net::TcpListener::bind(listen) {
+            Ok(_) => (true, format!("{listen} is free")),
+            Err(error) => (false, format!("{listen}: {error}")),
+        });
     }
-    let listen = project.config.server.listen;
-    match std::net::TcpListener::bind(listen) {
-        Ok(_) => say(true, format!("{listen} is free")),
-        Err(error) => say(false, format!("{listen}: {error}")),
+    let healthy = findings.iter().all(|(good, _)| *good);
+    if context.place.json {
+        let shown: Vec<_> =
+            findings.iter().map(|(ok, text)| json!({ "ok": ok, "finding": text })).collect();
+        output::json(&json!({ "healthy": healthy, "findings": shown }))?;
+    } else {
+        for (good, text) in findings {
+            output::line(format!("{} {text}", if good { "ok  " } else { "FAIL" }));
+        }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

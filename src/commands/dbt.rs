@@ -22,7 +22,8 @@ pub(super) async fn run(context: &Context, mut args: Vec<String>) -> anyhow::Res
     if context.place.json {
         args.extend(["--log-format".to_owned(), "json".to_owned()]);
     }
-    let project = context.project().ok().filter(|project| !project.is_shipped);
+    // Outside of any project this is plain dbt; a project that is named or in reach must be sound.
+    let project = Some(context.project()?).filter(|project| !project.is_shipped);
     let own_dir = project.as_deref().and_then(own_project_dir);
     let named_dir = value_of(&args, "--project-dir").map(PathBuf::from);
     let is_own = match (&named_dir, &own_dir) {

@@ -19,6 +19,9 @@ pub(super) async fn status(context: &Context) -> anyhow::Result<ExitCode> {
     }
     let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
     output::line(format!("{} at http://{}", text("project"), text("listen")));
+    for trouble in status["degraded"].as_array().into_iter().flatten() {
+        output::line(format!("degraded: {}", trouble.as_str().unwrap_or_default()));
+    }
     for actor in status["actors"].as_array().into_iter().flatten() {
         print_actor(actor, 0);
     }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::cli::SyncArgs;
-use crate::output::{self, UserError};
+use crate::output::{self, Bars, UserError};
 use crate::session::{Own, Session};
 use crate::stages;
 
@@ -103,8 +103,8 @@ async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
         let failed: Vec<_> = outcome.failed.iter().map(|f| format!("{} ({})", f.name, f.message)).collect();
         let text = format!("the build failed and published nothing: {}", failed.join("; "));
         match claimed {
-            Some(claimed) if outcome.transient => work.fail(claimed.id, &text, None).await?,
-            Some(claimed) => work.abandon(claimed.id, &text).await?,
+            Some(claimed) if outcome.transient => work.fail(&claimed, &text, None).await?,
+            Some(claimed) => work.abandon(&claimed, &text).await?,
             None => {}
         }
         bail!(text);
@@ -118,7 +118,7 @@ async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
         own.store.events().publish(event, TraceContext::current()).await?;
     }
     if let Some(claimed) = claimed {
-        work.complete(claimed.id).await?;
+        work.complete(&claimed).await?;
     }
     if let Some(table) = outcome.absent.first() {
         bail!("{table} does not exist: the dbt project reads it, and no source lands it");
@@ -171,12 +171,13 @@ async fn sync_sources(
     full_refresh: bool,
 ) -> (Value, Vec<anyhow::Error>) {
     let trace = TraceContext::current();
+    let bars = Bars::default();
     let syncs = names.iter().map(|name| {
-        let trace = &trace;
+        let (trace, bars) = (&trace, &bars);
         async move {
             let reader = stages::reader(&own.project, &own.databases, name)?;
             let schema = &own.project.config.sources[name].schema;
-            let loader = Loader::new(own.store.clone(), schema);
+            let loader = Loader::new(own.store.clone(), schema).with_progress(bars.sink());
             let synced = loader.sync(&reader, &[], full_refresh, trace).await;
             synced.with_context(|| format!("syncing {name}"))
         }

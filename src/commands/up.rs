@@ -82,6 +82,7 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
             databases: own.databases.urls().clone(),
             sources,
             project: project.name.clone(),
+            has_metrics: project.config.metrics.is_some(),
         },
         readiness: readiness.subscribe(),
         program_ends: program_ends.clone(),

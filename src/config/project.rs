@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sqlx::postgres::PgConnectOptions;
 use toml::{Table, Value};
 
 use super::environment::Environment;
@@ -198,18 +199,43 @@ impl Config {
 
 fn check(config: &Config) -> Result<(), String> {
     config.check_address(config.server.listen).map_err(|error| error.to_string())?;
+    if let Some(name) = &config.project.name
+        && !is_plain(name)
+    {
+        return Err(format!("project.name = {name:?}: {PLAIN_NAME}"));
+    }
     for (name, source) in &config.sources {
         check_source(name, source)?;
+    }
+    let urls = config.sources.iter().map(|(name, source)| (format!("sources.{name}"), &source.url));
+    for (section, url) in urls.chain([("warehouse".to_owned(), &config.warehouse.url)]) {
+        if let Some(url) = url
+            && let Err(error) = url.parse::<PgConnectOptions>()
+        {
+            return Err(format!(
+                "{section}.url cannot be read ({error}); it looks like postgres://user:password@host:5432/database"
+            ));
+        }
     }
     Ok(())
 }
 
-fn check_source(name: &str, source: &SourceConfig) -> Result<(), String> {
+const PLAIN_NAME: &str = "a name is lower-case letters, digits, `_` and `-`";
+
+fn is_plain(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    if name.is_empty() || !name.chars().all(allowed) || name == "warehouse" {
-        return Err(format!(
-            "sources.{name}: a source's name is lower-case letters, digits, `_` and `-`, and not `warehouse`"
-        ));
+    !name.is_empty() && name.chars().all(allowed)
+}
+
+/// Databases that PostgreSQL or Ballpoint itself keep on the embedded cluster.
+const RESERVED_NAMES: [&str; 4] = ["warehouse", "postgres", "template0", "template1"];
+
+fn check_source(name: &str, source: &SourceConfig) -> Result<(), String> {
+    if !is_plain(name) {
+        return Err(format!("sources.{name}: {PLAIN_NAME}"));
+    }
+    if RESERVED_NAMES.contains(&name) {
+        return Err(format!("sources.{name}: this name is kept for a database of the cluster itself"));
     }
     if source.seed.is_some() && source.url.is_some() {
         return Err(format!(
@@ -259,6 +285,17 @@ mod tests {
     fn an_open_address_without_tls_is_refused() {
         let error = error_of("[server]\nlisten = \"0.0.0.0:4000\"\n", &Environment::default());
         assert!(error.contains("no TLS"), "{error}");
+    }
+
+    #[test]
+    fn names_and_urls_that_cannot_work_are_refused() {
+        let nobody = Environment::default();
+        let error = error_of("[project]\nname = \"../../etc\"\n", &nobody);
+        assert!(error.contains("lower-case letters"), "{error}");
+        let error = error_of("[sources.template1]\nkind = \"postgres\"\n", &nobody);
+        assert!(error.contains("sources.template1"), "{error}");
+        let error = error_of("[sources.a]\nkind = \"postgres\"\nurl = \"notaurl\"\n", &nobody);
+        assert!(error.contains("sources.a.url"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints and may stop")]
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "shared with the tests, which use the rest")]
 mod support;
 
 use std::path::Path;
@@ -86,7 +85,7 @@ async fn one_pass() {
 }
 
 async fn open(data_dir: &Path) -> Cluster {
-    let databases = SOURCES.iter().map(|s| (*s).to_owned()).chain(["warehouse".to_owned()]).collect();
+    let databases = SOURCES.into_iter().chain(["warehouse"]);
     Cluster::open(&ClusterOptions::new(data_dir, databases)).await.unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! Runs the real binary on a data dir of its own, and asks it over HTTP as a user would.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(dead_code, reason = "shared by the tests and the benchmark, which use different parts")]
 
 pub(crate) mod collector;
 

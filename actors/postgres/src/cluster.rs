@@ -374,9 +374,7 @@ async fn create_cluster(
         let path = path.to_owned();
         move |error| ClusterError::data_dir(&path, error)
     };
-    if pg_new.exists() {
-        std::fs::remove_dir_all(&pg_new).map_err(at(&pg_new))?;
-    }
+    layout.remove_interrupted();
     std::fs::create_dir(&pg_new).map_err(at(&pg_new))?;
     let password = random_password();
     data_dir::write_secret(&password_file, password.as_bytes()).map_err(at(&password_file))?;
@@ -438,12 +436,24 @@ async fn create_database(state: &ClusterState, database: &str) -> Result<(), Clu
         .await
         .map_err(ClusterError::Connect)?;
     let create = format!("CREATE DATABASE {}", ident::quote(database));
-    session
-        .execute(AssertSqlSafe(create))
-        .await
-        .map_err(failed)?;
+    match session.execute(AssertSqlSafe(create)).await {
+        Ok(_) => {}
+        // A killed process's statement that was still at work on the server made it.
+        Err(error) if says_it_exists(&error) => {}
+        Err(error) => return Err(failed(error)),
+    }
     let _ = session.close().await;
     Ok(())
+}
+
+/// `duplicate_database`, or the unique index of database names when both are made at once.
+fn says_it_exists(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    database.is_some_and(|error| match error.code().as_deref() {
+        Some("42P04") => true,
+        Some("23505") => error.constraint() == Some("pg_database_datname_index"),
+        _ => false,
+    })
 }
 
 fn admin_options(state: &ClusterState) -> PgConnectOptions {

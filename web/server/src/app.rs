@@ -9,7 +9,7 @@ use axum::middleware;
 use ballpoint_chat::ChatHandle;
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_runtime::store::Store;
-use ballpoint_runtime::supervision::{ActorStatus, TreeHandle};
+use ballpoint_runtime::supervision::{ActorState, ActorStatus, TreeHandle};
 use tokio::sync::watch;
 use tower_http::trace::TraceLayer;
 
@@ -51,6 +51,8 @@ pub struct SystemFacts {
     /// The sources' names.
     pub sources: Vec<String>,
     pub project: String,
+    /// Whether there is a data model to ask.
+    pub has_metrics: bool,
 }
 
 impl App {
@@ -59,12 +61,23 @@ impl App {
         self.tree.get().map(TreeHandle::describe).unwrap_or_default()
     }
 
+    /// What does not work at the moment, in words.
+    pub(crate) fn degraded(&self) -> Vec<String> {
+        let mut degraded = self.readiness.borrow().degraded.clone();
+        for actor in self.actors().iter().flat_map(ActorStatus::all) {
+            if matches!(actor.state, ActorState::Parked | ActorState::Paused) {
+                degraded.push(format!("{} is {}", actor.name, actor.state));
+            }
+        }
+        degraded
+    }
+
     /// All routes behind the doors.
     pub(crate) fn router(self) -> Router {
         let doors = Arc::clone(&self.doors);
         Router::new()
             .merge(page::routes())
-            .merge(routes::all())
+            .merge(routes::all(self.system.has_metrics))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(TraceLayer::new_for_http().make_span_with(request_span).on_failure(()))
             .layer(middleware::from_fn_with_state(doors, doors::guard))

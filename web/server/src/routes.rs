@@ -10,11 +10,12 @@ use axum::Router;
 
 use crate::app::App;
 
-pub(crate) fn all() -> Router<App> {
-    Router::new()
+/// Cube's routes are there when there is a data model to serve.
+pub(crate) fn all(has_metrics: bool) -> Router<App> {
+    let ours = Router::new()
         .merge(health::routes())
         .merge(actors::routes())
         .merge(ask::routes())
-        .merge(pipeline::routes())
-        .nest("/cubejs-api/v1", cube::routes())
+        .merge(pipeline::routes());
+    if has_metrics { ours.nest("/cubejs-api/v1", cube::routes()) } else { ours }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! <data dir>/        0700; as root 0711, so that PostgreSQL's user reaches pg/
 //!   pg/              PGDATA, 0700, owned by the user that runs PostgreSQL; appears complete or not at all
-//!   pg.new/          an initdb that has not finished; thrown away at the next start
+//!   pg.new.<pid>/    an initdb that has not finished; thrown away at the next start
 //!   postgres.log     the server's log of the current and the last start
 //!   state.json       0600; a section per writer, ours is `cluster`
 //!   lock             held by `up`
@@ -57,6 +57,9 @@ pub(super) struct Layout {
     root: PathBuf,
 }
 
+/// How the directories of initdbs that have not finished begin.
+const PG_NEW: &str = "pg.new.";
+
 impl Layout {
     /// Creates the data dir if it is missing, and resolves its path.
     pub(super) fn open(root: &Path) -> Result<Self, ClusterError> {
@@ -75,8 +78,20 @@ impl Layout {
         self.root.join("pg")
     }
 
+    /// Where this process runs initdb. Each has its own: one that outlives a killed process goes on
+    /// writing under its name.
     pub(super) fn pg_new(&self) -> PathBuf {
-        self.root.join("pg.new")
+        self.root.join(format!("{PG_NEW}{}", std::process::id()))
+    }
+
+    /// Throws away what interrupted initdbs left. What one still writes to is left for next time.
+    pub(super) fn remove_interrupted(&self) {
+        let Ok(entries) = fs::read_dir(&self.root) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PG_NEW) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     pub(super) fn password_file(&self) -> PathBuf {
@@ -183,7 +198,7 @@ pub fn create(dir: &Path) -> io::Result<()> {
 }
 
 fn is_ours(dir: &Path) -> io::Result<bool> {
-    let marks = ["pg", "pg.new", STATE_FILE, "lock", "token"];
+    let marks = ["pg", STATE_FILE, "lock", "token"];
     Ok(marks.iter().any(|name| dir.join(name).exists()) || fs::read_dir(dir)?.next().is_none())
 }
 

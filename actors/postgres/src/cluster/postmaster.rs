@@ -69,7 +69,7 @@ impl PidFile {
     }
 }
 
-/// Runs initdb into `pg.new`. Making that durable and renaming it to `pg` is left to the caller.
+/// Runs initdb into `pg.new.<pid>`. Making that durable and renaming it to `pg` is left to the caller.
 pub(super) async fn initdb(
     binaries: &Binaries,
     layout: &Layout,

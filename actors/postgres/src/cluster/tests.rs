@@ -256,12 +256,12 @@ async fn a_cluster_without_its_state_is_never_overwritten() {
 #[tokio::test]
 async fn an_interrupted_initdb_is_thrown_away() {
     let dir = DataDir::create();
-    fs::create_dir(dir.path().join("pg.new")).unwrap();
-    fs::write(dir.path().join("pg.new/PG_VERSION"), "15\n").unwrap();
+    fs::create_dir(dir.path().join("pg.new.1")).unwrap();
+    fs::write(dir.path().join("pg.new.1/PG_VERSION"), "15\n").unwrap();
     fs::write(dir.path().join("initdb.password"), "old").unwrap();
     let cluster = Cluster::open(&options(&dir)).await.unwrap();
     assert_eq!(cluster.opened(), Opened::Created);
-    assert!(!dir.path().join("pg.new").exists());
+    assert!(!dir.path().join("pg.new.1").exists());
     cluster.stop().await.unwrap();
 }
 

@@ -36,6 +36,7 @@ async fn status(State(app): State<App>) -> Json<Value> {
     Json(json!({
         "project": system.project,
         "listen": system.listen,
+        "degraded": app.degraded(),
         "databases": system.databases,
         "actors": app.actors(),
     }))

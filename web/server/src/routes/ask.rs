@@ -30,6 +30,9 @@ async fn ask(
     State(app): State<App>,
     asked: Result<Json<Asked>, JsonRejection>,
 ) -> Result<Json<Answer>, ApiError> {
+    if !app.system.has_metrics {
+        return Err(ApiError::not_found("the project has no [metrics]: there is nothing to ask"));
+    }
     let Json(Asked { question, conversation_id }) =
         asked.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     if question.trim().is_empty() || question.chars().count() > QUESTION_MAX {

@@ -5,7 +5,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ballpoint_runtime::supervision::ActorState;
 use serde_json::json;
 
 use crate::app::App;
@@ -19,14 +18,8 @@ pub(super) fn routes() -> Router<App> {
 
 /// 200 once every stage has finished its first pass or is parked; what is degraded is said beside.
 async fn readyz(State(app): State<App>) -> Response {
-    let readiness = app.readiness.borrow().clone();
-    let mut degraded = readiness.degraded;
-    for actor in app.actors().iter().flat_map(|status| status.all()) {
-        if matches!(actor.state, ActorState::Parked | ActorState::Paused) {
-            degraded.push(format!("{} is {}", actor.name, actor.state));
-        }
-    }
-    if readiness.first_pass_done {
+    let degraded = app.degraded();
+    if app.readiness.borrow().first_pass_done {
         Json(json!({ "health": "HEALTH", "degraded": degraded })).into_response()
     } else {
         let body = json!({ "health": "STARTING", "degraded": degraded });

@@ -87,6 +87,11 @@ async fn pass(
     .await
     .map_err(|_| ApiError::unavailable("the pass is still running; see `ballpoint status`"))??;
     listen(&mut events, &mut report, &sources).await;
+    if wait_for_build && report.relations.is_empty() {
+        // Nothing new, and what was there is still not built: a scheduler must not see green.
+        let troubles = app.readiness.borrow().degraded.clone();
+        report.errors.extend(troubles.into_iter().filter(|trouble| trouble.starts_with("build: ")));
+    }
     if !report.errors.is_empty() {
         return Err(ApiError::failed(report.errors.join("; ")));
     }
