@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ballpoint_postgres::ident::quote;
 use serde_json::{Number, Value};
+use sqlx::postgres::PgRow;
 use sqlx::{
     AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, Row as _, SqlSafeStr as _,
     Statement as _, TypeInfo as _,
@@ -58,14 +59,18 @@ impl Runner {
             .clear();
     }
 
-    /// Runs a plan in one read-only snapshot.
+    /// Runs a plan, rows and total in one statement, whose snapshot is theirs.
+    ///
+    /// A snapshot for the whole transaction would be taken before the statement has waited for its
+    /// tables: behind a build that swaps one, the name would lead to the new table, whose rows that
+    /// snapshot does not show. Read committed takes it when the tables are locked.
     ///
     /// # Errors
     /// What PostgreSQL refuses, time-outs, and a warehouse that cannot be reached.
     #[tracing::instrument(name = "metrics_sql", skip_all)]
     pub async fn run(&self, plan: &Plan) -> Result<Rows, QueryError> {
         let failed = |error| self.explain(error);
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
         let mut transaction = self.pool.begin_with(begin).await.map_err(failed)?;
         let settings = format!(
             "SET LOCAL statement_timeout = {}; SET LOCAL timezone = 'UTC'",
@@ -75,70 +80,56 @@ impl Runner {
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        let rows = self
-            .rows(&mut transaction, &plan.statement)
-            .await
-            .map_err(failed)?;
-        let total = match &plan.total {
-            None => None,
-            Some(statement) => {
-                let counted = self
-                    .rows(&mut transaction, statement)
-                    .await
-                    .map_err(failed)?;
-                let cell = counted.first().and_then(|row| row.first());
-                cell.and_then(Value::as_str)
-                    .and_then(|text| text.parse().ok())
-            }
-        };
+        let rows = self.rows(&mut transaction, plan).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        Ok(Rows { rows, total })
+        Ok(rows)
     }
 
-    async fn rows(
-        &self,
-        connection: &mut PgConnection,
-        statement: &Statement,
-    ) -> Result<Vec<Vec<Value>>, sqlx::Error> {
+    async fn rows(&self, connection: &mut PgConnection, plan: &Plan) -> Result<Rows, sqlx::Error> {
+        let statement = &plan.statement;
         let description = self.describe(connection, statement).await?;
+        let kinds = &description.columns;
         // Columns are addressed by place, so that equal names cannot meet.
-        let names: Vec<String> = (0..description.columns.len())
-            .map(|at| format!("c{at}"))
-            .collect();
-        let texts: Vec<String> = names
+        let names: Vec<String> = (0..kinds.len()).map(|at| format!("c{at}")).collect();
+        let mut texts: Vec<String> = names
             .iter()
-            .zip(&description.columns)
+            .zip(kinds)
             .map(|(name, kind)| as_text(name, kind))
             .collect();
+        // The total has the values of the statement, under the same numbers.
+        let total = plan.total.as_ref();
+        let total = total.map(|counted| counted.typed_sql(&description.params));
+        texts.extend(total.iter().map(|sql| format!("({sql})::text")));
+        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
         let sql = format!(
             "SELECT {} FROM ({}) AS result ({})",
             texts.join(", "),
             statement.typed_sql(&description.params),
-            names
-                .iter()
-                .map(|name| quote(name))
-                .collect::<Vec<_>>()
-                .join(", ")
+            names.join(", ")
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-        for value in &statement.params {
-            query = query.bind(value);
-        }
-        let fetched = query.fetch_all(connection).await?;
-        fetched
+        let fetched = fetch(connection, sql, &statement.params).await?;
+        let rows = fetched
             .iter()
             .map(|row| {
-                description
-                    .columns
-                    .iter()
-                    .enumerate()
-                    .map(|(at, kind)| {
-                        let text: Option<String> = row.try_get(at)?;
-                        Ok(text.map_or(Value::Null, |text| to_value(text, kind)))
-                    })
-                    .collect()
+                let cell = |(at, kind): (usize, &String)| {
+                    let text: Option<String> = row.try_get(at)?;
+                    Ok(text.map_or(Value::Null, |text| to_value(text, kind)))
+                };
+                kinds.iter().enumerate().map(cell).collect()
             })
-            .collect()
+            .collect::<Result<_, sqlx::Error>>()?;
+        let counted: Option<String> = match (total, fetched.first()) {
+            (None, _) => None,
+            (Some(_), Some(row)) => row.try_get(kinds.len())?,
+            // A page beyond the last row has none that could carry the total.
+            (Some(sql), None) => {
+                let sql = format!("SELECT ({sql})::text");
+                let alone = fetch(connection, sql, &statement.params).await?;
+                alone.first().map(|row| row.try_get(0)).transpose()?
+            }
+        };
+        let total = counted.and_then(|text| text.parse().ok());
+        Ok(Rows { rows, total })
     }
 
     /// Lets PostgreSQL infer the types of a statement's values and columns.
@@ -198,6 +189,19 @@ impl Runner {
             other => QueryError::Unavailable(format!("the warehouse cannot be reached: {other}")),
         }
     }
+}
+
+/// Rows of a generated statement, its values bound as text.
+async fn fetch(
+    connection: &mut PgConnection,
+    sql: String,
+    params: &[String],
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+    for value in params {
+        query = query.bind(value.clone());
+    }
+    query.fetch_all(connection).await
 }
 
 /// The driver's name of a type as SQL reads it.

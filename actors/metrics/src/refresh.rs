@@ -1,59 +1,183 @@
-//! One look at the data, in a task of its own.
+//! What the registry does in tasks of its own: reading the model, looking at its data.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::{ClaimedWork, Store};
+use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
+use ballpoint_runtime::work::WorkKind;
+use ractor::ActorRef;
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use crate::execute::Runner;
 use crate::model::Model;
-use crate::survey::{Survey, survey};
+use crate::registry::MetricRegistryMsg;
+use crate::survey::survey;
 
-/// What a look needs.
+/// A refresh of a large warehouse looks at every dimension once.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// Names, sizes and times of the model's files.
+pub(crate) type Fingerprint = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+/// Reads the model under `path`, unless its files are those that `known` describes. A panic rejects
+/// the model as any other error does: the last good one stays.
+pub(crate) fn read_model(
+    path: &Path,
+    known: Option<&Fingerprint>,
+) -> (Option<Result<Arc<Model>, String>>, Fingerprint) {
+    let fingerprint = fingerprint(path);
+    if known == Some(&fingerprint) {
+        return (None, fingerprint);
+    }
+    let outcome = match std::panic::catch_unwind(|| Model::load(path)) {
+        Ok(Ok(model)) => Ok(Arc::new(model)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("reading the data model panicked, which is a bug".to_owned()),
+    };
+    (Some(outcome), fingerprint)
+}
+
+fn fingerprint(path: &Path) -> Fingerprint {
+    let mut found = Fingerprint::new();
+    let mut pending = vec![path.to_path_buf()];
+    while let Some(next) = pending.pop() {
+        let Ok(metadata) = std::fs::metadata(&next) else {
+            continue;
+        };
+        if metadata.is_dir() {
+            let entries = std::fs::read_dir(&next).into_iter().flatten().flatten();
+            pending.extend(entries.map(|entry| entry.path()));
+        } else {
+            found.push((next, metadata.len(), metadata.modified().ok()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// How a task that looked at the data ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Nothing is left behind, whether there was work or not.
+    Well,
+    /// There was work, and no model to do it with.
+    Refused,
+    /// The store failed: a work row may be left running.
+    Unrecorded,
+    /// The task panicked: a bug, and the supervisor's affair.
+    Panicked,
+}
+
+/// What a look at the data needs.
 pub(crate) struct Refresh {
+    pub(crate) myself: ActorRef<MetricRegistryMsg>,
     pub(crate) model: Arc<Model>,
     pub(crate) runner: Arc<Runner>,
     pub(crate) crowded: HashSet<String>,
-    pub(crate) store: Option<Store>,
+}
+
+/// Runs `task` and tells the registry how it ended, whatever happens in it.
+pub(crate) async fn supervised(
+    myself: ActorRef<MetricRegistryMsg>,
+    task: impl Future<Output = Result<Ended, StoreError>>,
+) {
+    let ended = match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(task)).await {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a refresh of the metrics was not recorded");
+            Ended::Unrecorded
+        }
+        Err(_) => Ended::Panicked,
+    };
+    // Its actor may have ended in the same moment.
+    let _ = myself.cast(MetricRegistryMsg::RefreshEnded { ended });
+}
+
+/// Claims a waiting `refresh_metrics` row; `reclaim` takes back what nobody works on any more.
+pub(crate) async fn claim(
+    store: &Store,
+    reclaim: Option<Interruption>,
+) -> Result<Option<ClaimedWork>, StoreError> {
+    let kind = WorkKind::RefreshMetrics.name();
+    if let Some(why) = reclaim {
+        store.work().reclaim(kind, "", why).await?;
+    }
+    store.work().claim(kind, "", LEASE).await
 }
 
 impl Refresh {
     /// Carries out a work row, in the trace of what caused it.
-    pub(crate) async fn carry_out(&self, work: &ClaimedWork) -> Result<Box<Survey>, String> {
+    pub(crate) async fn carry_out(
+        &self,
+        store: &Store,
+        work: &ClaimedWork,
+    ) -> Result<(), StoreError> {
         let span = tracing::info_span!("refresh_metrics", work = work.id, attempt = work.attempt);
         set_parent(&span, &work.trace);
         async {
-            let outcome = self.look(true).await;
-            let Some(store) = &self.store else {
-                return outcome;
-            };
-            let ended = match &outcome {
-                Ok(_) => store.work().complete(work.id).await,
-                Err(error) => store.work().fail(work.id, error, None).await,
-            };
-            if let Err(error) = ended {
-                tracing::warn!(%error, "the end of the work was not recorded");
+            match self.look(Some(store)).await? {
+                Ok(()) => store.work().complete(work).await,
+                Err(error) => store.work().fail(work, &error, None).await,
             }
-            outcome
         }
         .instrument(span)
         .await
     }
 
-    /// Surveys the data, and announces that it is served.
-    pub(crate) async fn look(&self, announce: bool) -> Result<Box<Survey>, String> {
+    /// Surveys the data and has it served; only then `announce` hears of it.
+    pub(crate) async fn look(
+        &self,
+        announce: Option<&Store>,
+    ) -> Result<Result<(), String>, StoreError> {
         self.runner.forget();
-        let found = survey(&self.model, &self.runner, &self.crowded).await;
-        let found = found.map_err(|error| error.to_string())?;
-        if let Some(store) = self.store.as_ref().filter(|_| announce) {
-            let cubes = found.catalog.cubes.len() as u64;
-            let event = Event::MetricsRefreshed { cubes };
-            let published = store.events().publish(event, TraceContext::current()).await;
-            published.map_err(|error| error.to_string())?;
+        let outcome = survey(&self.model, &self.runner, &self.crowded)
+            .await
+            .map(Box::new)
+            .map_err(|error| error.to_string());
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "the data was not surveyed");
         }
-        Ok(Box::new(found))
+        let ended = match &outcome {
+            Ok(found) => Ok(found.catalog.cubes.len() as u64),
+            Err(error) => Err(error.clone()),
+        };
+        let (served, serving) = oneshot::channel();
+        let _ = self.myself.cast(MetricRegistryMsg::Surveyed {
+            model: self.model.hash.clone(),
+            outcome,
+            served,
+        });
+        // An error means that the registry ended, and this task with it.
+        let _ = serving.await;
+        if let (Some(store), Ok(cubes)) = (announce, &ended) {
+            let event = Event::MetricsRefreshed { cubes: *cubes };
+            let trace = TraceContext::current();
+            store.events().publish(event, trace).await?;
+        }
+        Ok(ended.map(|_| ()))
     }
+}
+
+/// Ends a waiting refresh as impossible and says why: there is no model to look with.
+pub(crate) async fn refuse(
+    store: &Store,
+    reclaim: Option<Interruption>,
+    error: &str,
+) -> Result<Ended, StoreError> {
+    let Some(work) = claim(store, reclaim).await? else {
+        return Ok(Ended::Well);
+    };
+    let reason = format!("there is no data model to look with: {error}");
+    let event = Event::MetricsRejected {
+        error: error.to_owned(),
+    };
+    store.events().publish(event, work.trace.clone()).await?;
+    store.work().abandon(&work, &reason).await?;
+    Ok(Ended::Refused)
 }

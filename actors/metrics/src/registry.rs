@@ -4,35 +4,38 @@
 //! **Out**: [`Event::MetricsRefreshed`], [`Event::MetricsRejected`]; a [`Service`] for each caller.
 //! A broken model file keeps the last good model. Queries themselves run in the caller's task with
 //! the state they got, so a restart of this actor fails none of them: the state is made of files
-//! and tables and is there again within milliseconds. It enqueues nothing and writes no data.
+//! and tables, and who asks before both were looked at waits for it, so that a restart changes no
+//! answer. It enqueues nothing and writes no data.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::Store;
+use ballpoint_runtime::store::{Interruption, Store};
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
 use crate::execute::Runner;
 use crate::model::Model;
-use crate::refresh::Refresh;
+use crate::refresh::{self, Ended, Fingerprint, Refresh};
 use crate::service::{STATEMENT_TIMEOUT, Service, Snapshot};
 use crate::survey::{Survey, catalog};
 
 /// The actor's name in its scope.
 pub const NAME: &str = "metric_registry";
 
-/// A refresh of a large warehouse looks at every dimension once.
-const LEASE: Duration = Duration::from_secs(600);
+/// How long callers wait for the first look at the data. A warehouse that is slower than this, or
+/// away, leaves them with what the model alone says.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// What the registry works with.
 #[derive(Clone)]
@@ -79,14 +82,20 @@ pub enum MetricRegistryMsg {
     },
     /// A task read the model.
     ModelRead {
-        outcome: Result<Arc<Model>, String>,
+        /// `None` when the files are those that were read last.
+        outcome: Option<Result<Arc<Model>, String>>,
         fingerprint: Fingerprint,
     },
-    /// A task surveyed the data, and carried out `work` with that.
+    /// A task surveyed the data; it goes on once that is served.
     Surveyed {
         model: String,
         outcome: Result<Box<Survey>, String>,
+        served: oneshot::Sender<()>,
     },
+    /// The same task, or one that found no work, ended.
+    RefreshEnded { ended: Ended },
+    /// The first look at the data takes too long for those who wait for it.
+    AnswerWaiting,
 }
 
 /// The registry's state as it is shown to people.
@@ -101,9 +110,6 @@ pub struct MetricRegistryStatus {
     pub refreshing: bool,
 }
 
-/// Names, sizes and times of the model's files.
-pub type Fingerprint = Vec<(PathBuf, u64, Option<SystemTime>)>;
-
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricRegistry;
@@ -114,11 +120,19 @@ pub struct MetricRegistryState {
     runner: Arc<Runner>,
     snapshot: Option<Arc<Snapshot>>,
     rejected: Option<String>,
-    fingerprint: Fingerprint,
+    fingerprint: Option<Fingerprint>,
     crowded: HashSet<String>,
     reading: bool,
     refreshing: bool,
-    /// Callers that came before the first model was read.
+    /// Work may be running that nobody works on: a predecessor's, or one whose end was not recorded.
+    reclaim: Option<Interruption>,
+    /// A refresh was refused: the next look is news.
+    refused: bool,
+    /// The hash of the model whose data was looked at last, in vain or not.
+    looked_with: Option<String>,
+    /// Whether callers wait for the first look.
+    patient: bool,
+    /// Callers that came before the model was read and its data looked at.
     waiting: Vec<RpcReplyPort<Result<Service, String>>>,
     stopped: CancellationToken,
     _stop: DropGuard,
@@ -140,10 +154,14 @@ impl Actor for MetricRegistry {
             args,
             snapshot: None,
             rejected: None,
-            fingerprint: Fingerprint::new(),
+            fingerprint: None,
             crowded: HashSet::new(),
             reading: false,
             refreshing: false,
+            reclaim: Some(Interruption::Restart),
+            refused: false,
+            looked_with: None,
+            patient: true,
             waiting: Vec::new(),
             _stop: stopped.clone().drop_guard(),
             stopped,
@@ -157,6 +175,7 @@ impl Actor for MetricRegistry {
     ) -> Result<(), ActorProcessingErr> {
         state.on_check_files(&myself);
         state.watch(&myself);
+        myself.send_after(FIRST_LOOK_MAX, || MetricRegistryMsg::AnswerWaiting);
         Ok(())
     }
 
@@ -177,8 +196,19 @@ impl Actor for MetricRegistry {
             } => {
                 state.on_model_read(&myself, outcome, fingerprint);
             }
-            MetricRegistryMsg::Surveyed { model, outcome } => {
-                state.on_surveyed(&myself, &model, outcome);
+            MetricRegistryMsg::Surveyed {
+                model,
+                outcome,
+                served,
+            } => {
+                state.on_surveyed(model, outcome);
+                // The task may have ended with its predecessor.
+                let _ = served.send(());
+            }
+            MetricRegistryMsg::RefreshEnded { ended } => state.on_refresh_ended(&myself, &ended)?,
+            MetricRegistryMsg::AnswerWaiting => {
+                state.patient = false;
+                state.answer_waiting();
             }
         }
         Ok(())
@@ -192,11 +222,6 @@ impl MetricRegistryState {
             let (myself, stopped) = (myself.clone(), self.stopped.clone());
             let mut wake = store.work().subscribe(WorkKind::RefreshMetrics.name());
             tokio::spawn(stopped.run_until_cancelled_owned(async move {
-                // What runs at this moment belongs to a predecessor.
-                let kind = WorkKind::RefreshMetrics.name();
-                if let Err(error) = store.work().reclaim(kind, "").await {
-                    tracing::warn!(%error, "work of a former incarnation waits for its lease");
-                }
                 while myself.cast(MetricRegistryMsg::ClaimWork).is_ok() {
                     wake.wait().await;
                 }
@@ -216,16 +241,11 @@ impl MetricRegistryState {
             return;
         }
         self.reading = true;
-        let (path, known) = (self.args.path.clone(), self.fingerprint.clone());
-        let (myself, served) = (myself.clone(), self.snapshot.clone());
+        // Without a model every look tries again: what failed may have been the disk.
+        let known = self.fingerprint.clone().filter(|_| self.snapshot.is_some());
+        let (path, myself) = (self.args.path.clone(), myself.clone());
         tokio::task::spawn_blocking(move || {
-            let fingerprint = fingerprint(&path);
-            let outcome = match served {
-                Some(snapshot) if fingerprint == known => Ok(Arc::clone(&snapshot.model)),
-                _ => Model::load(&path)
-                    .map(Arc::new)
-                    .map_err(|error| error.to_string()),
-            };
+            let (outcome, fingerprint) = refresh::read_model(&path, known.as_ref());
             let _ = myself.cast(MetricRegistryMsg::ModelRead {
                 outcome,
                 fingerprint,
@@ -236,26 +256,45 @@ impl MetricRegistryState {
     fn on_model_read(
         &mut self,
         myself: &ActorRef<MetricRegistryMsg>,
-        outcome: Result<Arc<Model>, String>,
+        outcome: Option<Result<Arc<Model>, String>>,
         fingerprint: Fingerprint,
     ) {
         self.reading = false;
-        let changed = self.fingerprint != fingerprint;
-        self.fingerprint = fingerprint;
+        let changed = self.fingerprint.as_ref() != Some(&fingerprint);
+        self.fingerprint = Some(fingerprint);
         match outcome {
-            Ok(model) => {
+            Some(Ok(model)) => {
                 self.rejected = None;
-                let same = self
-                    .snapshot
-                    .as_ref()
-                    .is_some_and(|s| s.model.hash == model.hash);
-                if !same {
+                let hash = Some(&model.hash);
+                if self.snapshot.as_ref().map(|s| &s.model.hash) != hash {
                     self.serve(model);
-                    self.start_refresh(myself);
                 }
             }
-            Err(error) if changed || self.rejected.is_none() => self.reject(&error),
-            Err(_) => {}
+            Some(Err(error)) if changed || self.rejected.is_none() => self.reject(&error),
+            Some(Err(_)) | None => {}
+        }
+        // A look that failed is tried again with each look at the files.
+        let seen = |snapshot: &Arc<Snapshot>| {
+            snapshot.data_version > 0 && self.looked_with.as_ref() == Some(&snapshot.model.hash)
+        };
+        if !self.refreshing && !self.snapshot.as_ref().is_none_or(seen) {
+            self.start_refresh(myself);
+        }
+        self.answer_waiting();
+    }
+
+    /// Whether callers have to wait: what they would get is not what a moment later they would.
+    fn is_starting(&self) -> bool {
+        let unseen = self.looked_with.is_none() && self.patient;
+        match self.snapshot {
+            None => self.rejected.is_none(),
+            Some(_) => unseen,
+        }
+    }
+
+    fn answer_waiting(&mut self) {
+        if self.is_starting() {
+            return;
         }
         let answer = self.service();
         for reply in self.waiting.drain(..) {
@@ -303,7 +342,7 @@ impl MetricRegistryState {
     }
 
     fn on_get_service(&mut self, reply: RpcReplyPort<Result<Service, String>>) {
-        if self.snapshot.is_none() && self.rejected.is_none() {
+        if self.is_starting() {
             self.waiting.push(reply);
             return;
         }
@@ -325,83 +364,95 @@ impl MetricRegistryState {
         })
     }
 
-    /// Carries out a waiting `refresh_metrics` row, one at a time.
+    /// Carries out a waiting `refresh_metrics` row, one at a time. Without a model it is refused:
+    /// kept, it would look as if somebody were about to do it.
     fn on_claim_work(&mut self, myself: &ActorRef<MetricRegistryMsg>) {
-        let (Some(store), Some(snapshot)) = (self.args.store.clone(), self.snapshot.clone()) else {
+        let Some(store) = self.args.store.clone() else {
             return;
         };
-        if self.refreshing {
+        let (refresh, rejected) = (self.refresh(myself), self.rejected.clone());
+        if self.refreshing || (refresh.is_none() && rejected.is_none()) {
             return;
         }
         self.refreshing = true;
-        let refresh = Refresh {
-            model: Arc::clone(&snapshot.model),
-            runner: Arc::clone(&self.runner),
-            crowded: self.crowded.clone(),
-            store: Some(store.clone()),
-        };
-        let myself = myself.clone();
-        tokio::spawn(self.stopped.clone().run_until_cancelled_owned(async move {
-            let kind = WorkKind::RefreshMetrics.name();
-            let outcome = match store.work().claim(kind, "", LEASE).await {
-                Ok(Some(work)) => refresh.carry_out(&work).await,
-                Ok(None) => Err(String::new()),
-                Err(error) => Err(error.to_string()),
+        let reclaim = self.reclaim.take();
+        let task = async move {
+            let Some(refresh) = refresh else {
+                return refresh::refuse(&store, reclaim, &rejected.unwrap_or_default()).await;
             };
-            let model = refresh.model.hash.clone();
-            let _ = myself.cast(MetricRegistryMsg::Surveyed { model, outcome });
-        }));
+            if let Some(work) = refresh::claim(&store, reclaim).await? {
+                refresh.carry_out(&store, &work).await?;
+            }
+            Ok(Ended::Well)
+        };
+        self.spawn(refresh::supervised(myself.clone(), task));
     }
 
     /// Looks at the data without a work row: the model is new.
     fn start_refresh(&mut self, myself: &ActorRef<MetricRegistryMsg>) {
-        let Some(snapshot) = self.snapshot.clone() else {
+        let Some(refresh) = self.refresh(myself) else {
             return;
         };
         self.refreshing = true;
-        let refresh = Refresh {
+        // The first look after a start is no news; a changed definition is.
+        let served = self.snapshot.as_ref().is_some_and(|s| s.data_version > 0);
+        let news = served || std::mem::take(&mut self.refused);
+        let store = self.args.store.clone().filter(|_| news);
+        let span = tracing::info_span!("refresh_metrics", reason = "model");
+        let task = async move {
+            // Why it failed is logged; the next look at the files tries again.
+            let _ = refresh.look(store.as_ref()).await?;
+            Ok(Ended::Well)
+        };
+        self.spawn(refresh::supervised(myself.clone(), task).instrument(span));
+    }
+
+    fn refresh(&self, myself: &ActorRef<MetricRegistryMsg>) -> Option<Refresh> {
+        let snapshot = self.snapshot.as_ref()?;
+        Some(Refresh {
+            myself: myself.clone(),
             model: Arc::clone(&snapshot.model),
             runner: Arc::clone(&self.runner),
             crowded: self.crowded.clone(),
-            store: self.args.store.clone(),
-        };
-        let myself = myself.clone();
-        // The first look after a start is no news; a changed definition is.
-        let announce = snapshot.data_version > 0;
-        let span = tracing::info_span!("refresh_metrics", reason = "model");
-        let task = async move {
-            let outcome = refresh.look(announce).await;
-            let model = refresh.model.hash.clone();
-            let _ = myself.cast(MetricRegistryMsg::Surveyed { model, outcome });
-        };
-        tokio::spawn(
-            self.stopped
-                .clone()
-                .run_until_cancelled_owned(task.instrument(span)),
-        );
+        })
     }
 
-    fn on_surveyed(
+    /// Runs a task that ends with this incarnation.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.stopped.clone().run_until_cancelled_owned(task));
+    }
+
+    /// Serves what a look found, unless the model changed meanwhile.
+    fn on_surveyed(&mut self, model: String, outcome: Result<Box<Survey>, String>) {
+        let before = self.snapshot.as_ref();
+        if let (Ok(survey), Some(before)) = (outcome, before.filter(|s| s.model.hash == model)) {
+            self.crowded.clone_from(&survey.crowded);
+            self.runner.forget();
+            let refreshed = self.args.clock.real_now();
+            let model = Arc::clone(&before.model);
+            self.snapshot = Some(Arc::new(Snapshot::surveyed(model, *survey, refreshed)));
+        }
+        self.looked_with = Some(model);
+        self.answer_waiting();
+    }
+
+    fn on_refresh_ended(
         &mut self,
         myself: &ActorRef<MetricRegistryMsg>,
-        model: &str,
-        outcome: Result<Box<Survey>, String>,
-    ) {
+        ended: &Ended,
+    ) -> Result<(), ActorProcessingErr> {
         self.refreshing = false;
-        let Some(before) = &self.snapshot else { return };
-        match outcome {
-            Ok(survey) if before.model.hash == model => {
-                self.crowded.clone_from(&survey.crowded);
-                self.runner.forget();
-                let refreshed = self.args.clock.real_now();
-                let model = Arc::clone(&before.model);
-                self.snapshot = Some(Arc::new(Snapshot::surveyed(model, *survey, refreshed)));
-            }
-            // The model changed meanwhile: look again with the new one.
-            Ok(_) => self.start_refresh(myself),
-            Err(error) if error.is_empty() => {}
-            Err(error) => tracing::warn!(%error, "the data was not surveyed"),
+        match ended {
+            Ended::Well => {}
+            Ended::Refused => self.refused = true,
+            Ended::Unrecorded => self.reclaim = Some(Interruption::Unrecorded),
+            Ended::Panicked => return Err("the look at the data panicked".into()),
         }
+        let served = self.snapshot.as_ref().map(|s| &s.model.hash);
+        if served.is_some() && served != self.looked_with.as_ref() {
+            self.start_refresh(myself);
+        }
+        Ok(())
     }
 
     fn describe(&self) -> MetricRegistryStatus {
@@ -418,22 +469,4 @@ impl MetricRegistryState {
             refreshing: self.refreshing,
         }
     }
-}
-
-fn fingerprint(path: &Path) -> Fingerprint {
-    let mut found = Fingerprint::new();
-    let mut pending = vec![path.to_path_buf()];
-    while let Some(next) = pending.pop() {
-        let Ok(metadata) = std::fs::metadata(&next) else {
-            continue;
-        };
-        if metadata.is_dir() {
-            let entries = std::fs::read_dir(&next).into_iter().flatten().flatten();
-            pending.extend(entries.map(|entry| entry.path()));
-        } else {
-            found.push((next, metadata.len(), metadata.modified().ok()));
-        }
-    }
-    found.sort();
-    found
 }

@@ -27,7 +27,7 @@ cubes:
   - name: Orders
     sql_table: public.orders
     dimensions:
-      - {name: id, sql: id, type: number, primary_key: true}
+      - {name: id, sql: id, type: number, primary_key: true, public: true}
       - {name: city, sql: city, type: string}
       - {name: placedAt, sql: placed_at, type: time}
     measures:
@@ -274,5 +274,134 @@ async fn an_answer_carries_what_a_proof_needs() {
         first.checksum,
         stack.handle.query(&query).await.unwrap().checksum
     );
+    stack.tree.stop(Duration::from_secs(5)).await;
+}
+
+/// What a build does when it replaces a table, up to its commit.
+const SWAP: &str = "CREATE TABLE orders_new (LIKE orders INCLUDING ALL);
+    INSERT INTO orders_new SELECT * FROM orders;
+    INSERT INTO orders_new VALUES (4, 'Goa', now(), 2);
+    DROP TABLE orders; ALTER TABLE orders_new RENAME TO orders";
+
+#[tokio::test]
+async fn a_query_that_waits_for_a_swap_sees_the_new_rows() {
+    let stack = Stack::start().await;
+    for (round, total) in [(0, false), (1, true)] {
+        let expected = 4 + round;
+        let mut build = stack.database.pool().begin().await.unwrap();
+        let swap = SWAP.replace("(4,", &format!("({expected},"));
+        sqlx::raw_sql(sqlx::AssertSqlSafe(swap))
+            .execute(&mut *build)
+            .await
+            .unwrap();
+        let handle = stack.handle.clone();
+        let asking = tokio::spawn(async move {
+            let request = json!({ "query": { "dimensions": ["Orders.id"], "total": total } });
+            handle.load(&request, &SecurityContext::default()).await
+        });
+        loop {
+            let waits: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+                 WHERE NOT granted AND datname = current_database())",
+            )
+            .fetch_one(&mut *build)
+            .await
+            .unwrap();
+            if waits || asking.is_finished() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        build.commit().await.unwrap();
+        let reply = asking.await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let rows = reply.body["data"].as_array().unwrap();
+        assert_eq!(rows.len(), expected, "{}", reply.body);
+        assert_eq!(
+            reply.body["total"],
+            if total { json!(expected) } else { Value::Null }
+        );
+    }
+    stack.tree.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_page_beyond_the_last_row_has_the_total() {
+    let stack = Stack::start().await;
+    for offset in [0, 2, 50] {
+        let request = json!({ "query": {
+            "dimensions": ["Orders.id"], "total": true, "offset": offset,
+            "filters": [{ "member": "Orders.id", "operator": "gt", "values": ["1"] }],
+        } });
+        let reply = stack
+            .handle
+            .load(&request, &SecurityContext::default())
+            .await;
+        assert_eq!(reply.body["total"], json!(2), "{}", reply.body);
+    }
+    stack.tree.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn the_first_answer_after_a_restart_knows_the_values_and_the_extent() {
+    let stack = Stack::start().await;
+    for _ in 0..5 {
+        let service = stack.handle.service().await.unwrap();
+        let city = service.snapshot.catalog.member("Orders.city").unwrap();
+        assert_eq!(city.values, ["Chennai", "Pune"]);
+        assert!(service.snapshot.coverage.contains_key("Orders.placedAt"));
+        stack.tree.restart(NAME).await.unwrap();
+    }
+    stack.tree.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_refresh_is_announced_when_it_is_served() {
+    let stack = Stack::start().await;
+    for round in 0..5 {
+        let before = stack.handle.service().await.unwrap().snapshot.data_version;
+        let mut events = stack.store.events().subscribe();
+        let work = stack.store.work();
+        work.enqueue(&WorkKind::RefreshMetrics, &TraceContext::default())
+            .await
+            .unwrap();
+        events.recv().await.unwrap();
+        let after = stack.handle.service().await.unwrap().snapshot.data_version;
+        assert!(after > before, "round {round}");
+    }
+    stack.tree.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_refresh_without_a_readable_model_ends_and_says_why() {
+    let stack = Stack::start().await;
+    stack.surveyed().await;
+    let file = stack.model.path().join("orders.yml");
+    std::fs::write(&file, "cubes: 7").unwrap();
+    stack.tree.restart(NAME).await.unwrap();
+    let work = stack.store.work();
+    work.enqueue(&WorkKind::RefreshMetrics, &TraceContext::default())
+        .await
+        .unwrap();
+    stack
+        .event(|event| matches!(event, Event::MetricsRejected { .. }))
+        .await;
+    for _ in 0..400 {
+        if work.open_count().await.unwrap() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let row = work.recent(1).await.unwrap().remove(0);
+    assert_eq!(row.state, "dead", "{row:?}");
+    assert!(row.last_error.unwrap().contains("orders.yml"));
+    // It stays rejected until the file is mended, and mending it is news.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(stack.handle.describe().await.unwrap().rejected.is_some());
+    std::fs::write(&file, MODEL).unwrap();
+    stack
+        .event(|event| matches!(event, Event::MetricsRefreshed { .. }))
+        .await;
+    assert_eq!(stack.count().await, json!("3"));
     stack.tree.stop(Duration::from_secs(5)).await;
 }
