@@ -9,12 +9,14 @@
 //! on rollback.
 //!
 //! The lock is taken after COPY, when only the merge or the swap is left, and before any lock on a table
-//! that others read, so that loads of several sources wait for each other but never in a circle.
+//! that others read, so that loads of several sources, and builds, wait for each other but never in a
+//! circle. A build holds it to its commit, and may take longer than any lock elsewhere is waited for:
+//! this one is waited for as long as it takes, because giving up would only copy the rows again.
 
+use ballpoint_runtime::store::RAW_LOCK;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-/// Of `pg_advisory_xact_lock(bigint)`: "ballpoin" read as a number.
-const LOCK: i64 = 0x6261_6c6c_706f_696e;
+use crate::transaction::LOCK_TIMEOUT;
 
 const NEXT: &str = "
 select setval('ballpoint.extraction_time',
@@ -25,7 +27,7 @@ from ballpoint.extraction_time";
 pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Two loaders may start at once, and IF NOT EXISTS is not atomic.
     let sql = format!(
-        "BEGIN; SELECT pg_advisory_xact_lock({LOCK});
+        "BEGIN; SELECT pg_advisory_xact_lock({RAW_LOCK});
          CREATE SCHEMA IF NOT EXISTS ballpoint;
          CREATE SEQUENCE IF NOT EXISTS ballpoint.extraction_time AS bigint;
          COMMIT"
@@ -39,8 +41,11 @@ pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
 /// Waits for its turn and returns the extraction time of the enclosing transaction, as an SQL
 /// expression of type timestamptz.
 pub(crate) async fn assign(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    sqlx::query("select pg_advisory_xact_lock($1)")
-        .bind(LOCK)
+    let wait = format!(
+        "set local lock_timeout = 0; select pg_advisory_xact_lock({RAW_LOCK});
+         set local lock_timeout = '{LOCK_TIMEOUT}'"
+    );
+    sqlx::raw_sql(AssertSqlSafe(wait))
         .execute(&mut *connection)
         .await?;
     let micros: i64 = sqlx::query_scalar(NEXT).fetch_one(connection).await?;

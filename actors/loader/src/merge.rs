@@ -34,7 +34,7 @@ pub(crate) async fn merge(
     key: &[String],
     rows: BoxStream<'static, Result<Bytes, SourceError>>,
 ) -> Result<Merged, LoadError> {
-    widen(transaction, raw, spec).await?;
+    let widening = widening(raw, spec)?;
     let names = target::names(&spec.columns);
     // Constraints are the raw table's business; staged types are the source's.
     let mut staged = spec.columns.clone();
@@ -51,11 +51,18 @@ pub(crate) async fn merge(
     let read = copy_in(transaction, &copy, rows)
         .await
         .map_err(copy_failure)?;
-    if read == 0 {
+    if read == 0 && widening.is_none() {
         return Ok(Merged::default());
     }
     let failed = || LoadError::warehouse("merging rows");
     let extracted_at = extraction::assign(transaction).await.map_err(failed())?;
+    // After the clock's lock: a build holds that one while it reads the table.
+    if let Some(sql) = widening {
+        transaction
+            .run(sql)
+            .await
+            .map_err(LoadError::warehouse("widening the table"))?;
+    }
     let (inserted, updated): (i64, i64) = sqlx::query_as(sqlx::AssertSqlSafe(merge_sql(
         raw,
         spec,
@@ -118,14 +125,11 @@ fn on_conflict(spec: &TableSpec, key: &[String]) -> String {
     )
 }
 
-/// Adds what the source has gained. What cannot be mended by widening is an error.
-async fn widen(
-    transaction: &mut WarehouseTransaction,
-    raw: &Target,
-    spec: &TableSpec,
-) -> Result<(), LoadError> {
+/// The statement that adds what the source has gained, if it has. What cannot be mended by widening is
+/// an error.
+fn widening(raw: &Target, spec: &TableSpec) -> Result<Option<String>, LoadError> {
     let (added, nullable) = match drift::compare(&raw.columns, &spec.columns) {
-        Drift::None => return Ok(()),
+        Drift::None => return Ok(None),
         Drift::Widened { added, nullable } => (added, nullable),
         Drift::Incompatible(difference) => {
             return Err(LoadError::Drift {
@@ -140,16 +144,8 @@ async fn widen(
     let free = nullable
         .iter()
         .map(|name| format!("alter column {} drop not null", quote(name)));
-    let changes: Vec<String> = add.chain(free).collect();
-    let sql = format!(
-        "alter table {} {}",
-        target::quoted(&raw.raw),
-        changes.join(", ")
-    );
-    tracing::info!(table = %raw.raw, changes = changes.join(", "), "the source's columns changed");
-    transaction
-        .run(sql)
-        .await
-        .map_err(LoadError::warehouse("widening the table"))?;
-    Ok(())
+    let changes = add.chain(free).collect::<Vec<_>>().join(", ");
+    tracing::info!(table = %raw.raw, changes, "the source's columns changed");
+    let table = target::quoted(&raw.raw);
+    Ok(Some(format!("alter table {table} {changes}")))
 }

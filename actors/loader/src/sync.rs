@@ -154,10 +154,7 @@ impl Loader {
         let position = if full_refresh || !usable(target.as_ref(), spec) {
             None
         } else {
-            self.store
-                .checkpoints()
-                .get(reader.name(), &spec.table)
-                .await?
+            Checkpoints::get_in(&mut transaction, reader.name(), &spec.table).await?
         };
         let mut report = TableReport {
             table: spec.table.clone(),

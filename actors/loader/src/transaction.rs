@@ -11,6 +11,9 @@ use crate::error::LoadError;
 /// Namespace of the per-table advisory locks.
 const TABLE_LOCKS: i32 = 0x6270_6c64;
 
+/// How long a load waits for a lock on a table, whose holder may be a person's open session.
+pub(crate) const LOCK_TIMEOUT: &str = "30s";
+
 /// A transaction whose connection is closed, not reused, unless it ends well: dropped in the middle of
 /// a COPY it would otherwise go back to the pool in a state that it cannot describe.
 pub(crate) struct WarehouseTransaction {
@@ -32,10 +35,10 @@ impl WarehouseTransaction {
             ended: false,
         };
         transaction
-            .execute(
-                "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; \
+            .execute(AssertSqlSafe(format!(
+                "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
                  SET LOCAL idle_in_transaction_session_timeout = 0",
-            )
+            )))
             .await
             .map_err(LoadError::warehouse("beginning a load"))?;
         sqlx::query("select pg_advisory_xact_lock($1, hashtext($2))")

@@ -37,6 +37,20 @@ impl Checkpoints {
         source: &str,
         table: &TableName,
     ) -> Result<Option<Position>, StoreError> {
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(StoreError::query("reading a checkpoint"))?;
+        Self::get_in(&mut connection, source, table).await
+    }
+
+    /// The same on the caller's connection: who holds one must not wait for a second.
+    ///
+    /// # Errors
+    /// As [`Checkpoints::get`].
+    pub async fn get_in(
+        connection: &mut PgConnection,
+        source: &str,
+        table: &TableName,
+    ) -> Result<Option<Position>, StoreError> {
         let row: Option<(String,)> = sqlx::query_as(
             "select position::text from ballpoint.checkpoints
              where source = $1 and table_schema = $2 and table_name = $3",
@@ -44,7 +58,7 @@ impl Checkpoints {
         .bind(source)
         .bind(&table.schema)
         .bind(&table.name)
-        .fetch_optional(&self.pool)
+        .fetch_optional(connection)
         .await
         .map_err(StoreError::query("reading a checkpoint"))?;
         row.map(|(json,)| position(source, table, &json))
