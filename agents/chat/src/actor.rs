@@ -200,13 +200,14 @@ async fn answer(args: &ChatArgs, question: &str, id: String) -> Result<Answer, C
         .unwrap_or_default();
     let (mut answer, state) = args.analyst.answer(question, &state).await?;
     answer.conversation_id.clone_from(&id);
-    conversations
-        .append(&id, "user", &json!({ "text": question }))
-        .await?;
+    let asked = json!({ "text": question });
     let said = json!(Said {
         answer: answer.clone(),
         state
     });
-    conversations.append(&id, "assistant", &said).await?;
+    // Both or neither: a question without its answer would begin the next one anew.
+    conversations
+        .append_all(&id, &[("user", &asked), ("assistant", &said)])
+        .await?;
     Ok(answer)
 }

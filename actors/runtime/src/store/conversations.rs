@@ -38,11 +38,23 @@ impl Conversations {
     }
 
     /// Appends a message, beginning the conversation with its first; returns the message's `seq`.
-    /// Appends to one conversation are serialised by its row.
     ///
     /// # Errors
     /// As every query.
     pub async fn append(&self, id: &str, role: &str, content: &Value) -> Result<i32, StoreError> {
+        self.append_all(id, &[(role, content)]).await
+    }
+
+    /// Appends messages, each a role and its content: all of them or none, and none of others in
+    /// between, because appends to one conversation are serialised by its row. Returns the last `seq`.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn append_all(
+        &self,
+        id: &str,
+        messages: &[(&str, &Value)],
+    ) -> Result<i32, StoreError> {
         let failed = || StoreError::query("keeping a message");
         let mut transaction = self.pool.begin().await.map_err(failed())?;
         // Its row lock makes the next statement see every earlier message.
@@ -54,20 +66,23 @@ impl Conversations {
         .execute(&mut *transaction)
         .await
         .map_err(failed())?;
-        let (seq,): (i32,) = sqlx::query_as(
-            "insert into ballpoint.messages (conversation_id, seq, role, content)
-             select $1, coalesce(max(seq), 0) + 1, $2, $3::text::json
-             from ballpoint.messages where conversation_id = $1
-             returning seq",
-        )
-        .bind(id)
-        .bind(role)
-        .bind(content.to_string())
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(failed())?;
+        let mut last = 0;
+        for (role, content) in messages {
+            (last,) = sqlx::query_as(
+                "insert into ballpoint.messages (conversation_id, seq, role, content)
+                 select $1, coalesce(max(seq), 0) + 1, $2, $3::text::json
+                 from ballpoint.messages where conversation_id = $1
+                 returning seq",
+            )
+            .bind(id)
+            .bind(*role)
+            .bind(content.to_string())
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed())?;
+        }
         transaction.commit().await.map_err(failed())?;
-        Ok(seq)
+        Ok(last)
     }
 
     /// The last `limit` messages of a conversation, oldest first; empty for an unknown one.

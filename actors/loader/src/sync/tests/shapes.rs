@@ -200,3 +200,29 @@ async fn extraction_times_follow_the_order_of_commits_over_all_sources() {
     }
     watch.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_load_that_widens_waits_for_a_build_without_shutting_it_out() {
+    let pair = Pair::with(ORDERS).await;
+    pair.sync().await;
+    pair.in_source(
+        "alter table orders add column colour text; insert into orders (colour) values ('red')",
+    )
+    .await;
+    let mut build = pair.warehouse.pool().begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(ballpoint_runtime::store::RAW_LOCK)
+        .execute(&mut *build)
+        .await
+        .unwrap();
+    let loading = pair.sync();
+    let reading = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let read = "set local lock_timeout = '1s'; select count(*) from raw.orders";
+        sqlx::raw_sql(read).execute(&mut *build).await.unwrap();
+        build.commit().await.unwrap();
+    };
+    let (report, ()) = tokio::join!(loading, reading);
+    assert_eq!(report.inserted, 1);
+    pair.assert_equal("orders").await;
+}
