@@ -33,8 +33,13 @@ impl Troubles {
             Event::SyncFailed { source, error } | Event::SourceUnavailable { source, error, .. } => {
                 self.0.insert(source.clone(), format!("source {source}: {error}"));
             }
-            Event::BuildPublished { .. } => {
+            Event::BuildPublished { absent, .. } if absent.is_empty() => {
                 self.0.remove("build");
+            }
+            Event::BuildPublished { absent, .. } => {
+                let names: Vec<_> = absent.iter().map(ToString::to_string).collect();
+                let text = format!("build: {}: not landed yet", names.join(", "));
+                self.0.insert("build".to_owned(), text);
             }
             Event::BuildFailed { failed, .. } => {
                 self.0.insert("build".to_owned(), format!("build: {}", failed.join(", ")));
@@ -143,7 +148,24 @@ async fn ended(store: &Store, id: i64) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use ballpoint_runtime::segment::TableName;
+
     use super::*;
+
+    #[test]
+    fn a_table_that_has_not_landed_is_said_until_a_build_finds_it() {
+        let mut troubles = Troubles::default();
+        let built = |absent: Vec<TableName>| Event::BuildPublished {
+            run_id: "r".to_owned(),
+            relations: Vec::new(),
+            tests_passed: 0,
+            absent,
+        };
+        troubles.note(&built(vec![TableName::new("raw", "orders")]));
+        assert_eq!(troubles.in_words(), ["build: raw.orders: not landed yet"]);
+        troubles.note(&built(Vec::new()));
+        assert!(troubles.in_words().is_empty());
+    }
 
     #[test]
     fn what_fails_is_said_until_it_works_again() {

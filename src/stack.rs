@@ -14,7 +14,6 @@ use ballpoint_loader::Loader;
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_metrics::registry::{self, MetricRegistry, MetricRegistryArgs};
 use ballpoint_orchestrator::{Orchestrator, OrchestratorArgs};
-use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{
     ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
 };
@@ -22,7 +21,6 @@ use ballpoint_source::watcher::{SourceWatcher, WatcherArgs};
 use ballpoint_transformer::LoadOptions;
 use ballpoint_transformer::actor::{Transformer, TransformerArgs};
 use ballpoint_web::{App, Doors, Readiness, SystemFacts, Web, WebArgs};
-use serde_json::Map;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +45,7 @@ pub(crate) fn system(
     let transform = stages::transform(&own.project, &own.databases, &own.clock, environment)?;
     root = root.child(analytics(own, transform));
     root = root.child(agents(own, scope));
-    root = root.child(orchestrator(&own.store));
+    root = root.child(orchestrator(own));
     if let Some(door) = door {
         root = root.child(web(own, scope, door));
     }
@@ -96,11 +94,9 @@ fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
         let (store, clock) = (own.store.clone(), own.clock.clone());
         analytics = analytics.child(kept(ActorSpec::new(Transformer::NAME, Transformer, move || {
             TransformerArgs {
-                pool: store.pool().clone(),
                 store: store.clone(),
                 project: project.clone(),
                 clock: clock.clone(),
-                vars: Map::new(),
             }
         })));
     }
@@ -137,10 +133,11 @@ fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
     SupervisorSpec::new("agents", Strategy::OneForOne).child(analyst).child(chat)
 }
 
-fn orchestrator(store: &Store) -> ActorSpec {
-    let store = store.clone();
+fn orchestrator(own: &Own) -> ActorSpec {
+    let (store, stages) = (own.store.clone(), stages::of(&own.project));
     kept(ActorSpec::new(Orchestrator::NAME, Orchestrator, move || OrchestratorArgs {
         store: store.clone(),
+        stages,
     }))
 }
 

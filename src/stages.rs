@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ballpoint_metrics::Model;
+use ballpoint_orchestrator::Stages;
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::segment::{SourceError, SourceReader};
 use ballpoint_source::{Mode, PostgresSource, PostgresSourceConfig, TableConfig};
@@ -22,6 +23,14 @@ const LISTING_MAX: Duration = Duration::from_secs(2);
 
 /// Where a model lands that names no schema.
 const DEFAULT_SCHEMA: &str = "public";
+
+/// Which stages follow the sources in this project.
+pub(crate) fn of(project: &Project) -> Stages {
+    Stages {
+        transform: project.config.transform.is_some(),
+        metrics: project.config.metrics.is_some(),
+    }
+}
 
 /// The reader of a source.
 ///

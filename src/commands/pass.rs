@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<ExitCode> {
 
 async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
     let recorder = own.store.runs().start("run", "command", &TraceContext::current()).await?;
-    let outcome = Box::pin(pass_steps(context, own)).await;
+    let outcome = Box::pin(pass_steps(context, own, &recorder.id().to_string())).await;
     let (status, error) = match &outcome {
         Ok(report) if report["build"]["built"] == 0 => (RunStatus::NothingNew, None),
         Ok(_) => (RunStatus::Success, None),
@@ -58,11 +58,11 @@ async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
     outcome
 }
 
-async fn pass_steps(context: &Context, own: &Own) -> anyhow::Result<Value> {
+async fn pass_steps(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Value> {
     let names: Vec<String> = own.project.config.sources.keys().cloned().collect();
     let (mut report, failures) = sync_sources(own, &names, false).await;
     // A dead source keeps the others' rows from nobody.
-    let built = build(context, own).await;
+    let built = build(context, own, run_id).await;
     fail_if_any(failures)?;
     report["build"] = built?;
     stages::metrics(&own.project)?;
@@ -71,13 +71,13 @@ async fn pass_steps(context: &Context, own: &Own) -> anyhow::Result<Value> {
 
 /// Carries out the build that the loads asked for. The request is a work row, as under `up`: one
 /// that an earlier pass was killed over is carried out by this one.
-async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
+async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Value> {
     let environment = context.environment.clone().into_map();
     let Some(options) = stages::transform(&own.project, &own.databases, &own.clock, environment)?
     else {
         return Ok(Value::Null);
     };
-    enqueue_pending(&own.store).await?;
+    enqueue_pending(&own.store, stages::of(&own.project)).await?;
     let work = own.store.work();
     let claimed = work.claim("build", "", LEASE).await?;
     let changed = match claimed.as_ref().map(|claimed| &claimed.work) {
@@ -95,7 +95,7 @@ async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
     if outcome.status == BuildStatus::Failed {
         let names = outcome.failed.iter().map(|failed| failed.name.clone()).collect();
         let event = Event::BuildFailed {
-            run_id: outcome.run_id.clone(),
+            run_id: run_id.to_owned(),
             failed: names,
             skipped: outcome.skipped.clone(),
         };
@@ -111,9 +111,10 @@ async fn build(context: &Context, own: &Own) -> anyhow::Result<Value> {
     }
     if outcome.status == BuildStatus::Published {
         let event = Event::BuildPublished {
-            run_id: outcome.run_id.clone(),
+            run_id: run_id.to_owned(),
             relations: outcome.relations.clone(),
             tests_passed: outcome.tests_passed,
+            absent: outcome.absent.clone(),
         };
         own.store.events().publish(event, TraceContext::current()).await?;
     }

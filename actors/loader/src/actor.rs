@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::segment::SourceReader;
-use ballpoint_runtime::store::{ClaimedWork, Store, StoreError, Wake};
+use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError, Wake};
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
@@ -127,8 +127,8 @@ pub struct LoaderState {
     working: bool,
     /// Work was announced while a look ran.
     look_again: bool,
-    /// Whether the predecessor's work was taken back.
-    reclaimed: bool,
+    /// Why a row may be running that nobody works on: it is taken back first.
+    reclaim: Option<Interruption>,
     ended: CancellationToken,
     _guard: DropGuard,
 }
@@ -167,7 +167,7 @@ impl Actor for Loader {
             status,
             working: false,
             look_again: false,
-            reclaimed: false,
+            reclaim: Some(Interruption::Restart),
             _guard: ended.clone().drop_guard(),
             ended,
         })
@@ -196,7 +196,7 @@ impl LoaderState {
         }
         self.working = true;
         let (loader, reader) = (self.loader.clone(), Arc::clone(&self.reader));
-        let (myself, reclaim) = (self.myself.clone(), !self.reclaimed);
+        let (myself, reclaim) = (self.myself.clone(), self.reclaim);
         let work = async move {
             let working = AssertUnwindSafe(work(&loader, reader.as_ref(), reclaim)).catch_unwind();
             let outcome = match working.await {
@@ -215,9 +215,9 @@ impl LoaderState {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut again = std::mem::take(&mut self.look_again);
         match outcome {
-            Worked::Idle => self.reclaimed = true,
+            Worked::Idle => self.reclaim = None,
             Worked::Synced { report, error } => {
-                self.reclaimed = true;
+                self.reclaim = None;
                 again = true;
                 self.status.syncs += 1;
                 self.status.rows += report.changed();
@@ -233,6 +233,8 @@ impl LoaderState {
                     tracing::warn!(%error, source = %self.status.source, "work cannot be claimed for now");
                 }
                 self.status.last_error = Some(error);
+                // How a sync ended may not have been recorded. A predecessor's row is still that.
+                self.reclaim.get_or_insert(Interruption::Unrecorded);
                 again = false;
             }
             Worked::Panicked => return Err("the sync panicked".into()),
@@ -268,11 +270,11 @@ async fn listen(mut wake: Wake, loader: ActorRef<LoaderMsg>) {
 async fn work(
     loader: &Library,
     reader: &dyn SourceReader,
-    reclaim: bool,
+    reclaim: Option<Interruption>,
 ) -> Result<Worked, StoreError> {
     let queue = loader.store().work();
-    if reclaim {
-        queue.reclaim(WORK, reader.name()).await?;
+    if let Some(why) = reclaim {
+        queue.reclaim(WORK, reader.name(), why).await?;
     }
     let Some(claimed) = queue.claim(WORK, reader.name(), LEASE).await? else {
         return Ok(Worked::Idle);
@@ -283,8 +285,18 @@ async fn work(
     async {
         let trace = TraceContext::current();
         let outcome = tokio::select! {
-            outcome = sync(loader, reader, &claimed, &trace) => outcome,
-            error = keep_claimed(loader.store(), claimed.id) => return Err(error),
+            outcome = AssertUnwindSafe(sync(loader, reader, &claimed, &trace)).catch_unwind() => {
+                match outcome {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        // Counted here: the restart that follows gives its attempt back.
+                        let queue = loader.store().work();
+                        queue.fail(&claimed, "the sync panicked", None).await?;
+                        return Ok(Worked::Panicked);
+                    }
+                }
+            }
+            error = keep_claimed(loader.store(), &claimed) => return Err(error),
         };
         finish(loader.store(), reader.name(), &claimed, &trace, outcome).await
     }
@@ -310,10 +322,10 @@ async fn sync(
 }
 
 /// Renews the lease until it cannot: then the sync must not go on.
-async fn keep_claimed(store: &Store, id: i64) -> StoreError {
+async fn keep_claimed(store: &Store, claimed: &ClaimedWork) -> StoreError {
     loop {
         tokio::time::sleep(LEASE_RENEWAL).await;
-        if let Err(error) = store.work().extend(id, LEASE).await {
+        if let Err(error) = store.work().extend(claimed, LEASE).await {
             return error;
         }
     }
@@ -335,7 +347,7 @@ async fn finish(
                 rows: report.changed(),
             };
             store.events().publish(event, trace.clone()).await?;
-            store.work().complete(claimed.id).await?;
+            store.work().complete(claimed).await?;
             return Ok(Worked::Synced {
                 report,
                 error: None,
@@ -351,9 +363,9 @@ async fn finish(
     };
     store.events().publish(event, trace.clone()).await?;
     if error.is_transient() {
-        store.work().fail(claimed.id, &text, None).await?;
+        store.work().fail(claimed, &text, None).await?;
     } else {
-        store.work().abandon(claimed.id, &text).await?;
+        store.work().abandon(claimed, &text).await?;
     }
     let report = match error {
         SyncError::Tables { report, .. } => report,

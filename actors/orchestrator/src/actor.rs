@@ -5,19 +5,26 @@
 //! are one transaction, and the actor's own state is only what it shows. Once an hour it
 //! prunes history. It runs no stage and retries none: a command's retries are the queue's.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use ballpoint_runtime::store::{RecordedEvent, Store, StoreError};
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::decide::Stages;
 use crate::pending::{Enqueued, enqueue_pending};
 
 /// How long an event whose announcement was missed can wait.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often leases that ran out are looked for. An actor takes back its own work; this is for one
+/// that cannot.
+const LEASES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often history that is kept no longer is pruned; the program does so at its start too.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -26,6 +33,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Debug)]
 pub struct OrchestratorArgs {
     pub store: Store,
+    pub stages: Stages,
 }
 
 /// What the actor is told.
@@ -33,8 +41,8 @@ pub struct OrchestratorArgs {
 pub enum OrchestratorMsg {
     /// Look for events that nobody has handled.
     Look,
-    /// A look ended.
-    Looked(Result<Enqueued, StoreError>),
+    /// A look ended; `None` when it panicked.
+    Looked(Option<Result<Enqueued, StoreError>>),
     /// What it has done since it started.
     Describe {
         reply: RpcReplyPort<OrchestratorStatus>,
@@ -89,6 +97,7 @@ impl Orchestrator {
 pub struct OrchestratorState {
     myself: ActorRef<OrchestratorMsg>,
     store: Store,
+    stages: Stages,
     status: OrchestratorStatus,
     looking: bool,
     /// Something happened during the look that runs.
@@ -104,7 +113,7 @@ impl Actor for Orchestrator {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        OrchestratorArgs { store }: Self::Arguments,
+        OrchestratorArgs { store, stages }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let ended = CancellationToken::new();
         // Subscribed before the first look: nothing falls between the two.
@@ -117,11 +126,17 @@ impl Actor for Orchestrator {
         tokio::spawn(
             ended
                 .clone()
+                .run_until_cancelled_owned(release_expired(store.clone())),
+        );
+        tokio::spawn(
+            ended
+                .clone()
                 .run_until_cancelled_owned(listen(events, myself.clone())),
         );
         Ok(OrchestratorState {
             myself,
             store,
+            stages,
             status: OrchestratorStatus::default(),
             looking: false,
             look_again: false,
@@ -137,7 +152,7 @@ impl Actor for Orchestrator {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             OrchestratorMsg::Look => state.on_look(),
-            OrchestratorMsg::Looked(outcome) => state.on_looked(outcome),
+            OrchestratorMsg::Looked(outcome) => state.on_looked(outcome)?,
             OrchestratorMsg::Describe { reply } => state.on_describe(reply),
         }
         Ok(())
@@ -151,17 +166,21 @@ impl OrchestratorState {
             return;
         }
         self.looking = true;
-        let (store, myself) = (self.store.clone(), self.myself.clone());
+        let (store, stages, myself) = (self.store.clone(), self.stages, self.myself.clone());
         tokio::spawn(async move {
-            let outcome = enqueue_pending(&store).await;
+            let looking = AssertUnwindSafe(enqueue_pending(&store, stages)).catch_unwind();
+            let outcome = looking.await.ok();
             // A look that outlives its actor has done its work all the same.
             let _ = myself.cast(OrchestratorMsg::Looked(outcome));
         });
     }
 
-    fn on_looked(&mut self, outcome: Result<Enqueued, StoreError>) {
+    fn on_looked(
+        &mut self,
+        outcome: Option<Result<Enqueued, StoreError>>,
+    ) -> Result<(), ActorProcessingErr> {
         self.looking = false;
-        match outcome {
+        match outcome.ok_or("a look for events panicked")? {
             Ok(enqueued) => {
                 self.status.events_handled += enqueued.events;
                 self.status.commands_enqueued += enqueued.commands;
@@ -179,6 +198,7 @@ impl OrchestratorState {
         if std::mem::take(&mut self.look_again) {
             self.on_look();
         }
+        Ok(())
     }
 
     fn on_describe(&self, reply: RpcReplyPort<OrchestratorStatus>) {
@@ -205,6 +225,16 @@ async fn listen(
         }
         if orchestrator.cast(OrchestratorMsg::Look).is_err() {
             return;
+        }
+    }
+}
+
+/// Queues work again whose worker let its lease run out, for as long as the actor lives.
+async fn release_expired(store: Store) {
+    loop {
+        tokio::time::sleep(LEASES_INTERVAL).await;
+        if let Err(error) = store.work().release_expired().await {
+            tracing::warn!(error = %report(&error), "expired leases could not be looked at");
         }
     }
 }
@@ -242,6 +272,10 @@ mod tests {
     async fn start(store: &Store) -> TreeHandle {
         let args = OrchestratorArgs {
             store: store.clone(),
+            stages: Stages {
+                transform: true,
+                metrics: true,
+            },
         };
         let spec = ActorSpec::new(Orchestrator::NAME, Orchestrator, move || args.clone());
         let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec);
@@ -253,6 +287,7 @@ mod tests {
             run_id: "1".into(),
             relations: vec![],
             tests_passed: 1,
+            absent: vec![],
         };
         store
             .events()

@@ -3,23 +3,35 @@
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::work::WorkKind;
 
-/// The command that an event asks for, if any.
+/// Which stages there are besides the sources: without a stage, nobody is asked for its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stages {
+    pub transform: bool,
+    pub metrics: bool,
+}
+
+/// The command that an event asks for, if any. Where nothing transforms, the metrics are those of
+/// the raw tables and follow each load.
 ///
 /// A build follows each table that was loaded, not the end of a sync: it then knows what changed,
 /// and a table that is loaded early does not wait for a slow one. What is loaded while a build runs
 /// coalesces into the next.
-pub fn work_for(event: &Event) -> Option<WorkKind> {
+pub fn work_for(event: &Event, stages: Stages) -> Option<WorkKind> {
     match event {
         Event::SourceChanged { source, tables } => Some(WorkKind::Sync {
             source: source.clone(),
             tables: tables.clone(),
             full_refresh: false,
         }),
-        Event::TableLoaded { raw, .. } => Some(WorkKind::Build {
+        Event::TableLoaded { raw, .. } if stages.transform => Some(WorkKind::Build {
             changed: vec![raw.clone()],
         }),
-        Event::BuildPublished { .. } => Some(WorkKind::RefreshMetrics),
-        Event::SyncFinished { .. }
+        Event::TableLoaded { .. } | Event::BuildPublished { .. } if stages.metrics => {
+            Some(WorkKind::RefreshMetrics)
+        }
+        Event::TableLoaded { .. }
+        | Event::BuildPublished { .. }
+        | Event::SyncFinished { .. }
         | Event::SourceUnavailable { .. }
         | Event::SourceRecovered { .. }
         | Event::SyncFailed { .. }
@@ -35,6 +47,42 @@ mod tests {
     use ballpoint_runtime::segment::TableName;
 
     use super::*;
+
+    const ALL: Stages = Stages {
+        transform: true,
+        metrics: true,
+    };
+
+    #[test]
+    fn nobody_is_asked_for_the_work_of_a_stage_that_is_not_there() {
+        let raw = TableName::new("raw", "orders");
+        let loaded = Event::TableLoaded {
+            source: "orders".into(),
+            table: TableName::new("public", "orders"),
+            raw: raw.clone(),
+            rows: 1,
+        };
+        let build = WorkKind::Build { changed: vec![raw] };
+        for (transform, metrics, work) in [
+            (true, false, Some(build)),
+            (false, true, Some(WorkKind::RefreshMetrics)),
+            (false, false, None),
+        ] {
+            let stages = Stages { transform, metrics };
+            assert_eq!(work_for(&loaded, stages), work);
+        }
+        let published = Event::BuildPublished {
+            run_id: "1".into(),
+            relations: vec![],
+            tests_passed: 1,
+            absent: vec![],
+        };
+        let only_builds = Stages {
+            transform: true,
+            metrics: false,
+        };
+        assert_eq!(work_for(&published, only_builds), None);
+    }
 
     #[test]
     fn each_event_asks_for_the_next_stage_or_for_nothing() {
@@ -73,6 +121,7 @@ mod tests {
                     run_id: run_id(),
                     relations: vec![],
                     tests_passed: 1,
+                    absent: vec![],
                 },
                 Some(WorkKind::RefreshMetrics),
             ),
@@ -119,7 +168,7 @@ mod tests {
                 None,
             ),
         ] {
-            assert_eq!(work_for(&event), work, "{event:?}");
+            assert_eq!(work_for(&event, ALL), work, "{event:?}");
         }
     }
 }

@@ -11,5 +11,5 @@ mod pending;
 pub use actor::{
     Orchestrator, OrchestratorArgs, OrchestratorHandle, OrchestratorMsg, OrchestratorStatus,
 };
-pub use decide::work_for;
+pub use decide::{Stages, work_for};
 pub use pending::{Enqueued, enqueue_pending};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ballpoint_runtime::store::{EventBus, Store, StoreError, WorkQueue};
 
-use crate::decide::work_for;
+use crate::decide::{Stages, work_for};
 
 /// Events in one transaction: enough for a burst, few enough to hold no lock for long.
 const BATCH_MAX: u32 = 200;
@@ -23,10 +23,10 @@ pub struct Enqueued {
 ///
 /// # Errors
 /// The database's; events that were not marked then are looked at again.
-pub async fn enqueue_pending(store: &Store) -> Result<Enqueued, StoreError> {
+pub async fn enqueue_pending(store: &Store, stages: Stages) -> Result<Enqueued, StoreError> {
     let mut total = Enqueued::default();
     loop {
-        let batch = enqueue_batch(store).await?;
+        let batch = enqueue_batch(store, stages).await?;
         total.events += batch.events;
         total.commands += batch.commands;
         if batch.events < u64::from(BATCH_MAX) {
@@ -35,7 +35,7 @@ pub async fn enqueue_pending(store: &Store) -> Result<Enqueued, StoreError> {
     }
 }
 
-async fn enqueue_batch(store: &Store) -> Result<Enqueued, StoreError> {
+async fn enqueue_batch(store: &Store, stages: Stages) -> Result<Enqueued, StoreError> {
     let failed = |source| StoreError::Query {
         doing: "handling events",
         source,
@@ -48,7 +48,7 @@ async fn enqueue_batch(store: &Store) -> Result<Enqueued, StoreError> {
         commands: 0,
     };
     for event in &events {
-        if let Some(work) = work_for(&event.event) {
+        if let Some(work) = work_for(&event.event, stages) {
             WorkQueue::enqueue_in(&mut transaction, &work, &event.trace).await?;
             kinds.insert(work.name());
             batch.commands += 1;
@@ -77,6 +77,10 @@ mod tests {
 
     use super::*;
 
+    const ALL: Stages = Stages {
+        transform: true,
+        metrics: true,
+    };
     const LEASE: Duration = Duration::from_secs(60);
 
     async fn store() -> (TestDatabase, Store) {
@@ -104,13 +108,16 @@ mod tests {
         let (_database, store) = store().await;
         loaded(&store, "a").await;
         assert_eq!(
-            enqueue_pending(&store).await.unwrap(),
+            enqueue_pending(&store, ALL).await.unwrap(),
             Enqueued {
                 events: 1,
                 commands: 1
             }
         );
-        assert_eq!(enqueue_pending(&store).await.unwrap(), Enqueued::default());
+        assert_eq!(
+            enqueue_pending(&store, ALL).await.unwrap(),
+            Enqueued::default()
+        );
         let claimed = store
             .work()
             .claim("build", "", LEASE)
@@ -133,7 +140,7 @@ mod tests {
         for number in 0..count {
             loaded(&store, &format!("t{number:03}")).await;
         }
-        let enqueued = enqueue_pending(&store).await.unwrap();
+        let enqueued = enqueue_pending(&store, ALL).await.unwrap();
         assert_eq!(enqueued.commands, u64::from(count));
         let claimed = store
             .work()
@@ -153,7 +160,7 @@ mod tests {
         for table in ["a", "b", "c"] {
             loaded(&store, table).await;
         }
-        let (one, two) = tokio::join!(enqueue_pending(&store), enqueue_pending(&store));
+        let (one, two) = tokio::join!(enqueue_pending(&store, ALL), enqueue_pending(&store, ALL));
         assert_eq!(one.unwrap().events + two.unwrap().events, 3);
         assert_eq!(store.work().open_count().await.unwrap(), 1);
     }

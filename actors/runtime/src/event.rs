@@ -38,6 +38,9 @@ pub enum Event {
         run_id: String,
         relations: Vec<TableName>,
         tests_passed: u64,
+        /// Declared sources whose table has not landed; what reads them is not published.
+        #[serde(default)]
+        absent: Vec<TableName>,
     },
     /// A build failed and published nothing of what it blocked.
     BuildFailed {

@@ -23,7 +23,7 @@ pub use events::{EventBus, RecordedEvent};
 pub use proofs::Proofs;
 pub use runs::{RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, StepStatus};
 pub use wake::Wake;
-pub use work::{ATTEMPTS_MAX, ClaimedWork, WorkQueue, WorkRow};
+pub use work::{ATTEMPTS_MAX, ClaimedWork, Interruption, WorkQueue, WorkRow};
 
 /// The one advisory lock of a warehouse: a load holds it from its extraction time to its commit, and
 /// a build from its first statement to its commit. Two keys would be wrong. A build tests staging

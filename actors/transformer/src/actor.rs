@@ -9,6 +9,7 @@
 mod resident;
 mod worker;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,9 @@ use std::time::Duration;
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
-use serde_json::{Map, Value as Json};
-use sqlx::PgPool;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::project::LoadOptions;
@@ -30,14 +30,10 @@ use worker::{Worked, Worker};
 #[derive(Clone, Debug)]
 pub struct TransformerArgs {
     pub store: Store,
-    /// The warehouse.
-    pub pool: PgPool,
     /// How the project is read; an edit is read the same way.
     pub project: LoadOptions,
     /// Its business time is given to each build as the variable `business_now`.
     pub clock: Clock,
-    /// Variables of each build that are no part of a model's definition.
-    pub vars: Map<String, Json>,
 }
 
 /// What the actor is told.
@@ -45,8 +41,8 @@ pub struct TransformerArgs {
 pub enum TransformerMsg {
     /// Look for a queued build, and for edits of the project.
     Look,
-    /// A look ended, with or without a build.
-    Looked(Box<Worked>),
+    /// A look ended, with or without a build; `None` when it panicked.
+    Looked(Option<Box<Worked>>),
     /// What it serves and has done.
     Describe {
         reply: RpcReplyPort<TransformerStatus>,
@@ -161,7 +157,7 @@ impl Actor for Transformer {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             TransformerMsg::Look => state.on_look(),
-            TransformerMsg::Looked(worked) => state.on_looked(*worked),
+            TransformerMsg::Looked(worked) => state.on_looked(*worked.ok_or("a look panicked")?),
             TransformerMsg::Describe { reply } => state.on_describe(reply),
         }
         Ok(())
@@ -177,9 +173,10 @@ impl TransformerState {
         self.looking = true;
         let (worker, myself) = (self.worker.clone(), self.myself.clone());
         tokio::spawn(async move {
-            let worked = worker.look().await;
+            let looking = AssertUnwindSafe(worker.look()).catch_unwind();
+            let worked = looking.await.ok().flatten().map(Box::new);
             // An actor that is gone has nobody to tell: the row says what happened.
-            let _ = myself.cast(TransformerMsg::Looked(Box::new(worked)));
+            let _ = myself.cast(TransformerMsg::Looked(worked));
         });
     }
 

@@ -86,7 +86,6 @@ pub struct FailedNode {
 /// What a build did.
 #[derive(Clone, Debug)]
 pub struct BuildOutcome {
-    pub run_id: String,
     pub status: BuildStatus,
     /// Relations with new data or a new definition. Empty unless published.
     pub relations: Vec<TableName>,
@@ -146,12 +145,34 @@ pub async fn publish(
     options: &PublishOptions,
 ) -> Result<BuildOutcome, PublishError> {
     let begin = Instant::now();
+    let published = publish_once(project, pool, options).await;
+    match published {
+        // Whoever asked has the request still, and asks again.
+        Ok(_) | Err(PublishError::Cancelled) => {}
+        Err(_) => {
+            let sources = steps::changed_sources(project, &options.changed);
+            if let Err(error) = pending::remember(pool, project, &sources).await {
+                tracing::warn!(error = %describe(&error), "what a failed build was for is forgotten");
+            }
+        }
+    }
+    published.map(|outcome| BuildOutcome {
+        elapsed: begin.elapsed(),
+        ..outcome
+    })
+}
+
+async fn publish_once(
+    project: &Arc<Project>,
+    pool: &PgPool,
+    options: &PublishOptions,
+) -> Result<BuildOutcome, PublishError> {
     let mut build = steps::Build::begin(project, pool, options).await?;
     let carried_out = tokio::select! {
         done = build.carry_out() => done,
         () = options.cancel.cancelled() => Err(PublishError::Cancelled),
     };
-    let mut outcome = match carried_out {
+    let outcome = match carried_out {
         Ok(()) => build.outcome(),
         Err(error) => {
             let backend = build.backend;
@@ -162,7 +183,6 @@ pub async fn publish(
             return Err(error);
         }
     };
-    outcome.elapsed = begin.elapsed();
     match outcome.status {
         BuildStatus::Published => {
             let mut conn = build.into_connection();
@@ -177,7 +197,6 @@ pub async fn publish(
             pending::remember(pool, project, &touched).await?;
         }
     }
-    outcome.elapsed = begin.elapsed();
     Ok(outcome)
 }
 

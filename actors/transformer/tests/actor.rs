@@ -37,10 +37,8 @@ impl Stack {
         let store = Store::open(database(&bench).pool().clone()).await.unwrap();
         let args = TransformerArgs {
             store: store.clone(),
-            pool: bench.database.pool().clone(),
             project: bench.options(),
             clock: Clock::system(),
-            vars: serde_json::Map::new(),
         };
         let events = store.events().subscribe();
         let root = SupervisorSpec::new("root", Strategy::OneForOne).child(ActorSpec::new(
@@ -101,12 +99,15 @@ async fn a_build_row_is_published_and_said() {
         relations,
         tests_passed,
         run_id,
+        absent,
     } = stack.event().await
     else {
         panic!("no build was published")
     };
     assert_eq!((relations.len(), tests_passed), (4, 11));
-    assert!(!run_id.is_empty());
+    assert!(absent.is_empty());
+    let run = &stack.store.runs().recent(1).await.unwrap()[0];
+    assert_eq!(run_id, run.id.to_string());
     let status = stack.status(|status| status.published == 1).await;
     assert_eq!((status.published, status.tests), (1, 11));
     let rows = stack.store.work().recent(10).await.unwrap();
@@ -176,5 +177,24 @@ async fn a_restart_in_the_middle_of_a_build_finishes_the_row() {
         stack.bench.text("select count(*) from marts.orders").await,
         "3"
     );
+    stack.tree.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_at_the_end_of_a_build_does_not_wedge_the_queue() {
+    let mut stack = Stack::start().await;
+    stack
+        .bench
+        .sql("alter table ballpoint.events rename to events_away")
+        .await;
+    stack.build(Vec::new()).await;
+    let status = stack.status(|status| status.last_error.is_some()).await;
+    assert!(status.last_error.is_some(), "{status:?}");
+    stack
+        .bench
+        .sql("alter table ballpoint.events_away rename to events")
+        .await;
+    stack.build(vec![TableName::new("raw", "orders")]).await;
+    assert!(matches!(stack.event().await, Event::BuildPublished { .. }));
     stack.tree.stop(PATIENCE).await;
 }

@@ -149,6 +149,28 @@ async fn what_a_failed_build_was_for_is_built_by_the_next_one() {
 }
 
 #[tokio::test]
+async fn what_a_build_was_for_that_could_not_be_carried_out_is_built_by_the_next_one() {
+    let bench = Workbench::shop().await;
+    let project = bench.load();
+    build(&bench, &project, Changed::Everything).await;
+    bench.sql("insert into raw.orders values (4, 'fr', 100, '2026-01-02 10:00', '2026-01-03 00:00+00')").await;
+    // Written at the very end of a build, outside of any model or test.
+    bench
+        .sql("alter table ballpoint.build_state add constraint never check (node_id is null) not valid")
+        .await;
+    let options = PublishOptions::new(orders());
+    publish(&project, bench.database.pool(), &options)
+        .await
+        .unwrap_err();
+    bench
+        .sql("alter table ballpoint.build_state drop constraint never")
+        .await;
+    let next = build(&bench, &project, nothing()).await;
+    assert_eq!(next.status, BuildStatus::Published, "{next:?}");
+    assert_eq!(bench.text("select count(*) from marts.orders").await, "4");
+}
+
+#[tokio::test]
 async fn a_test_of_severity_warn_blocks_nothing() {
     let bench = Workbench::shop().await;
     bench

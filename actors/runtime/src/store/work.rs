@@ -41,6 +41,19 @@ pub struct ClaimedWork {
     pub trace: TraceContext,
     /// Counts from 1.
     pub attempt: u32,
+    /// Which claim of the row this is: what a worker says of a row that was taken from it, and may
+    /// be another's by now, changes nothing.
+    pub claim: i64,
+}
+
+/// Why an actor takes back the row that its own work left running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// The actor was restarted; the attempt is given back.
+    Restart,
+    /// How the work ended could not be recorded. The attempt counts: the work itself may be what
+    /// makes the warehouse fail.
+    Unrecorded,
 }
 
 /// A row as it is shown to people.
@@ -119,7 +132,8 @@ impl WorkQueue {
         scope: &str,
         lease: Duration,
     ) -> Result<Option<ClaimedWork>, StoreError> {
-        let claimed: Result<Option<(i64, String, String, i32)>, sqlx::Error> = sqlx::query_as(
+        type Row = (i64, String, String, i32, i64);
+        let claimed: Result<Option<Row>, sqlx::Error> = sqlx::query_as(
             "with due as (
                  select id from ballpoint.work
                  where kind = $1 and scope = $2 and state = 'queued'
@@ -129,10 +143,11 @@ impl WorkQueue {
                  for update skip locked
              )
              update ballpoint.work w
-             set state = 'running', attempt = attempt + 1, updated_at = clock_timestamp(),
+             set state = 'running', attempt = attempt + 1, claim = claim + 1,
+                 updated_at = clock_timestamp(),
                  lease_until = clock_timestamp() + $3 * interval '1 millisecond'
              from due where w.id = due.id
-             returning w.id, w.payload::text, w.traceparent, w.attempt",
+             returning w.id, w.payload::text, w.traceparent, w.attempt, w.claim",
         )
         .bind(kind)
         .bind(scope)
@@ -145,28 +160,30 @@ impl WorkQueue {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => None,
             Err(error) => return Err(StoreError::query("claiming work")(error)),
         };
-        row.map(|(id, payload, trace, attempt)| {
+        row.map(|(id, payload, trace, attempt, claim)| {
             Ok(ClaimedWork {
                 id,
                 work: from_json(id, &payload)?,
                 trace: TraceContext(trace),
                 attempt: attempt.unsigned_abs(),
+                claim,
             })
         })
         .transpose()
     }
 
-    /// Renews the lease of running work.
+    /// Renews the lease of running work that is still the caller's.
     ///
     /// # Errors
     /// As every query.
-    pub async fn extend(&self, id: i64, lease: Duration) -> Result<(), StoreError> {
+    pub async fn extend(&self, claimed: &ClaimedWork, lease: Duration) -> Result<(), StoreError> {
         sqlx::query(
             "update ballpoint.work
-             set lease_until = clock_timestamp() + $2 * interval '1 millisecond'
-             where id = $1 and state = 'running'",
+             set lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+             where id = $1 and claim = $2 and state = 'running'",
         )
-        .bind(id)
+        .bind(claimed.id)
+        .bind(claimed.claim)
         .bind(millis(lease))
         .execute(&self.pool)
         .await
@@ -174,17 +191,18 @@ impl WorkQueue {
         Ok(())
     }
 
-    /// The work is done.
+    /// The work is done. Nothing happens when it is not the caller's any more.
     ///
     /// # Errors
     /// As every query; the work is then carried out again, which must change nothing.
-    pub async fn complete(&self, id: i64) -> Result<(), StoreError> {
+    pub async fn complete(&self, claimed: &ClaimedWork) -> Result<(), StoreError> {
         let row: Option<(String,)> = sqlx::query_as(
             "update ballpoint.work
              set state = 'done', lease_until = null, updated_at = clock_timestamp()
-             where id = $1 and state = 'running' returning kind",
+             where id = $1 and claim = $2 and state = 'running' returning kind",
         )
-        .bind(id)
+        .bind(claimed.id)
+        .bind(claimed.claim)
         .fetch_optional(&self.pool)
         .await
         .map_err(StoreError::query("completing work"))?;
@@ -202,11 +220,12 @@ impl WorkQueue {
     /// As every query.
     pub async fn fail(
         &self,
-        id: i64,
+        claimed: &ClaimedWork,
         error: &str,
         retry_in: Option<Duration>,
     ) -> Result<(), StoreError> {
-        self.end_attempt(id, error, Ending::Failed { retry_in })
+        let claim = (claimed.id, claimed.claim);
+        self.end_attempt(claim, error, Ending::Failed { retry_in })
             .await
     }
 
@@ -214,8 +233,9 @@ impl WorkQueue {
     ///
     /// # Errors
     /// As every query.
-    pub async fn abandon(&self, id: i64, error: &str) -> Result<(), StoreError> {
-        self.end_attempt(id, error, Ending::Abandoned).await
+    pub async fn abandon(&self, claimed: &ClaimedWork, error: &str) -> Result<(), StoreError> {
+        self.end_attempt((claimed.id, claimed.claim), error, Ending::Abandoned)
+            .await
     }
 
     /// Queues running work again whose lease has run out: its worker is gone. Returns how many.
@@ -223,18 +243,28 @@ impl WorkQueue {
     /// # Errors
     /// As every query.
     pub async fn release_expired(&self) -> Result<u64, StoreError> {
-        let ids = self.running(None, true).await?;
-        self.release(ids, "its lease ran out", true).await
+        let claims = self.running(None, true).await?;
+        self.release(claims, "its lease ran out", true).await
     }
 
     /// Queues the running work of one kind and scope again, at once. For the one actor that does
-    /// this work, when it starts: whatever runs then belongs to its predecessor.
+    /// this work, when it starts and when it could not record how its own work ended: whatever runs
+    /// then is done by nobody.
     ///
     /// # Errors
     /// As every query.
-    pub async fn reclaim(&self, kind: &str, scope: &str) -> Result<u64, StoreError> {
-        let ids = self.running(Some((kind, scope)), false).await?;
-        self.release(ids, "its worker was restarted", true).await
+    pub async fn reclaim(
+        &self,
+        kind: &str,
+        scope: &str,
+        why: Interruption,
+    ) -> Result<u64, StoreError> {
+        let (why, counts) = match why {
+            Interruption::Restart => ("its worker was restarted", false),
+            Interruption::Unrecorded => ("its end could not be recorded", true),
+        };
+        let claims = self.running(Some((kind, scope)), false).await?;
+        self.release(claims, why, counts).await
     }
 
     /// Queues all running work again. One process owns a data dir, so that at its start every lease
@@ -243,8 +273,8 @@ impl WorkQueue {
     /// # Errors
     /// As every query.
     pub async fn release_all_at_start(&self) -> Result<u64, StoreError> {
-        let ids = self.running(None, false).await?;
-        self.release(ids, "the program ended while it ran", false)
+        let claims = self.running(None, false).await?;
+        self.release(claims, "the program ended while it ran", false)
             .await
     }
 
@@ -285,7 +315,7 @@ impl WorkQueue {
         Ok(rows.into_iter().map(shown).collect())
     }
 
-    /// Whether a command still waits for the end of its first attempt.
+    /// Whether a command runs or is about to. One that waits for a later attempt is not.
     ///
     /// # Errors
     /// As every query.
@@ -293,7 +323,9 @@ impl WorkQueue {
         sqlx::query_scalar(
             "select exists (select from ballpoint.work
                             where id = $1
-                              and (state = 'running' or state = 'queued' and attempt = 0))",
+                              and (state = 'running'
+                                   or state = 'queued'
+                                      and (attempt = 0 or run_after <= clock_timestamp())))",
         )
         .bind(id)
         .fetch_one(&self.pool)
@@ -341,15 +373,15 @@ impl WorkQueue {
         self.pool.begin().await.map_err(StoreError::query(doing))
     }
 
-    /// The ids of running rows: of one kind and scope or of all, and only those whose lease has
+    /// The ids and claims of running rows: of one kind and scope or of all, and only those whose lease has
     /// run out or all.
     async fn running(
         &self,
         of: Option<(&str, &str)>,
         expired_only: bool,
-    ) -> Result<Vec<i64>, StoreError> {
-        let rows: Vec<(i64,)> = sqlx::query_as(
-            "select id from ballpoint.work
+    ) -> Result<Vec<(i64, i64)>, StoreError> {
+        sqlx::query_as(
+            "select id, claim from ballpoint.work
              where state = 'running'
                and ($1::text is null or (kind = $1 and scope = $2))
                and (not $3 or lease_until < clock_timestamp())
@@ -360,22 +392,31 @@ impl WorkQueue {
         .bind(expired_only)
         .fetch_all(&self.pool)
         .await
-        .map_err(StoreError::query("looking for running work"))?;
-        Ok(rows.into_iter().map(|(id,)| id).collect())
+        .map_err(StoreError::query("looking for running work"))
     }
 
-    async fn release(&self, ids: Vec<i64>, why: &str, counts: bool) -> Result<u64, StoreError> {
-        let released = ids.len() as u64;
-        for id in ids {
-            self.end_attempt(id, why, Ending::Interrupted { counts })
+    async fn release(
+        &self,
+        claims: Vec<(i64, i64)>,
+        why: &str,
+        counts: bool,
+    ) -> Result<u64, StoreError> {
+        let released = claims.len() as u64;
+        for claim in claims {
+            self.end_attempt(claim, why, Ending::Interrupted { counts })
                 .await?;
         }
         Ok(released)
     }
 
-    async fn end_attempt(&self, id: i64, error: &str, ending: Ending) -> Result<(), StoreError> {
+    async fn end_attempt(
+        &self,
+        claim: (i64, i64),
+        error: &str,
+        ending: Ending,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin("ending work").await?;
-        if let Some(kind) = end_attempt_in(&mut transaction, id, error, ending).await? {
+        if let Some(kind) = end_attempt_in(&mut transaction, claim, error, ending).await? {
             transaction
                 .commit()
                 .await

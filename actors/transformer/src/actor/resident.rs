@@ -26,7 +26,7 @@ pub(super) struct Refreshed {
     pub(super) project: Option<Arc<Project>>,
     /// Why the files as they are now are not it.
     pub(super) error: Option<ProjectError>,
-    /// Whether this refresh replaced an earlier good project.
+    /// Whether this refresh replaced an earlier project, good or broken.
     pub(super) edited: bool,
 }
 
@@ -51,7 +51,7 @@ impl Resident {
         } else {
             match Project::load(&self.options) {
                 Ok(project) => {
-                    edited = kept.good.is_some();
+                    edited = kept.good.is_some() || kept.error.is_some();
                     *kept = Kept {
                         good: Some(Arc::new(project)),
                         error: None,
@@ -99,5 +99,15 @@ mod tests {
         write("models/a.sql", "select 2 as two");
         let mended = resident.refresh();
         assert!(mended.edited && mended.error.is_none());
+    }
+
+    #[test]
+    fn a_project_that_was_broken_from_the_start_is_an_edit_once_it_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let resident = Resident::new(LoadOptions::new(folder.path(), Target::named("d", "s")));
+        assert!(resident.refresh().error.is_some());
+        std::fs::write(folder.path().join("dbt_project.yml"), "name: p\n").unwrap();
+        assert!(resident.refresh().edited);
+        assert!(!resident.refresh().edited);
     }
 }

@@ -1,13 +1,15 @@
 //! One look: refresh the project, claim a queued build, carry it out, say how it ended.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::{ClaimedWork, RunStatus, StepStatus, StoreError};
+use ballpoint_runtime::store::{ClaimedWork, Interruption, RunStatus, StepStatus, StoreError};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -32,7 +34,8 @@ pub(super) struct Worker {
     resident: Arc<Resident>,
     ended: CancellationToken,
     building: AtomicBool,
-    reclaimed: AtomicBool,
+    /// Why a row may be running that nobody works on: it is taken back first.
+    reclaim: Mutex<Option<Interruption>>,
 }
 
 /// What a look came to.
@@ -60,6 +63,12 @@ pub(super) struct BuildFacts {
     pub(super) failing: Vec<String>,
 }
 
+/// How a look ended, when the store did not fail.
+enum Looked {
+    Well,
+    Panicked,
+}
+
 fn report(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -77,7 +86,7 @@ impl Worker {
             resident: Arc::new(resident),
             ended,
             building: AtomicBool::new(false),
-            reclaimed: AtomicBool::new(false),
+            reclaim: Mutex::new(Some(Interruption::Restart)),
         }
     }
 
@@ -85,22 +94,32 @@ impl Worker {
         self.building.load(Ordering::Relaxed)
     }
 
-    /// Looks once. Every failure is part of the result.
-    pub(super) async fn look(&self) -> Worked {
+    /// Looks once. Every failure is part of the result; `None` is a panic.
+    pub(super) async fn look(&self) -> Option<Worked> {
         let mut worked = Worked::default();
-        if let Err(error) = self.look_into(&mut worked).await {
-            tracing::warn!(error = %report(&error), "the transformer could not look for work");
-            worked.error = Some(report(&error));
+        match self.look_into(&mut worked).await {
+            Ok(Looked::Well) => {}
+            Ok(Looked::Panicked) => return None,
+            Err(error) => {
+                tracing::warn!(error = %report(&error), "the transformer could not look for work");
+                worked.error = Some(report(&error));
+                // How a build ended may not have been recorded. A predecessor's row is still that.
+                self.reclaim().get_or_insert(Interruption::Unrecorded);
+            }
         }
-        worked
+        Some(worked)
     }
 
-    async fn look_into(&self, worked: &mut Worked) -> Result<(), StoreError> {
+    fn reclaim(&self) -> MutexGuard<'_, Option<Interruption>> {
+        self.reclaim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look_into(&self, worked: &mut Worked) -> Result<Looked, StoreError> {
         let work = self.args.store.work();
-        if !self.reclaimed.load(Ordering::Relaxed) {
-            // Whatever runs now was left by an earlier incarnation.
-            work.reclaim(KIND, "").await?;
-            self.reclaimed.store(true, Ordering::Relaxed);
+        let reclaim = *self.reclaim();
+        if let Some(why) = reclaim {
+            work.reclaim(KIND, "", why).await?;
+            *self.reclaim() = None;
         }
         let refreshed = self.refresh().await;
         worked.project = Some(facts(&refreshed));
@@ -111,22 +130,29 @@ impl Worker {
             work.enqueue(&everything, &TraceContext::current()).await?;
         }
         let Some(claimed) = work.claim(KIND, "", LEASE).await? else {
-            return Ok(());
+            return Ok(Looked::Well);
         };
         let Some(project) = refreshed.project else {
             let reason = refreshed
                 .error
                 .map(|error| error.to_string())
                 .unwrap_or_default();
-            return self.refuse(&claimed, &reason).await;
+            self.refuse(&claimed, &reason).await?;
+            return Ok(Looked::Well);
         };
         self.building.store(true, Ordering::Relaxed);
         let span = tracing::info_span!("build", work_id = claimed.id, attempt = claimed.attempt);
         set_parent(&span, &claimed.trace);
-        let built = self.build(&claimed, &project).instrument(span).await;
+        let building = self.build(&claimed, &project).instrument(span);
+        let built = AssertUnwindSafe(building).catch_unwind().await;
         self.building.store(false, Ordering::Relaxed);
+        let Ok(built) = built else {
+            // Counted here: the restart that follows gives its attempt back.
+            work.fail(&claimed, "the build panicked", None).await?;
+            return Ok(Looked::Panicked);
+        };
         worked.build = built?;
-        Ok(())
+        Ok(Looked::Well)
     }
 
     async fn refresh(&self) -> Refreshed {
@@ -140,11 +166,7 @@ impl Worker {
 
     /// There is no project that could be built: once its files are mended, the retry finds it.
     async fn refuse(&self, claimed: &ClaimedWork, reason: &str) -> Result<(), StoreError> {
-        self.args
-            .store
-            .work()
-            .fail(claimed.id, reason, None)
-            .await?;
+        self.args.store.work().fail(claimed, reason, None).await?;
         let event = Event::BuildFailed {
             run_id: String::new(),
             failed: vec![reason.to_owned()],
@@ -172,7 +194,7 @@ impl Worker {
             Ok(outcome) => outcome,
             Err(PublishError::Cancelled) => {
                 run.finish(RunStatus::Failed, Some("cancelled")).await?;
-                work.fail(claimed.id, "cancelled", Some(Duration::ZERO))
+                work.fail(claimed, "cancelled", Some(Duration::ZERO))
                     .await?;
                 return Ok(None);
             }
@@ -186,8 +208,8 @@ impl Worker {
                 };
                 self.args.store.events().publish(failed, trace).await?;
                 match error.is_transient() {
-                    true => work.fail(claimed.id, &reason, None).await?,
-                    false => work.abandon(claimed.id, &reason).await?,
+                    true => work.fail(claimed, &reason, None).await?,
+                    false => work.abandon(claimed, &reason).await?,
                 }
                 return Ok(None);
             }
@@ -200,7 +222,7 @@ impl Worker {
         match outcome.status {
             BuildStatus::Unchanged => {
                 run.finish(RunStatus::NothingNew, None).await?;
-                work.complete(claimed.id).await?;
+                work.complete(claimed).await?;
             }
             BuildStatus::Published => {
                 run.finish(RunStatus::Success, None).await?;
@@ -208,9 +230,10 @@ impl Worker {
                     run_id,
                     relations: outcome.relations.clone(),
                     tests_passed: outcome.tests_passed,
+                    absent: outcome.absent.clone(),
                 };
                 self.args.store.events().publish(event, trace).await?;
-                work.complete(claimed.id).await?;
+                work.complete(claimed).await?;
             }
             BuildStatus::Failed => {
                 let reason = self.record_failure(&run, &outcome).await?;
@@ -224,8 +247,8 @@ impl Worker {
                 // Wrong data stays wrong until a source or a model changes, and that makes a new
                 // row; what this one was for is remembered by `publish`.
                 match outcome.transient {
-                    true => work.fail(claimed.id, &reason, None).await?,
-                    false => work.abandon(claimed.id, &reason).await?,
+                    true => work.fail(claimed, &reason, None).await?,
+                    false => work.abandon(claimed, &reason).await?,
                 }
             }
         }
@@ -248,18 +271,17 @@ impl Worker {
         };
         let mut options = PublishOptions::new(changed);
         options.cancel = self.ended.child_token();
-        options.vars = self.args.vars.clone();
         options.vars.insert(
             "business_now".to_owned(),
             self.args.clock.business_now().to_string().into(),
         );
-        let build = publish(project, &self.args.pool, &options);
+        let build = publish(project, self.args.store.pool(), &options);
         tokio::pin!(build);
         loop {
             tokio::select! {
                 built = &mut build => return built,
                 () = tokio::time::sleep(RENEW_INTERVAL) => {
-                    if let Err(error) = self.args.store.work().extend(claimed.id, LEASE).await {
+                    if let Err(error) = self.args.store.work().extend(claimed, LEASE).await {
                         tracing::warn!(error = %report(&error), "the lease of a build was not renewed");
                     }
                 }

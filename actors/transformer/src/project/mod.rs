@@ -122,11 +122,4 @@ impl Project {
         self.sources
             .get(&format!("source.{}.{source}.{table}", self.name))
     }
-
-    /// The tests that read a node, by unique id.
-    pub fn tests_of<'a>(&'a self, unique_id: &'a str) -> impl Iterator<Item = &'a Node> {
-        self.nodes
-            .values()
-            .filter(move |node| node.is_test() && node.depends_on.iter().any(|id| id == unique_id))
-    }
 }

@@ -382,7 +382,6 @@ impl<'a> Build<'a> {
         let errors = || results.iter().filter(|result| result.status.blocks());
         let hard = errors().any(|result| result.status != Status::Skipped && !result.transient);
         BuildOutcome {
-            run_id: uuid::Uuid::now_v7().to_string(),
             status,
             relations,
             tests_passed: names_with(&results, Status::Pass).len() as u64,
@@ -418,7 +417,7 @@ fn table_name(relation: &Relation) -> TableName {
     TableName::new(relation.schema.clone(), relation.identifier.clone())
 }
 
-fn changed_sources(project: &Project, changed: &Changed) -> HashSet<String> {
+pub(super) fn changed_sources(project: &Project, changed: &Changed) -> HashSet<String> {
     let is_changed = |relation: &Relation| match changed {
         Changed::Everything => true,
         Changed::Tables(tables) => tables

@@ -30,10 +30,11 @@ pub(super) enum Ending {
     Abandoned,
 }
 
-/// Ends the attempt of a running row and returns its kind, or `None` when it is not running any more.
+/// Ends the attempt of a running row, given by its id and claim, and returns its kind; `None` when
+/// that claim does not run any more.
 pub(super) async fn end_attempt_in(
     connection: &mut PgConnection,
-    id: i64,
+    (id, claim): (i64, i64),
     error: &str,
     ending: Ending,
 ) -> Result<Option<String>, StoreError> {
@@ -48,9 +49,11 @@ pub(super) async fn end_attempt_in(
     };
     lock(connection, &kind, &scope).await?;
     let running: Option<(String, i32)> = sqlx::query_as(
-        "select payload::text, attempt from ballpoint.work where id = $1 and state = 'running'",
+        "select payload::text, attempt from ballpoint.work
+         where id = $1 and claim = $2 and state = 'running' for update",
     )
     .bind(id)
+    .bind(claim)
     .fetch_optional(&mut *connection)
     .await
     .map_err(StoreError::query("ending work"))?;
