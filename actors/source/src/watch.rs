@@ -114,7 +114,10 @@ impl Watch {
                 .map_err(failed)?;
             let moved = self.moved(&look, &tables, extents).await?;
             if !moved.is_empty() {
-                self.announce(moved).await?;
+                self.announce(moved.iter().map(|(table, _)| table.clone()).collect())
+                    .await?;
+                // What could not be announced is found moved again by the next look.
+                self.announced.extend(moved);
                 seen.changed = true;
             }
         }
@@ -147,7 +150,7 @@ impl Watch {
         look: &Look,
         tables: &[(SourceTable, TableSpec)],
         extents: Vec<Extents>,
-    ) -> Result<Vec<TableName>, WatchError> {
+    ) -> Result<Vec<(TableName, Announced)>, WatchError> {
         let mut checkpoints: HashMap<TableName, Position> = self
             .store
             .checkpoints()
@@ -172,8 +175,7 @@ impl Watch {
                     extents,
                     checkpoint,
                 };
-                self.announced.insert(table.table.clone(), now);
-                moved.push(table.table.clone());
+                moved.push((table.table.clone(), now));
             }
         }
         Ok(moved)

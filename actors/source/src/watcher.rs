@@ -28,6 +28,9 @@ use crate::watch::{Seen, Watch, WatchError};
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// How far back the last word of a predecessor about the source is looked for.
+const PREDECESSOR_EVENTS: u32 = 1000;
+
 /// What the actor works with.
 #[derive(Clone, Debug)]
 pub struct WatcherArgs {
@@ -112,6 +115,8 @@ pub struct WatcherState {
     watch: Option<Box<Watch>>,
     /// Looks in a row that the source did not answer.
     failures: u32,
+    /// What was told of the source last; `None` while nobody knows what a predecessor told.
+    told: Option<bool>,
     status: WatcherStatus,
     ended: CancellationToken,
     _guard: DropGuard,
@@ -134,7 +139,6 @@ impl Actor for SourceWatcher {
         let ended = CancellationToken::new();
         let status = WatcherStatus {
             source: source.name().to_owned(),
-            available: true,
             ..Default::default()
         };
         Ok(WatcherState {
@@ -143,6 +147,7 @@ impl Actor for SourceWatcher {
             store,
             interval,
             failures: 0,
+            told: None,
             status,
             _guard: ended.clone().drop_guard(),
             ended,
@@ -224,10 +229,14 @@ impl WatcherState {
         self.status.tables = seen.tables;
         self.status.changes += u64::from(seen.changed);
         self.status.last_error = None;
-        if !std::mem::replace(&mut self.status.available, true) {
-            self.publish(Event::SourceRecovered {
-                source: self.status.source.clone(),
-            });
+        self.status.available = true;
+        let recovered = Event::SourceRecovered {
+            source: self.status.source.clone(),
+        };
+        match self.told.replace(true) {
+            Some(true) => {}
+            Some(false) => self.publish(recovered),
+            None => self.mend_predecessor(recovered),
         }
         self.interval
     }
@@ -240,7 +249,8 @@ impl WatcherState {
         let pause = doubled.mul_f64(rand::random_range(0.8..1.2));
         self.failures += 1;
         self.note("the source does not answer", error.clone());
-        if std::mem::replace(&mut self.status.available, false) {
+        self.status.available = false;
+        if self.told.replace(false) != Some(false) {
             self.publish(Event::SourceUnavailable {
                 source: self.status.source.clone(),
                 error,
@@ -258,18 +268,39 @@ impl WatcherState {
         self.status.last_error = Some(error);
     }
 
-    fn publish(&self, event: Event) {
-        let store = self.store.clone();
+    /// Takes back what a predecessor told last, if that was that the source is away.
+    fn mend_predecessor(&self, recovered: Event) {
+        let (store, name) = (self.store.clone(), self.status.source.clone());
         tokio::spawn(async move {
-            if let Err(error) = store.events().publish(event, TraceContext::default()).await {
-                tracing::warn!(%error, "an event about a source could not be written");
+            let told = match store.events().recent(PREDECESSOR_EVENTS, 0).await {
+                Ok(events) => events.into_iter().rev().find_map(|told| match told.event {
+                    Event::SourceUnavailable { source, .. } if source == name => Some(false),
+                    Event::SourceRecovered { source } if source == name => Some(true),
+                    _ => None,
+                }),
+                // Telling once too often costs nothing.
+                Err(_) => Some(false),
+            };
+            if told == Some(false) {
+                publish(&store, recovered).await;
             }
         });
+    }
+
+    fn publish(&self, event: Event) {
+        let store = self.store.clone();
+        tokio::spawn(async move { publish(&store, event).await });
     }
 
     fn on_describe(&self, reply: RpcReplyPort<WatcherStatus>) {
         // Who asked may have given up.
         let _ = reply.send(self.status.clone());
+    }
+}
+
+async fn publish(store: &Store, event: Event) {
+    if let Err(error) = store.events().publish(event, TraceContext::default()).await {
+        tracing::warn!(%error, "an event about a source could not be written");
     }
 }
 

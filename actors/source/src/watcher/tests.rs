@@ -189,3 +189,39 @@ async fn an_unreachable_source_is_told_once_and_so_is_its_recovery() {
     assert!(status.available && status.looks > 2, "{status:?}");
     assert_eq!(watched.tree.describe()[0].children[0].incarnation, 1);
 }
+
+#[tokio::test]
+async fn a_restarted_watcher_takes_back_that_the_source_is_away() {
+    let mut watched = Watched::start(|database| database.url().to_owned()).await;
+    watched.next().await;
+    watched.load().await;
+    let away = Event::SourceUnavailable {
+        source: "shop".to_owned(),
+        error: "no answer".to_owned(),
+        retry_in_ms: 1,
+    };
+    publish(&watched.store, away).await;
+    watched.tree.restart("source_watcher.shop").await.unwrap();
+    let recovered = Event::SourceRecovered {
+        source: "shop".to_owned(),
+    };
+    while watched.next().await != recovered {}
+}
+
+#[tokio::test]
+async fn a_change_that_could_not_be_announced_is_announced_by_the_next_look() {
+    let mut watched = Watched::start(|database| database.url().to_owned()).await;
+    watched.next().await;
+    watched.load().await;
+    let warehouse = watched.store.pool();
+    let rename = "alter table ballpoint.events rename to away";
+    sqlx::raw_sql(rename).execute(warehouse).await.unwrap();
+    watched
+        .write("insert into orders (customer) values ('new')")
+        .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let back = "alter table ballpoint.away rename to events";
+    sqlx::raw_sql(back).execute(warehouse).await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_secs(5), watched.events.recv());
+    assert_eq!(waiting.await.unwrap().unwrap().event, changed());
+}
