@@ -34,7 +34,10 @@ impl Databases {
         let config = &project.config;
         let mut urls = BTreeMap::new();
         let mut embedded = Vec::new();
-        let configured = config.sources.iter().map(|(name, source)| (name.as_str(), &source.url));
+        let configured = config
+            .sources
+            .iter()
+            .map(|(name, source)| (name.as_str(), &source.url));
         for (name, url) in configured.chain([(WAREHOUSE, &config.warehouse.url)]) {
             match url {
                 Some(url) => {
@@ -53,13 +56,19 @@ impl Databases {
             }));
             cluster = Some(Mutex::new(opened));
         }
-        Ok(Self { cluster, embedded: options, urls })
+        Ok(Self {
+            cluster,
+            embedded: options,
+            urls,
+        })
     }
 
     /// Starts the embedded cluster again whenever it dies; never returns. Port and password stay,
     /// so every pool finds it again by itself.
     pub(crate) async fn keep_running(&self) {
-        let Some(cluster) = &self.cluster else { return std::future::pending().await };
+        let Some(cluster) = &self.cluster else {
+            return std::future::pending().await;
+        };
         loop {
             tokio::time::sleep(CLUSTER_LOOK_INTERVAL).await;
             let mut cluster = cluster.lock().await;
@@ -76,7 +85,10 @@ impl Databases {
 
     /// The connection URL of a source, or of [`WAREHOUSE`].
     pub(crate) fn url(&self, name: &str) -> anyhow::Result<&str> {
-        self.urls.get(name).map(String::as_str).with_context(|| format!("no database {name}"))
+        self.urls
+            .get(name)
+            .map(String::as_str)
+            .with_context(|| format!("no database {name}"))
     }
 
     /// Name → URL, passwords included: for the data dir's owner only.
@@ -89,8 +101,13 @@ impl Databases {
     /// # Errors
     /// When it cannot be reached.
     pub(crate) async fn warehouse(&self) -> anyhow::Result<PgPool> {
-        let options = PoolOptions { max_connections: 16, ..PoolOptions::named("ballpoint") };
-        Ok(pool::connect(self.url(WAREHOUSE)?, options).await.context("opening the warehouse")?)
+        let options = PoolOptions {
+            max_connections: 16,
+            ..PoolOptions::named("ballpoint")
+        };
+        Ok(pool::connect(self.url(WAREHOUSE)?, options)
+            .await
+            .context("opening the warehouse")?)
     }
 
     /// Fills each embedded source that has a seed and is empty; `rows` of each, or the seed's own
@@ -145,7 +162,8 @@ const CLUSTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const ROWS_BY_DEFAULT: u64 = 2160;
 
 async fn has_tables(pool: &PgPool) -> anyhow::Result<bool> {
-    const SQL: &str = "select exists (select from pg_class c join pg_namespace n on n.oid = relnamespace
+    const SQL: &str =
+        "select exists (select from pg_class c join pg_namespace n on n.oid = relnamespace
          where relkind in ('r', 'p') and nspname !~ '^pg_' and nspname <> 'information_schema')";
     Ok(sqlx::query_scalar(SQL).fetch_one(pool).await?)
 }

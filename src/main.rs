@@ -25,7 +25,10 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     #[cfg(feature = "failpoints")]
     config::arm_abort(&environment);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&anyhow::Error::new(error).context("starting up")),
     };

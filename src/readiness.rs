@@ -30,8 +30,10 @@ impl Troubles {
             Event::SyncFinished { source, .. } | Event::SourceRecovered { source } => {
                 self.0.remove(source);
             }
-            Event::SyncFailed { source, error } | Event::SourceUnavailable { source, error, .. } => {
-                self.0.insert(source.clone(), format!("source {source}: {error}"));
+            Event::SyncFailed { source, error }
+            | Event::SourceUnavailable { source, error, .. } => {
+                self.0
+                    .insert(source.clone(), format!("source {source}: {error}"));
             }
             Event::BuildPublished { absent, .. } if absent.is_empty() => {
                 self.0.remove("build");
@@ -42,13 +44,15 @@ impl Troubles {
                 self.0.insert("build".to_owned(), text);
             }
             Event::BuildFailed { failed, .. } => {
-                self.0.insert("build".to_owned(), format!("build: {}", failed.join(", ")));
+                self.0
+                    .insert("build".to_owned(), format!("build: {}", failed.join(", ")));
             }
             Event::MetricsRefreshed { .. } => {
                 self.0.remove("metrics");
             }
             Event::MetricsRejected { error } => {
-                self.0.insert("metrics".to_owned(), format!("metrics: {error}"));
+                self.0
+                    .insert("metrics".to_owned(), format!("metrics: {error}"));
             }
             _ => {}
         }
@@ -110,18 +114,31 @@ async fn pass(store: &Store, stages: &Stages) -> Result<(), StoreError> {
     let nobody = TraceContext::default();
     let mut syncs = Vec::new();
     for source in &stages.sources {
-        let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh: false };
+        let work = WorkKind::Sync {
+            source: source.clone(),
+            tables: Vec::new(),
+            full_refresh: false,
+        };
         syncs.push(store.work().enqueue(&work, &nobody).await?);
     }
     for sync in syncs {
         ended(store, sync).await?;
     }
     if stages.transform {
-        let build = WorkKind::Build { changed: Vec::new() };
+        let build = WorkKind::Build {
+            changed: Vec::new(),
+        };
         ended(store, store.work().enqueue(&build, &nobody).await?).await?;
     }
     if stages.metrics {
-        ended(store, store.work().enqueue(&WorkKind::RefreshMetrics, &nobody).await?).await?;
+        ended(
+            store,
+            store
+                .work()
+                .enqueue(&WorkKind::RefreshMetrics, &nobody)
+                .await?,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -129,7 +146,10 @@ async fn pass(store: &Store, stages: &Stages) -> Result<(), StoreError> {
 async fn somebody_is_parked(events: &mut broadcast::Receiver<RecordedEvent>) {
     loop {
         match events.recv().await {
-            Ok(RecordedEvent { event: Event::ActorChanged { state, .. }, .. }) if state == "parked" => {
+            Ok(RecordedEvent {
+                event: Event::ActorChanged { state, .. },
+                ..
+            }) if state == "parked" => {
                 return;
             }
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -180,8 +200,13 @@ mod tests {
             failed: vec!["not_null_x".to_owned()],
             skipped: Vec::new(),
         });
-        assert_eq!(troubles.in_words(), ["source a: refused", "build: not_null_x"]);
-        troubles.note(&Event::SourceRecovered { source: "a".to_owned() });
+        assert_eq!(
+            troubles.in_words(),
+            ["source a: refused", "build: not_null_x"]
+        );
+        troubles.note(&Event::SourceRecovered {
+            source: "a".to_owned(),
+        });
         assert_eq!(troubles.in_words(), ["build: not_null_x"]);
     }
 }

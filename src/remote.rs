@@ -31,7 +31,8 @@ impl Remote {
     /// # Errors
     /// When the holder serves nothing: it is another short command at work.
     pub(crate) fn of(data_dir: &Path) -> anyhow::Result<Self> {
-        let holder = DataDirLock::holder(data_dir).map_or(String::new(), |pid| format!(" (pid {pid})"));
+        let holder =
+            DataDirLock::holder(data_dir).map_or(String::new(), |pid| format!(" (pid {pid})"));
         let server = data_dir::read_section(data_dir, SERVER_SECTION)?;
         let Some(listen) = server.as_ref().and_then(|s| s["listen"].as_str()) else {
             bail!(
@@ -41,33 +42,49 @@ impl Remote {
         };
         let token = std::fs::read_to_string(data_dir.join(TOKEN_FILE)).unwrap_or_default();
         let http = reqwest::Client::builder().timeout(REPLY_MAX).build()?;
-        Ok(Self { base: format!("http://{listen}"), token: token.trim().to_owned(), http })
+        Ok(Self {
+            base: format!("http://{listen}"),
+            token: token.trim().to_owned(),
+            http,
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.send(self.http.get(format!("{}{path}", self.base))).await
+        self.send(self.http.get(format!("{}{path}", self.base)))
+            .await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.send(self.http.post(format!("{}{path}", self.base)).json(body)).await
+        self.send(self.http.post(format!("{}{path}", self.base)).json(body))
+            .await
     }
 
     /// The reply's body whatever its status.
     pub(crate) async fn post_raw(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
         let request = self.http.post(format!("{}{path}", self.base)).json(body);
-        let reply = request.bearer_auth(&self.token).send().await.context(self.unreachable())?;
+        let reply = request
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .context(self.unreachable())?;
         let status = reply.status().as_u16();
         Ok((status, reply.json().await.unwrap_or(json!({}))))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
-        let reply = request.bearer_auth(&self.token).send().await.context(self.unreachable())?;
+        let reply = request
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .context(self.unreachable())?;
         let status = reply.status();
         let body: Value = reply.json().await.unwrap_or(json!({}));
         if status.is_success() {
             return Ok(body);
         }
-        let message = body["error"]["message"].as_str().or_else(|| body["error"].as_str());
+        let message = body["error"]["message"]
+            .as_str()
+            .or_else(|| body["error"].as_str());
         let message = message.unwrap_or("no reason was given").to_owned();
         if status.as_u16() == 400 {
             bail!(UserError(message));

@@ -33,10 +33,16 @@ impl Session {
     ///
     /// # Errors
     /// When the data dir, a database or the store cannot be opened.
-    pub(crate) async fn open(project: Arc<Project>, clock: Clock, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        project: Arc<Project>,
+        clock: Clock,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         match DataDirLock::acquire(&project.data_dir)? {
             None => Ok(Self::Running(Remote::of(&project.data_dir)?)),
-            Some(lock) => Ok(Self::Own(Box::new(Own::open(lock, project, clock, seed).await?))),
+            Some(lock) => Ok(Self::Own(Box::new(
+                Own::open(lock, project, clock, seed).await?,
+            ))),
         }
     }
 }
@@ -62,11 +68,19 @@ impl Own {
             serde_json::Value::Null,
         )?;
         let databases = Databases::open(&project).await?;
-        databases.fill_empty_sources(&project, None, seed, clock.business_now()).await?;
+        databases
+            .fill_empty_sources(&project, None, seed, clock.business_now())
+            .await?;
         stages::check_collisions(&project, &databases).await?;
         let store = Store::open(databases.warehouse().await?).await?;
         store.recover().await?;
-        Ok(Self { _lock: lock, project, databases, store, clock })
+        Ok(Self {
+            _lock: lock,
+            project,
+            databases,
+            store,
+            clock,
+        })
     }
 
     /// Ends what this process started.

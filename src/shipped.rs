@@ -38,6 +38,9 @@ fn write_dir(dir: &Dir<'_>, folder: &Path) -> io::Result<()> {
 
 /// Crate sources live beside the seeds' parameters; a project has no use for them.
 fn is_project_file(path: &Path) -> bool {
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let ending = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
     matches!(ending, "sql" | "yml" | "yaml" | "csv" | "md") && !path.starts_with("target")
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ballpoint_analyst::{Analyst, AnalystArgs, AnalystHandle};
 use ballpoint_chat::{Chat, ChatArgs, ChatHandle};
-use ballpoint_loader::actor::{Loader as LoaderActor, LoaderArgs};
 use ballpoint_loader::Loader;
+use ballpoint_loader::actor::{Loader as LoaderActor, LoaderArgs};
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_metrics::registry::{self, MetricRegistry, MetricRegistryArgs};
 use ballpoint_orchestrator::{Orchestrator, OrchestratorArgs};
@@ -66,18 +66,26 @@ fn ingest(own: &Own) -> anyhow::Result<SupervisorSpec> {
         let reader = Arc::new(stages::reader(&own.project, &own.databases, name)?);
         let watcher = {
             let (source, store) = (Arc::clone(&reader), own.store.clone());
-            kept(ActorSpec::new(SourceWatcher::name(name), SourceWatcher, move || WatcherArgs {
-                source: Arc::clone(&source),
-                store: store.clone(),
-                interval: SourceWatcher::INTERVAL,
-            }))
+            kept(ActorSpec::new(
+                SourceWatcher::name(name),
+                SourceWatcher,
+                move || WatcherArgs {
+                    source: Arc::clone(&source),
+                    store: store.clone(),
+                    interval: SourceWatcher::INTERVAL,
+                },
+            ))
         };
         let loader = {
             let loader = Loader::new(own.store.clone(), &config.schema);
-            kept(ActorSpec::new(LoaderActor::name(name), LoaderActor, move || LoaderArgs {
-                loader: loader.clone(),
-                reader: reader.clone(),
-            }))
+            kept(ActorSpec::new(
+                LoaderActor::name(name),
+                LoaderActor,
+                move || LoaderArgs {
+                    loader: loader.clone(),
+                    reader: reader.clone(),
+                },
+            ))
         };
         ingest = ingest.child(
             SupervisorSpec::new(format!("ingest.{name}"), Strategy::RestForOne)
@@ -92,13 +100,15 @@ fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
     let mut analytics = SupervisorSpec::new("analytics", Strategy::OneForOne);
     if let Some(project) = transform {
         let (store, clock) = (own.store.clone(), own.clock.clone());
-        analytics = analytics.child(kept(ActorSpec::new(Transformer::NAME, Transformer, move || {
-            TransformerArgs {
+        analytics = analytics.child(kept(ActorSpec::new(
+            Transformer::NAME,
+            Transformer,
+            move || TransformerArgs {
                 store: store.clone(),
                 project: project.clone(),
                 clock: clock.clone(),
-            }
-        })));
+            },
+        )));
     }
     if let Some(metrics) = &own.project.config.metrics {
         let args = MetricRegistryArgs::new(
@@ -107,20 +117,28 @@ fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
             Some(own.store.clone()),
             own.clock.clone(),
         );
-        analytics =
-            analytics.child(kept(ActorSpec::new(registry::NAME, MetricRegistry, move || args.clone())));
+        analytics = analytics.child(kept(ActorSpec::new(
+            registry::NAME,
+            MetricRegistry,
+            move || args.clone(),
+        )));
     }
     analytics
 }
 
 fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
     let analyst = {
-        let (metrics, store, clock) =
-            (MetricRegistryHandle::new(scope), own.store.clone(), own.clock.clone());
-        kept(ActorSpec::new(Analyst::NAME, Analyst, move || AnalystArgs {
-            metrics: metrics.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
+        let (metrics, store, clock) = (
+            MetricRegistryHandle::new(scope),
+            own.store.clone(),
+            own.clock.clone(),
+        );
+        kept(ActorSpec::new(Analyst::NAME, Analyst, move || {
+            AnalystArgs {
+                metrics: metrics.clone(),
+                store: store.clone(),
+                clock: clock.clone(),
+            }
         }))
     };
     let chat = {
@@ -130,15 +148,21 @@ fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
             store: store.clone(),
         }))
     };
-    SupervisorSpec::new("agents", Strategy::OneForOne).child(analyst).child(chat)
+    SupervisorSpec::new("agents", Strategy::OneForOne)
+        .child(analyst)
+        .child(chat)
 }
 
 fn orchestrator(own: &Own) -> ActorSpec {
     let (store, stages) = (own.store.clone(), stages::of(&own.project));
-    kept(ActorSpec::new(Orchestrator::NAME, Orchestrator, move || OrchestratorArgs {
-        store: store.clone(),
-        stages,
-    }))
+    kept(ActorSpec::new(
+        Orchestrator::NAME,
+        Orchestrator,
+        move || OrchestratorArgs {
+            store: store.clone(),
+            stages,
+        },
+    ))
 }
 
 /// What `web` stands behind.
@@ -172,7 +196,9 @@ fn web(own: &Own, scope: &Scope, door: FrontDoor) -> ActorSpec {
 }
 
 fn kept(actor: ActorSpec) -> ActorSpec {
-    actor.budget(RESTARTS_MAX, WINDOW).backoff(BACKOFF_FIRST, BACKOFF_MAX)
+    actor
+        .budget(RESTARTS_MAX, WINDOW)
+        .backoff(BACKOFF_FIRST, BACKOFF_MAX)
 }
 
 /// Starts a tree whose changes of state are published as events.

@@ -41,7 +41,11 @@ pub(crate) fn reader(
     databases: &Databases,
     name: &str,
 ) -> anyhow::Result<PostgresSource> {
-    let source = project.config.sources.get(name).with_context(|| format!("no source {name}"))?;
+    let source = project
+        .config
+        .sources
+        .get(name)
+        .with_context(|| format!("no source {name}"))?;
     Ok(reader_at(name, databases.url(name)?, source)?)
 }
 
@@ -90,11 +94,20 @@ pub(crate) async fn check_collisions(
     project: &Project,
     databases: &Databases,
 ) -> anyhow::Result<()> {
-    let listed = join_all(project.config.sources.iter().map(|(name, source)| async move {
-        let reader = reader(project, databases, name).ok()?;
-        let tables = tokio::time::timeout(LISTING_MAX, reader.tables()).await.ok()?.ok()?;
-        Some((name, &source.schema, tables))
-    }))
+    let listed = join_all(
+        project
+            .config
+            .sources
+            .iter()
+            .map(|(name, source)| async move {
+                let reader = reader(project, databases, name).ok()?;
+                let tables = tokio::time::timeout(LISTING_MAX, reader.tables())
+                    .await
+                    .ok()?
+                    .ok()?;
+                Some((name, &source.schema, tables))
+            }),
+    )
     .await;
     let mut landed: BTreeMap<(&str, String), &str> = BTreeMap::new();
     for (name, schema, tables) in listed.into_iter().flatten() {
@@ -122,7 +135,9 @@ pub(crate) fn transform(
     clock: &Clock,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> anyhow::Result<Option<LoadOptions>> {
-    let Some(transform) = &project.config.transform else { return Ok(None) };
+    let Some(transform) = &project.config.transform else {
+        return Ok(None);
+    };
     let target = Target::from_url(databases.url(WAREHOUSE)?, DEFAULT_SCHEMA)?;
     let mut options = LoadOptions::new(project.folder.join(&transform.project_dir), target);
     options.env = environment.into_iter().collect();
@@ -141,7 +156,9 @@ pub(crate) fn build_vars(clock: &Clock) -> Map<String, Value> {
 /// # Errors
 /// The first problem with its file and line.
 pub(crate) fn metrics(project: &Project) -> anyhow::Result<Option<Model>> {
-    let Some(metrics) = &project.config.metrics else { return Ok(None) };
+    let Some(metrics) = &project.config.metrics else {
+        return Ok(None);
+    };
     let path = project.folder.join(&metrics.path);
     match Model::load(&path) {
         Ok(model) => Ok(Some(model)),

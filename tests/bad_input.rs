@@ -31,7 +31,10 @@ fn copy(from: &Path, to: &Path) {
 
 /// `error` is the one line on standard error that the user reads.
 fn one_line(stderr: &str) -> &str {
-    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
     assert_eq!(lines.len(), 1, "one line says what is wrong:\n{stderr}");
     lines[0]
 }
@@ -41,17 +44,30 @@ fn an_unknown_flag_is_a_usage_error() {
     let folder = Folder::new();
     let (code, _, stderr) = finish(ballpoint(folder.path()).args(["up", "--lissten", "x"]));
     assert_eq!(code, 2);
-    assert!(stderr.contains("--listen"), "the nearest flag is offered: {stderr}");
+    assert!(
+        stderr.contains("--listen"),
+        "the nearest flag is offered: {stderr}"
+    );
 }
 
 #[test]
 fn an_unknown_key_in_the_configuration_is_named_with_its_line() {
     let folder = Folder::new();
-    project(folder.path(), Some("[project]\nname = \"x\"\ncolour = \"blue\"\n"));
-    let (code, _, stderr) =
-        finish(ballpoint(&folder.path().join("data")).arg("--project").arg(folder.path()).arg("check"));
+    project(
+        folder.path(),
+        Some("[project]\nname = \"x\"\ncolour = \"blue\"\n"),
+    );
+    let (code, _, stderr) = finish(
+        ballpoint(&folder.path().join("data"))
+            .arg("--project")
+            .arg(folder.path())
+            .arg("check"),
+    );
     assert_eq!(code, 2);
-    assert!(one_line(&stderr).contains("ballpoint.toml:3: unknown field `colour`"), "{stderr}");
+    assert!(
+        one_line(&stderr).contains("ballpoint.toml:3: unknown field `colour`"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -82,7 +98,10 @@ async fn a_second_up_on_one_data_dir_is_refused_and_the_first_goes_on() {
         finish(ballpoint(stack.data_dir()).args(["up", "--listen", "127.0.0.1:0"]));
     assert_eq!(code, 1);
     assert!(one_line(&stderr).contains("already"), "{stderr}");
-    assert_eq!(stack.ask("pass rate by component").await["behaviour"], "answer");
+    assert_eq!(
+        stack.ask("pass rate by component").await["behaviour"],
+        "answer"
+    );
 }
 
 #[test]
@@ -97,7 +116,10 @@ fn a_data_dir_of_another_postgresql_is_refused_and_left_alone() {
     assert!(one_line(&stderr).contains("PostgreSQL 9"), "{stderr}");
     let major = String::from_utf8(
         std::process::Command::new("sh")
-            .args(["-c", "ls -d /usr/lib/postgresql/* | sort -V | tail -1 | xargs basename"])
+            .args([
+                "-c",
+                "ls -d /usr/lib/postgresql/* | sort -V | tail -1 | xargs basename",
+            ])
             .output()
             .unwrap()
             .stdout,
@@ -120,17 +142,35 @@ async fn malformed_queries_and_unknown_members_say_what_is_near() {
     let unknown = r#"{"measures":["Production.passRat"]}"#;
     let (code, _, stderr) = finish(ballpoint(stack.data_dir()).args(["query", unknown]));
     assert_ne!(code, 0);
-    assert!(one_line(&stderr).contains("Production.passRate"), "{stderr}");
-    let (status, body) =
-        stack.post("/cubejs-api/v1/load", &json!({"query": {"measures": ["Production.passRat"]}})).await;
+    assert!(
+        one_line(&stderr).contains("Production.passRate"),
+        "{stderr}"
+    );
+    let (status, body) = stack
+        .post(
+            "/cubejs-api/v1/load",
+            &json!({"query": {"measures": ["Production.passRat"]}}),
+        )
+        .await;
     assert_eq!(status, 400);
-    assert!(body["error"].as_str().unwrap().contains("Production.passRate"), "{body}");
-    let (status, body) = stack.post("/cubejs-api/v1/load", &json!({"query": {"measure": 3}})).await;
+    assert!(
+        body["error"]
+            .as_str()
+            .unwrap()
+            .contains("Production.passRate"),
+        "{body}"
+    );
+    let (status, body) = stack
+        .post("/cubejs-api/v1/load", &json!({"query": {"measure": 3}}))
+        .await;
     assert_eq!(status, 400, "{body}");
 
     let answer = stack.ask("flurbs by quonk").await;
     assert_ne!(answer["behaviour"], "answer", "{answer}");
-    assert!(answer["answer"].as_str().unwrap().contains("flurbs"), "the word is named: {answer}");
+    assert!(
+        answer["answer"].as_str().unwrap().contains("flurbs"),
+        "the word is named: {answer}"
+    );
 }
 
 #[tokio::test]
@@ -143,7 +183,12 @@ async fn a_broken_model_file_keeps_the_last_good_model_and_names_the_line() {
         .find(|path| path.extension().is_some_and(|e| e == "yml" || e == "yaml"))
         .unwrap();
     let check = |data: &str| {
-        finish(ballpoint(&folder.path().join(data)).arg("--project").arg(folder.path()).arg("check"))
+        finish(
+            ballpoint(&folder.path().join(data))
+                .arg("--project")
+                .arg(folder.path())
+                .arg("check"),
+        )
     };
     let (code, _, stderr) = check("data");
     assert_eq!(code, 0, "{stderr}");
@@ -156,41 +201,65 @@ async fn a_broken_model_file_keeps_the_last_good_model_and_names_the_line() {
     assert!(one_line(&stderr).contains(&format!("{name}:")), "{stderr}");
     fs::write(&cube, good).unwrap();
 
-    let model = folder.path().join("warehouse/models/marts/fct_production.sql");
+    let model = folder
+        .path()
+        .join("warehouse/models/marts/fct_production.sql");
     let good = fs::read_to_string(&model).unwrap();
-    fs::write(&model, format!("{good}\nselect * from {{{{ ref('int_nothing_like_it') }}}}\n")).unwrap();
+    fs::write(
+        &model,
+        format!("{good}\nselect * from {{{{ ref('int_nothing_like_it') }}}}\n"),
+    )
+    .unwrap();
     let (code, _, stderr) = check("data");
     assert_eq!(code, 2);
-    assert!(one_line(&stderr).contains("fct_production.sql:"), "{stderr}");
+    assert!(
+        one_line(&stderr).contains("fct_production.sql:"),
+        "{stderr}"
+    );
     assert!(stderr.contains("int_nothing_like_it"), "{stderr}");
 }
 
 #[tokio::test]
 async fn an_unreachable_source_is_named_and_the_others_go_on() {
     let folder = Folder::new();
-    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/ballpoint.toml")).unwrap();
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let shipped =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/ballpoint.toml")).unwrap();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let extra = format!(
         "{shipped}\n[sources.orders]\nkind = \"postgres\"\nurl = \"postgres://u:hidden@{dead}/shop\"\nschema = \"raw_orders\"\n"
     );
     project(folder.path(), Some(&extra));
     let data_dir = folder.path().join("data");
-    let (code, _, stderr) =
-        finish(ballpoint(&data_dir).arg("--project").arg(folder.path()).args(["sync", "orders", "--now", NOW]));
+    let (code, _, stderr) = finish(
+        ballpoint(&data_dir)
+            .arg("--project")
+            .arg(folder.path())
+            .args(["sync", "orders", "--now", NOW]),
+    );
     assert_eq!(code, 1);
     assert!(one_line(&stderr).contains("orders"), "{stderr}");
     assert!(one_line(&stderr).contains(&dead.to_string()), "{stderr}");
-    assert!(!stderr.contains("hidden"), "a password is never shown: {stderr}");
+    assert!(
+        !stderr.contains("hidden"),
+        "a password is never shown: {stderr}"
+    );
 
     let path = folder.path().to_owned();
     let stack = Stack::launch(&data_dir, move |command| {
         command.arg("--project").arg(path);
     });
     stack.until_ready().await;
-    let answer = until("the healthy sources answer", Duration::from_secs(30), || async {
-        let answer = stack.ask("pass rate by component").await;
-        (answer["behaviour"] == "answer").then_some(answer)
-    })
+    let answer = until(
+        "the healthy sources answer",
+        Duration::from_secs(30),
+        || async {
+            let answer = stack.ask("pass rate by component").await;
+            (answer["behaviour"] == "answer").then_some(answer)
+        },
+    )
     .await;
     assert_eq!(answer["rows"].as_array().unwrap().len(), 3);
     let (_, ready) = stack.get("/readyz").await;
@@ -200,14 +269,24 @@ async fn an_unreachable_source_is_named_and_the_others_go_on() {
 #[test]
 fn two_sources_that_land_one_table_in_one_place_are_refused() {
     let folder = Folder::new();
-    let source = |name: &str| format!("[sources.{name}]\nkind = \"postgres\"\nseed = \"seeds/refills\"\n");
-    project(folder.path(), Some(&format!("{}{}", source("north"), source("south"))));
+    let source =
+        |name: &str| format!("[sources.{name}]\nkind = \"postgres\"\nseed = \"seeds/refills\"\n");
+    project(
+        folder.path(),
+        Some(&format!("{}{}", source("north"), source("south"))),
+    );
     let (code, _, stderr) = finish(
-        ballpoint(&folder.path().join("data")).arg("--project").arg(folder.path()).arg("sync"),
+        ballpoint(&folder.path().join("data"))
+            .arg("--project")
+            .arg(folder.path())
+            .arg("sync"),
     );
     assert_eq!(code, 2, "{stderr}");
     let error = one_line(&stderr);
-    assert!(error.contains("north") && error.contains("south"), "{error}");
+    assert!(
+        error.contains("north") && error.contains("south"),
+        "{error}"
+    );
     assert!(error.contains("raw.refills_production"), "{error}");
 }
 
@@ -216,13 +295,25 @@ async fn every_door_but_the_open_ones_wants_the_token() {
     let stack = Stack::start().await;
     let http = reqwest::Client::new();
     for path in ["/api/actors", "/api/status", "/api/nothing", "/metrics"] {
-        let reply = http.get(format!("{}{path}", stack.base)).send().await.unwrap();
+        let reply = http
+            .get(format!("{}{path}", stack.base))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(reply.status(), 401, "{path}");
     }
-    let reply = http.get(format!("{}/cubejs-api/v1/meta", stack.base)).send().await.unwrap();
+    let reply = http
+        .get(format!("{}/cubejs-api/v1/meta", stack.base))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(reply.status(), 403);
-    let foreign = http.get(format!("{}/livez", stack.base)).header("host", "evil.example");
+    let foreign = http
+        .get(format!("{}/livez", stack.base))
+        .header("host", "evil.example");
     assert_eq!(foreign.send().await.unwrap().status(), 421);
-    let foreign = http.get(format!("{}/livez", stack.base)).header("origin", "http://evil.example");
+    let foreign = http
+        .get(format!("{}/livez", stack.base))
+        .header("origin", "http://evil.example");
     assert_eq!(foreign.send().await.unwrap().status(), 403);
 }

@@ -28,11 +28,20 @@ async fn numbers_equal_plain_sql_on_the_sources_under_any_seed() {
             let at = format!("seed {seed}, {source}");
             assert_eq!(number(&rows[0]["Production.count"]), count, "{at}");
             assert_eq!(number(&rows[0]["Production.passedUnits"]), ok, "{at}");
-            assert_eq!(number(&rows[0]["Production.totalMaterialCost"]), material, "{at}");
+            assert_eq!(
+                number(&rows[0]["Production.totalMaterialCost"]),
+                material,
+                "{at}"
+            );
 
             let answer = stack.ask(&format!("how many {source} were made?")).await;
             assert_eq!(answer["behaviour"], "answer", "{answer}");
-            let cell = answer["rows"][0].as_object().unwrap().values().next().unwrap();
+            let cell = answer["rows"][0]
+                .as_object()
+                .unwrap()
+                .values()
+                .next()
+                .unwrap();
             assert_eq!(number(cell), count, "{at}: {answer}");
         }
     }
@@ -53,13 +62,21 @@ async fn every_planted_fact_holds_from_source_to_answer() {
     for fact in answers.facts(&Context::new(&parameters, 2160, NOW.parse().unwrap())) {
         if let Some(check) = &fact.sql {
             let source = stack.pool(&fact.component).await;
-            for (stage, pool) in
-                [(Stage::Source, &source), (Stage::Raw, &warehouse), (Stage::Marts, &warehouse)]
-            {
+            for (stage, pool) in [
+                (Stage::Source, &source),
+                (Stage::Raw, &warehouse),
+                (Stage::Marts, &warehouse),
+            ] {
                 let sql = format!("select q.v::text from ({}) as q (v)", check.sql(stage));
-                let value: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await.unwrap();
+                let value: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+                    .fetch_one(pool)
+                    .await
+                    .unwrap();
                 if let Err(error) = check.expect.check(value.as_deref()) {
-                    panic!("{} of {} at {stage:?}: {}: {error}", fact.id, fact.component, fact.statement);
+                    panic!(
+                        "{} of {} at {stage:?}: {}: {error}",
+                        fact.id, fact.component, fact.statement
+                    );
                 }
                 checked += 1;
             }
@@ -74,7 +91,10 @@ async fn every_planted_fact_holds_from_source_to_answer() {
                     other => Some(other.to_string()),
                 };
                 if let Err(error) = expectation.check(text.as_deref()) {
-                    panic!("{} of {} as {member}: {}: {error}", fact.id, fact.component, fact.statement);
+                    panic!(
+                        "{} of {} as {member}: {}: {error}",
+                        fact.id, fact.component, fact.statement
+                    );
                 }
                 checked += 1;
             }
@@ -89,7 +109,10 @@ async fn source_totals(pool: &PgPool, source: &str) -> (f64, f64, f64) {
                 sum(material_cost_per_unit)::float8
          from public.{source}_production"
     );
-    sqlx::query_as(AssertSqlSafe(sql)).fetch_one(pool).await.unwrap()
+    sqlx::query_as(AssertSqlSafe(sql))
+        .fetch_one(pool)
+        .await
+        .unwrap()
 }
 
 /// Cube sends numbers as text or as numbers.
@@ -112,7 +135,9 @@ async fn raw_and_fact_hold_exactly_the_rows_of_the_sources() {
         .await
         .unwrap();
         let hash = |table: &str| {
-            format!("select count(*), sum(hashtextextended(row({columns})::text, 0)::numeric)::text from {table}")
+            format!(
+                "select count(*), sum(hashtextextended(row({columns})::text, 0)::numeric)::text from {table}"
+            )
         };
         let at_source: (i64, String) =
             sqlx::query_as(AssertSqlSafe(hash(&format!("public.{source}_production"))))
@@ -125,12 +150,13 @@ async fn raw_and_fact_hold_exactly_the_rows_of_the_sources() {
                 .await
                 .unwrap();
         assert_eq!(at_source, in_raw, "{source}");
-        let in_fact: i64 =
-            sqlx::query_scalar("select count(*) from marts.fct_production where component_type = $1")
-                .bind(source)
-                .fetch_one(&warehouse)
-                .await
-                .unwrap();
+        let in_fact: i64 = sqlx::query_scalar(
+            "select count(*) from marts.fct_production where component_type = $1",
+        )
+        .bind(source)
+        .fetch_one(&warehouse)
+        .await
+        .unwrap();
         assert_eq!(at_source.0, in_fact, "{source}");
     }
 }
@@ -142,12 +168,18 @@ fn one_pass_without_a_server_answers_from_the_shell() {
     let (code, _, stderr) = finish(ballpoint(&data_dir).args(["run", "--now", NOW]));
     assert_eq!(code, 0, "{stderr}");
     let query = r#"{"measures":["Production.count"]}"#;
-    let (code, stdout, stderr) = finish(ballpoint(&data_dir).args(["query", "--json", "--now", NOW, query]));
+    let (code, stdout, stderr) =
+        finish(ballpoint(&data_dir).args(["query", "--json", "--now", NOW, query]));
     assert_eq!(code, 0, "{stderr}");
     let body: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(number(&body["data"][0]["Production.count"]), 6480.0);
-    let (code, stdout, stderr) =
-        finish(ballpoint(&data_dir).args(["ask", "--json", "--now", NOW, "pass rate by component"]));
+    let (code, stdout, stderr) = finish(ballpoint(&data_dir).args([
+        "ask",
+        "--json",
+        "--now",
+        NOW,
+        "pass rate by component",
+    ]));
     assert_eq!(code, 0, "{stderr}");
     let answer: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(answer["behaviour"], "answer");

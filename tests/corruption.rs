@@ -11,7 +11,9 @@ use crate::support::{Stack, until};
 
 #[tokio::test]
 async fn each_corruption_fails_a_named_test_and_the_last_good_numbers_stay() {
-    let corruptions = Corruptions::parse(include_str!("../seeds/corruptions.yml")).unwrap().corruptions;
+    let corruptions = Corruptions::parse(include_str!("../seeds/corruptions.yml"))
+        .unwrap()
+        .corruptions;
     assert!(corruptions.len() >= 20, "{}", corruptions.len());
     let stack = Stack::start().await;
     let warehouse = stack.pool("warehouse").await;
@@ -24,9 +26,18 @@ async fn each_corruption_fails_a_named_test_and_the_last_good_numbers_stay() {
         let failed: Vec<String> = serde_json::from_value(failed["failed"].clone()).unwrap();
         for test in &corruption.fails {
             let named = failed.iter().any(|f| f.contains(test.as_str()));
-            assert!(named, "{}: {test} must fail, failed {failed:?}", corruption.name);
+            assert!(
+                named,
+                "{}: {test} must fail, failed {failed:?}",
+                corruption.name
+            );
         }
-        assert_eq!(numbers(&stack).await, good, "{}: the last good numbers stay", corruption.name);
+        assert_eq!(
+            numbers(&stack).await,
+            good,
+            "{}: the last good numbers stay",
+            corruption.name
+        );
 
         let before = last_event(&warehouse).await;
         run(&source, &corruption.repair).await;
@@ -35,7 +46,10 @@ async fn each_corruption_fails_a_named_test_and_the_last_good_numbers_stay() {
 }
 
 async fn run(pool: &PgPool, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(pool).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 async fn last_event(warehouse: &PgPool) -> i64 {
@@ -46,18 +60,22 @@ async fn last_event(warehouse: &PgPool) -> i64 {
 }
 
 async fn build_after(warehouse: &PgPool, after: i64, kind: &str, of: &Corruption) -> Value {
-    until(&format!("{}: {kind}", of.name), Duration::from_secs(20), || async {
-        let payload: Option<String> = sqlx::query_scalar(
-            "select payload::text from ballpoint.events
+    until(
+        &format!("{}: {kind}", of.name),
+        Duration::from_secs(20),
+        || async {
+            let payload: Option<String> = sqlx::query_scalar(
+                "select payload::text from ballpoint.events
              where id > $1 and payload->>'type' = $2 order by id desc limit 1",
-        )
-        .bind(after)
-        .bind(kind)
-        .fetch_optional(warehouse)
-        .await
-        .unwrap();
-        payload.map(|text| serde_json::from_str(&text).unwrap())
-    })
+            )
+            .bind(after)
+            .bind(kind)
+            .fetch_optional(warehouse)
+            .await
+            .unwrap();
+            payload.map(|text| serde_json::from_str(&text).unwrap())
+        },
+    )
     .await
 }
 

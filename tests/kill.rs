@@ -39,7 +39,11 @@ impl Writer {
                         )
                     };
                     // The cluster is an orphan now and then; it answers all the same.
-                    if sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.is_ok() {
+                    if sqlx::raw_sql(AssertSqlSafe(sql))
+                        .execute(&pool)
+                        .await
+                        .is_ok()
+                    {
                         written += 1;
                     }
                     tokio::time::sleep(Duration::from_millis(random.random_range(1..20))).await;
@@ -77,9 +81,11 @@ async fn hash(pool: &PgPool, schema: &str) -> (i64, String) {
 async fn raw_becomes_equal_to_the_source(stack: &Stack) {
     let (source, warehouse) = (stack.pool("springs").await, stack.pool("warehouse").await);
     let expected = hash(&source, "public").await;
-    until("raw equals the source, row by row", Duration::from_secs(30), || async {
-        (hash(&warehouse, "raw").await == expected).then_some(())
-    })
+    until(
+        "raw equals the source, row by row",
+        Duration::from_secs(30),
+        || async { (hash(&warehouse, "raw").await == expected).then_some(()) },
+    )
     .await;
     let doubled: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
         "select count(*) - count(distinct id) from raw.{TABLE}"
@@ -88,16 +94,20 @@ async fn raw_becomes_equal_to_the_source(stack: &Stack) {
     .await
     .unwrap();
     assert_eq!(doubled, 0);
-    until("the fact has every row of raw", Duration::from_secs(30), || async {
-        let (fact, raw): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
+    until(
+        "the fact has every row of raw",
+        Duration::from_secs(30),
+        || async {
+            let (fact, raw): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
             "select (select count(*) from marts.fct_production where component_type = 'springs'),
                     (select count(*) from raw.{TABLE})"
         )))
-        .fetch_one(&warehouse)
-        .await
-        .unwrap();
-        (fact == raw).then_some(())
-    })
+            .fetch_one(&warehouse)
+            .await
+            .unwrap();
+            (fact == raw).then_some(())
+        },
+    )
     .await;
 }
 

@@ -11,7 +11,10 @@ use crate::support::{Stack, ballpoint, finish, until};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_actor_is_restarted_while_questions_are_asked_and_none_fails() {
     let stack = Arc::new(Stack::start().await);
-    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (stop, asked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let asker = tokio::spawn({
         let (stack, stop, asked) = (Arc::clone(&stack), Arc::clone(&stop), Arc::clone(&asked));
         async move {
@@ -24,17 +27,40 @@ async fn each_actor_is_restarted_while_questions_are_asked_and_none_fails() {
         }
     });
 
-    let workers: Vec<_> = stack.actors().await.into_iter().filter(|a| is_worker(&a.0)).collect();
+    let workers: Vec<_> = stack
+        .actors()
+        .await
+        .into_iter()
+        .filter(|a| is_worker(&a.0))
+        .collect();
     let names: Vec<_> = workers.iter().map(|a| a.0.as_str()).collect();
     for name in EXPECTED {
-        assert!(names.contains(&name), "{name} is not in the tree: {names:?}");
+        assert!(
+            names.contains(&name),
+            "{name} is not in the tree: {names:?}"
+        );
     }
     for (name, _, incarnation, restarts) in &workers {
-        let (status, body) = stack.post(&format!("/api/actors/{name}/restart"), &json!({})).await;
+        let (status, body) = stack
+            .post(&format!("/api/actors/{name}/restart"), &json!({}))
+            .await;
         assert_eq!(status, 200, "{name}: {body}");
-        let after = stack.actors().await.into_iter().find(|a| &a.0 == name).unwrap();
-        assert!(after.3 > *restarts, "{name}: restarts {restarts} -> {}", after.3);
-        assert!(after.2 > *incarnation, "{name}: incarnation {incarnation} -> {}", after.2);
+        let after = stack
+            .actors()
+            .await
+            .into_iter()
+            .find(|a| &a.0 == name)
+            .unwrap();
+        assert!(
+            after.3 > *restarts,
+            "{name}: restarts {restarts} -> {}",
+            after.3
+        );
+        assert!(
+            after.2 > *incarnation,
+            "{name}: incarnation {incarnation} -> {}",
+            after.2
+        );
         // A question is asked and answered after each restart, not only between them.
         let seen = asked.load(Ordering::Relaxed);
         while asked.load(Ordering::Relaxed) == seen && !asker.is_finished() {
@@ -82,30 +108,59 @@ async fn the_command_restarts_a_role_and_refuses_an_unknown_name() {
     }
     let (code, _, stderr) = finish(ballpoint(stack.data_dir()).args(["restart", "loder.refills"]));
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains("loader.refills"), "the nearest name is offered: {stderr}");
+    assert!(
+        stderr.contains("loader.refills"),
+        "the nearest name is offered: {stderr}"
+    );
 }
 
 #[tokio::test]
 async fn the_embedded_server_comes_back_when_it_is_killed() {
     let stack = Stack::start().await;
     let pid_file = stack.data_dir().join("pg/postmaster.pid");
-    let pid = std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
-    let killed = std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    let pid = std::fs::read_to_string(&pid_file)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .to_owned();
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &pid])
+        .status()
+        .unwrap();
     assert!(killed.success());
-    until("questions are answered again", Duration::from_secs(30), || async {
-        let (status, answer) =
-            stack.post("/api/ask", &json!({ "question": "pass rate by component" })).await;
-        (status == 200 && answer["behaviour"] == "answer").then_some(())
-    })
+    until(
+        "questions are answered again",
+        Duration::from_secs(30),
+        || async {
+            let (status, answer) = stack
+                .post("/api/ask", &json!({ "question": "pass rate by component" }))
+                .await;
+            (status == 200 && answer["behaviour"] == "answer").then_some(())
+        },
+    )
     .await;
     let now = std::fs::read_to_string(&pid_file).unwrap();
     assert_ne!(now.lines().next().unwrap(), pid, "another server process");
     // And the pipeline works on: a new row arrives.
-    let before = stack.load(json!({ "measures": ["Production.count"] })).await;
-    sqlx::query(crate::freshness::INSERT_ONE).execute(&stack.pool("springs").await).await.unwrap();
-    until("the new row is counted", Duration::from_secs(40), || async {
-        (stack.load(json!({ "measures": ["Production.count"] })).await != before).then_some(())
-    })
+    let before = stack
+        .load(json!({ "measures": ["Production.count"] }))
+        .await;
+    sqlx::query(crate::freshness::INSERT_ONE)
+        .execute(&stack.pool("springs").await)
+        .await
+        .unwrap();
+    until(
+        "the new row is counted",
+        Duration::from_secs(40),
+        || async {
+            (stack
+                .load(json!({ "measures": ["Production.count"] }))
+                .await
+                != before)
+                .then_some(())
+        },
+    )
     .await;
 }
 
@@ -115,9 +170,18 @@ async fn status_names_address_databases_and_actors() {
     let (code, stdout, stderr) = finish(ballpoint(stack.data_dir()).args(["status", "--json"]));
     assert_eq!(code, 0, "{stderr}");
     let status: Value = serde_json::from_str(&stdout).unwrap();
-    assert!(stack.base.ends_with(status["listen"].as_str().unwrap()), "{status}");
+    assert!(
+        stack.base.ends_with(status["listen"].as_str().unwrap()),
+        "{status}"
+    );
     for database in ["warehouse", "refills", "bodies", "springs"] {
-        assert!(status["databases"][database].as_str().unwrap().starts_with("postgres"), "{status}");
+        assert!(
+            status["databases"][database]
+                .as_str()
+                .unwrap()
+                .starts_with("postgres"),
+            "{status}"
+        );
     }
     assert!(!status["actors"].is_null());
 }

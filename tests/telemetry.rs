@@ -30,28 +30,53 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
     })
     .await;
 
-    let chain = until("a refresh's chain reaches the source's change", LIMIT, || async {
-        let refreshes = collector.spans().into_iter().skip(seen).filter(|s| s.name == "refresh_metrics");
-        let chains = refreshes.map(|span| collector.ancestry(&span));
-        chains.into_iter().find(|chain| chain.last().is_some_and(|root| root == "source.changed"))
-    })
+    let chain = until(
+        "a refresh's chain reaches the source's change",
+        LIMIT,
+        || async {
+            let refreshes = collector
+                .spans()
+                .into_iter()
+                .skip(seen)
+                .filter(|s| s.name == "refresh_metrics");
+            let chains = refreshes.map(|span| collector.ancestry(&span));
+            chains
+                .into_iter()
+                .find(|chain| chain.last().is_some_and(|root| root == "source.changed"))
+        },
+    )
     .await;
     let order: Vec<_> = ["refresh_metrics", "build", "sync springs", "source.changed"]
         .iter()
         .map(|name| chain.iter().position(|n| n == name))
         .collect();
-    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{chain:?}");
+    assert!(
+        order.iter().all(Option::is_some) && order.is_sorted(),
+        "{chain:?}"
+    );
 
     let answer = stack.ask("pass rate by component").await;
     let trace_id = answer["trace_id"].as_str().unwrap().to_owned();
-    let chain = until("the question's chain reaches its request", LIMIT, || async {
-        let spans = collector.spans();
-        let query = spans.iter().find(|s| s.trace_id == trace_id && s.name == "metrics_query")?;
-        let chain = collector.ancestry(query);
-        chain.last().is_some_and(|root| root.starts_with("POST /api/ask")).then_some(chain)
-    })
+    let chain = until(
+        "the question's chain reaches its request",
+        LIMIT,
+        || async {
+            let spans = collector.spans();
+            let query = spans
+                .iter()
+                .find(|s| s.trace_id == trace_id && s.name == "metrics_query")?;
+            let chain = collector.ancestry(query);
+            chain
+                .last()
+                .is_some_and(|root| root.starts_with("POST /api/ask"))
+                .then_some(chain)
+        },
+    )
     .await;
     for name in ["invoke_agent chat", "invoke_agent analyst"] {
-        assert!(chain.iter().any(|n| n == name), "{name} is missing: {chain:?}");
+        assert!(
+            chain.iter().any(|n| n == name),
+            "{name} is missing: {chain:?}"
+        );
     }
 }

@@ -23,7 +23,11 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     let models = check_transform(context, &project)?;
     let cubes = stages::metrics(&project)?.map(|model| model.cubes.len());
     let (tables, troubles) = explain_sources(&project).await;
-    let code = if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let code = if troubles.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
     if context.place.json {
         let (models, tests) = models.unzip();
         output::json(&json!({
@@ -50,13 +54,18 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
 
 /// Parses the project and resolves every reference in it; how many models and tests it has.
 fn check_transform(context: &Context, project: &Project) -> anyhow::Result<Option<(usize, usize)>> {
-    let Some(transform) = &project.config.transform else { return Ok(None) };
+    let Some(transform) = &project.config.transform else {
+        return Ok(None);
+    };
     let target = Target::named("warehouse", "public");
     let mut options = LoadOptions::new(project.folder.join(&transform.project_dir), target);
     options.env = context.environment.clone().into_map().into_iter().collect();
     match ballpoint_transformer::Project::load(&options) {
         Ok(loaded) => {
-            loaded.warnings.iter().for_each(|warning| output::note(format!("warning: {warning}")));
+            loaded
+                .warnings
+                .iter()
+                .for_each(|warning| output::note(format!("warning: {warning}")));
             let tests = loaded.nodes.values().filter(|node| node.is_test()).count();
             Ok(Some((loaded.nodes.len() - tests, tests)))
         }
@@ -72,15 +81,22 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
         Err(_) => None,
     };
     for (name, source) in &project.config.sources {
-        let embedded = running.as_ref().and_then(|status| status["databases"][name].as_str());
-        let Some(url) = source.url.as_deref().or(embedded) else { continue };
+        let embedded = running
+            .as_ref()
+            .and_then(|status| status["databases"][name].as_str());
+        let Some(url) = source.url.as_deref().or(embedded) else {
+            continue;
+        };
         let choices = match stages::reader_at(name, url, source) {
             Ok(reader) => reader.explain_mode().await,
             Err(error) => Err(error),
         };
         match choices {
             Ok(choices) => lines.extend(choices.into_iter().map(|choice| {
-                format!("{name}: {} is kept by {}: {}", choice.table, choice.mode, choice.reason)
+                format!(
+                    "{name}: {} is kept by {}: {}",
+                    choice.table, choice.mode, choice.reason
+                )
             })),
             Err(error) => troubles.push(error.to_string()),
         }
@@ -93,19 +109,25 @@ pub(super) async fn doctor(context: &Context) -> anyhow::Result<ExitCode> {
     let project = context.project()?;
     let mut findings: Vec<(bool, String)> = Vec::new();
     findings.push(match ballpoint_postgres::cluster::installation() {
-        Ok(found) => (true, format!("PostgreSQL {} at {}", found.version, found.path.display())),
+        Ok(found) => (
+            true,
+            format!("PostgreSQL {} at {}", found.version, found.path.display()),
+        ),
         Err(error) => (false, error.to_string()),
     });
     let data_dir = project.data_dir.display();
     let running = project.data_dir.exists() && DataDirLock::acquire(&project.data_dir)?.is_none();
-    findings.push((true, match (project.data_dir.exists(), running) {
-        (false, _) => format!("data dir {data_dir}: will be created"),
-        (true, false) => format!("data dir {data_dir}: free"),
-        (true, true) => {
-            let pid = DataDirLock::holder(&project.data_dir).unwrap_or_default();
-            format!("data dir {data_dir}: in use by ballpoint, pid {pid}")
-        }
-    }));
+    findings.push((
+        true,
+        match (project.data_dir.exists(), running) {
+            (false, _) => format!("data dir {data_dir}: will be created"),
+            (true, false) => format!("data dir {data_dir}: free"),
+            (true, true) => {
+                let pid = DataDirLock::holder(&project.data_dir).unwrap_or_default();
+                format!("data dir {data_dir}: in use by ballpoint, pid {pid}")
+            }
+        },
+    ));
     if !running {
         let listen = project.config.server.listen;
         findings.push(match std::net::TcpListener::bind(listen) {
@@ -115,13 +137,19 @@ pub(super) async fn doctor(context: &Context) -> anyhow::Result<ExitCode> {
     }
     let healthy = findings.iter().all(|(good, _)| *good);
     if context.place.json {
-        let shown: Vec<_> =
-            findings.iter().map(|(ok, text)| json!({ "ok": ok, "finding": text })).collect();
+        let shown: Vec<_> = findings
+            .iter()
+            .map(|(ok, text)| json!({ "ok": ok, "finding": text }))
+            .collect();
         output::json(&json!({ "healthy": healthy, "findings": shown }))?;
     } else {
         for (good, text) in findings {
             output::line(format!("{} {text}", if good { "ok  " } else { "FAIL" }));
         }
     }
-    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

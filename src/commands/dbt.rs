@@ -56,7 +56,11 @@ async fn target(project: &Project) -> Option<Target> {
     let url = match &project.config.warehouse.url {
         Some(url) => url.clone(),
         None => {
-            let status = Remote::of(&project.data_dir).ok()?.get("/api/status").await.ok()?;
+            let status = Remote::of(&project.data_dir)
+                .ok()?
+                .get("/api/status")
+                .await
+                .ok()?;
             status["databases"][WAREHOUSE].as_str()?.to_owned()
         }
     };

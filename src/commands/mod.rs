@@ -24,12 +24,20 @@ pub(crate) struct Context {
 
 impl Context {
     fn project(&self) -> anyhow::Result<Arc<Project>> {
-        let Place { project, data_dir, .. } = &self.place;
-        Ok(Arc::new(config::locate(project.as_deref(), data_dir.as_deref(), &self.environment)?))
+        let Place {
+            project, data_dir, ..
+        } = &self.place;
+        Ok(Arc::new(config::locate(
+            project.as_deref(),
+            data_dir.as_deref(),
+            &self.environment,
+        )?))
     }
 
     fn clock(&self) -> Clock {
-        self.place.now.map_or_else(Clock::system, Clock::starting_at)
+        self.place
+            .now
+            .map_or_else(Clock::system, Clock::starting_at)
     }
 }
 
@@ -38,7 +46,10 @@ impl Context {
 /// # Errors
 /// What went wrong, outermost first; `output::fail` prints it and chooses the exit code.
 pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<ExitCode> {
-    let context = Context { place: cli.place, environment };
+    let context = Context {
+        place: cli.place,
+        environment,
+    };
     match cli.command {
         Command::Up(args) => up::run(&context, args).await,
         Command::Run => pass::run(&context).await,

@@ -20,7 +20,10 @@ pub(super) async fn status(context: &Context) -> anyhow::Result<ExitCode> {
     let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
     output::line(format!("{} at http://{}", text("project"), text("listen")));
     for trouble in status["degraded"].as_array().into_iter().flatten() {
-        output::line(format!("degraded: {}", trouble.as_str().unwrap_or_default()));
+        output::line(format!(
+            "degraded: {}",
+            trouble.as_str().unwrap_or_default()
+        ));
     }
     for actor in status["actors"].as_array().into_iter().flatten() {
         print_actor(actor, 0);
@@ -36,7 +39,10 @@ fn print_actor(actor: &Value, depth: usize) {
         Some(1) => ", 1 restart".to_owned(),
         Some(n) => format!(", {n} restarts"),
     };
-    let error = actor["last_error"].as_str().map(|e| format!(" - {e}")).unwrap_or_default();
+    let error = actor["last_error"]
+        .as_str()
+        .map(|e| format!(" - {e}"))
+        .unwrap_or_default();
     output::line(format!("{name:<36} {}{restarts}{error}", text("state")));
     for child in actor["children"].as_array().into_iter().flatten() {
         print_actor(child, depth + 1);
@@ -45,7 +51,9 @@ fn print_actor(actor: &Value, depth: usize) {
 
 /// Restarts an actor or all members of a role.
 pub(super) async fn restart(context: &Context, actor: &str) -> anyhow::Result<ExitCode> {
-    let reply = running(context)?.post(&format!("/api/actors/{actor}/restart"), &json!({})).await?;
+    let reply = running(context)?
+        .post(&format!("/api/actors/{actor}/restart"), &json!({}))
+        .await?;
     if context.place.json {
         output::json(&reply)?;
     } else {
@@ -58,7 +66,10 @@ fn running(context: &Context) -> anyhow::Result<Remote> {
     let project = context.project()?;
     let data_dir = &project.data_dir;
     if !data_dir.is_dir() || DataDirLock::acquire(data_dir)?.is_some() {
-        bail!("nothing runs on {}; start it with `ballpoint up`", data_dir.display());
+        bail!(
+            "nothing runs on {}; start it with `ballpoint up`",
+            data_dir.display()
+        );
     }
     Remote::of(data_dir)
 }

@@ -11,8 +11,8 @@ use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::RunStatus;
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
-use ballpoint_transformer::publish::{BuildStatus, Changed, PublishOptions, publish};
 use ballpoint_transformer::Project;
+use ballpoint_transformer::publish::{BuildStatus, Changed, PublishOptions, publish};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -47,7 +47,11 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<ExitCode> {
 }
 
 async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
-    let recorder = own.store.runs().start("run", "command", &TraceContext::current()).await?;
+    let recorder = own
+        .store
+        .runs()
+        .start("run", "command", &TraceContext::current())
+        .await?;
     let outcome = Box::pin(pass_steps(context, own, &recorder.id().to_string())).await;
     let (status, error) = match &outcome {
         Ok(report) if report["build"]["built"] == 0 => (RunStatus::NothingNew, None),
@@ -93,15 +97,29 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
     publishing.vars = stages::build_vars(&own.clock);
     let outcome = publish(&project, own.store.pool(), &publishing).await?;
     if outcome.status == BuildStatus::Failed {
-        let names = outcome.failed.iter().map(|failed| failed.name.clone()).collect();
+        let names = outcome
+            .failed
+            .iter()
+            .map(|failed| failed.name.clone())
+            .collect();
         let event = Event::BuildFailed {
             run_id: run_id.to_owned(),
             failed: names,
             skipped: outcome.skipped.clone(),
         };
-        own.store.events().publish(event, TraceContext::current()).await?;
-        let failed: Vec<_> = outcome.failed.iter().map(|f| format!("{} ({})", f.name, f.message)).collect();
-        let text = format!("the build failed and published nothing: {}", failed.join("; "));
+        own.store
+            .events()
+            .publish(event, TraceContext::current())
+            .await?;
+        let failed: Vec<_> = outcome
+            .failed
+            .iter()
+            .map(|f| format!("{} ({})", f.name, f.message))
+            .collect();
+        let text = format!(
+            "the build failed and published nothing: {}",
+            failed.join("; ")
+        );
         match claimed {
             Some(claimed) if outcome.transient => work.fail(&claimed, &text, None).await?,
             Some(claimed) => work.abandon(&claimed, &text).await?,
@@ -116,7 +134,10 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
             tests_passed: outcome.tests_passed,
             absent: outcome.absent.clone(),
         };
-        own.store.events().publish(event, TraceContext::current()).await?;
+        own.store
+            .events()
+            .publish(event, TraceContext::current())
+            .await?;
     }
     if let Some(claimed) = claimed {
         work.complete(&claimed).await?;
@@ -136,9 +157,16 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
 /// Extract and load only.
 pub(super) async fn sync(context: &Context, args: SyncArgs) -> anyhow::Result<ExitCode> {
     let project = context.project()?;
-    if let Some(unknown) = args.sources.iter().find(|s| !project.config.sources.contains_key(*s)) {
+    if let Some(unknown) = args
+        .sources
+        .iter()
+        .find(|s| !project.config.sources.contains_key(*s))
+    {
         let known: Vec<_> = project.config.sources.keys().map(String::as_str).collect();
-        bail!(UserError(format!("no source {unknown}; there are {}", known.join(", "))));
+        bail!(UserError(format!(
+            "no source {unknown}; there are {}",
+            known.join(", ")
+        )));
     }
     let report = match Session::open(project, context.clock(), SEED).await? {
         Session::Running(remote) => {
@@ -188,7 +216,12 @@ async fn sync_sources(
         match outcome {
             Ok(report) => {
                 rows += report.changed();
-                tables.extend(report.tables.iter().map(|table| shown(&report.source, table)));
+                tables.extend(
+                    report
+                        .tables
+                        .iter()
+                        .map(|table| shown(&report.source, table)),
+                );
             }
             Err(error) => failures.push(error),
         }
@@ -221,14 +254,22 @@ fn fail_if_any(mut failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
 fn print_pass(report: &Value) {
     for table in report["tables"].as_array().into_iter().flatten() {
         let text = |key: &str| table[key].as_str().unwrap_or_default();
-        output::line(format!("{} -> {}: {} rows", text("table"), text("raw"), table["rows"]));
+        output::line(format!(
+            "{} -> {}: {} rows",
+            text("table"),
+            text("raw"),
+            table["rows"]
+        ));
     }
     output::line(format!("{} rows loaded", report["rows_loaded"]));
     let build = &report["build"];
     if build.is_object() {
         output::line(match build["built"].as_u64() {
             Some(0) | None => "nothing to build".to_owned(),
-            Some(n) => format!("{n} relations built, {} tests passed", build["tests_passed"]),
+            Some(n) => format!(
+                "{n} relations built, {} tests passed",
+                build["tests_passed"]
+            ),
         });
     }
 }

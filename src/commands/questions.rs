@@ -28,14 +28,21 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 /// Whoever answers.
 enum Answering {
     Running(Remote),
-    Own { own: Box<Own>, tree: TreeHandle, chat: ChatHandle, metrics: MetricRegistryHandle },
+    Own {
+        own: Box<Own>,
+        tree: TreeHandle,
+        chat: ChatHandle,
+        metrics: MetricRegistryHandle,
+    },
 }
 
 impl Answering {
     async fn open(context: &Context) -> anyhow::Result<Self> {
         let project = context.project()?;
         if project.config.metrics.is_none() {
-            bail!(UserError("the project has no [metrics] section: nothing can be asked".to_owned()));
+            bail!(UserError(
+                "the project has no [metrics] section: nothing can be asked".to_owned()
+            ));
         }
         match Session::open(project, context.clock(), SEED).await? {
             Session::Running(remote) => Ok(Self::Running(remote)),
@@ -44,7 +51,12 @@ impl Answering {
                 let root = stack::answering(&own, &scope);
                 let tree = stack::start(&own, scope.clone(), root).await?;
                 let (chat, metrics) = (ChatHandle::new(&scope), MetricRegistryHandle::new(&scope));
-                Ok(Self::Own { own, tree, chat, metrics })
+                Ok(Self::Own {
+                    own,
+                    tree,
+                    chat,
+                    metrics,
+                })
             }
         }
     }
@@ -65,7 +77,9 @@ impl Answering {
                 let (status, body) = remote.post_raw("/cubejs-api/v1/load", &request).await?;
                 Ok(ApiReply { status, body })
             }
-            Self::Own { metrics, .. } => Ok(metrics.load(&request, &SecurityContext::default()).await),
+            Self::Own { metrics, .. } => {
+                Ok(metrics.load(&request, &SecurityContext::default()).await)
+            }
         }
     }
 
@@ -73,7 +87,9 @@ impl Answering {
         match self {
             Self::Running(remote) => {
                 let body = json!({ "question": question, "conversation_id": conversation });
-                Ok(serde_json::from_value(remote.post("/api/ask", &body).await?)?)
+                Ok(serde_json::from_value(
+                    remote.post("/api/ask", &body).await?,
+                )?)
             }
             Self::Own { chat, .. } => Ok(chat.ask(question, conversation).await?),
         }
@@ -89,7 +105,10 @@ pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitC
     answering.close().await?;
     let ApiReply { status, body } = reply?;
     if status != 200 {
-        let message = body["error"].as_str().unwrap_or("the query failed").to_owned();
+        let message = body["error"]
+            .as_str()
+            .unwrap_or("the query failed")
+            .to_owned();
         if status < 500 {
             bail!(UserError(message));
         }
@@ -98,7 +117,12 @@ pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitC
     if context.place.json {
         output::json(&body)?;
     } else {
-        print_rows(body["data"].as_array().map(Vec::as_slice).unwrap_or_default());
+        print_rows(
+            body["data"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default(),
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -119,7 +143,14 @@ pub(super) async fn ask(context: &Context, args: AskArgs) -> anyhow::Result<Exit
     }
     if answer.rows.len() > 1 {
         output::line("");
-        print_rows(&answer.rows.iter().cloned().map(Value::Object).collect::<Vec<_>>());
+        print_rows(
+            &answer
+                .rows
+                .iter()
+                .cloned()
+                .map(Value::Object)
+                .collect::<Vec<_>>(),
+        );
     }
     output::line(format!("\nconversation {}", answer.conversation_id));
     Ok(ExitCode::SUCCESS)
@@ -133,9 +164,16 @@ pub(super) async fn eval(context: &Context, file: &Path) -> anyhow::Result<ExitC
         .map_err(|error| UserError(format!("{}: {error}", file.display())))?;
     let answering = Answering::open(context).await?;
     let ask = async |question: String, conversation: Option<String>| {
-        answering.ask(question, conversation).await.map_err(|error| format!("{error:#}"))
+        answering
+            .ask(question, conversation)
+            .await
+            .map_err(|error| format!("{error:#}"))
     };
-    let run = async |query: Query| rows_of(&answering, &query).await.map_err(|error| format!("{error:#}"));
+    let run = async |query: Query| {
+        rows_of(&answering, &query)
+            .await
+            .map_err(|error| format!("{error:#}"))
+    };
     let mut reports = Vec::new();
     for case in &cases {
         let report = Box::pin(eval::evaluate(case, &ask, &run)).await;
@@ -158,7 +196,11 @@ pub(super) async fn eval(context: &Context, file: &Path) -> anyhow::Result<ExitC
             summary.right, summary.cases, summary.wrong, summary.needless
         ));
     }
-    Ok(if summary.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if summary.wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn rows_of(answering: &Answering, query: &Query) -> anyhow::Result<Vec<Row>> {
@@ -168,7 +210,10 @@ async fn rows_of(answering: &Answering, query: &Query) -> anyhow::Result<Vec<Row
         bail!("{error}");
     }
     let rows = body["data"].as_array().context("the reply holds no rows")?;
-    Ok(rows.iter().filter_map(|row| row.as_object().cloned()).collect())
+    Ok(rows
+        .iter()
+        .filter_map(|row| row.as_object().cloned())
+        .collect())
 }
 
 /// Columns wide enough for what they hold, names without their cube.
@@ -183,16 +228,26 @@ fn print_rows(rows: &[Value]) {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let name = |key: &str| key.split_once('.').map_or(key, |(_, member)| member).to_owned();
+    let name = |key: &str| {
+        key.split_once('.')
+            .map_or(key, |(_, member)| member)
+            .to_owned()
+    };
     let widths: Vec<usize> = keys
         .iter()
         .map(|key| {
             let cells = rows.iter().map(|row| cell(row, key).chars().count());
-            cells.chain([name(key).chars().count()]).max().unwrap_or_default()
+            cells
+                .chain([name(key).chars().count()])
+                .max()
+                .unwrap_or_default()
         })
         .collect();
     let print = |cells: Vec<String>| {
-        let padded = cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}"));
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(text, width)| format!("{text:<width$}"));
         output::line(padded.collect::<Vec<_>>().join("  ").trim_end());
     };
     print(keys.iter().map(|key| name(key)).collect());

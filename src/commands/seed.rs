@@ -26,8 +26,9 @@ pub(super) async fn run(context: &Context, args: SeedArgs) -> anyhow::Result<Exi
     }
     let databases = Databases::open(&project).await?;
     let now = context.clock().business_now();
-    let filled =
-        databases.fill_empty_sources(&project, Some(args.rows), args.seed, now).await;
+    let filled = databases
+        .fill_empty_sources(&project, Some(args.rows), args.seed, now)
+        .await;
     databases.stop().await?;
     let filled = filled?;
     if context.place.json {

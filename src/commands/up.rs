@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use crate::cli::UpArgs;
 use crate::config::{AuthMode, otlp_endpoint};
+use crate::readiness::{self, Stages};
 use crate::remote::{SERVER_SECTION, TOKEN_FILE};
 use crate::session::Own;
-use crate::readiness::{self, Stages};
 use crate::{output, stack};
 
 /// From SIGTERM to the end of the last actor.
@@ -76,7 +76,11 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     let program_ends = CancellationToken::new();
     let door = stack::FrontDoor {
         listener,
-        doors: Doors::new(listen, token.as_deref(), &project.config.server.allowed_origins),
+        doors: Doors::new(
+            listen,
+            token.as_deref(),
+            &project.config.server.allowed_origins,
+        ),
         system: SystemFacts {
             listen: listen.to_string(),
             databases: own.databases.urls().clone(),
@@ -100,7 +104,9 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
         SERVER_SECTION,
         json!({ "listen": listen.to_string(), "pid": std::process::id() }),
     )?;
-    let query = token.map(|token| format!("?token={token}")).unwrap_or_default();
+    let query = token
+        .map(|token| format!("?token={token}"))
+        .unwrap_or_default();
     output::line(format!("Ballpoint is at http://{listen}/{query}"));
     tokio::select! {
         told = until_told_to_stop() => told?,

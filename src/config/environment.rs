@@ -11,7 +11,9 @@ impl Environment {
     pub(crate) fn of_process() -> Self {
         Self(
             std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
                 .collect(),
         )
     }
@@ -28,7 +30,10 @@ impl Environment {
     pub(crate) fn overrides(&self) -> impl Iterator<Item = (Vec<String>, &str)> {
         self.0.iter().filter_map(|(name, value)| {
             let path = name.strip_prefix("BALLPOINT__")?;
-            Some((path.split("__").map(str::to_lowercase).collect(), value.as_str()))
+            Some((
+                path.split("__").map(str::to_lowercase).collect(),
+                value.as_str(),
+            ))
         })
     }
 }
@@ -36,7 +41,12 @@ impl Environment {
 #[cfg(test)]
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+        Self(
+            pairs
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
+        )
     }
 }
 

@@ -35,7 +35,11 @@ pub(crate) enum ProjectError {
     #[error("{path}: {error}")]
     Unreadable { path: String, error: std::io::Error },
     #[error("{path}:{line}: {message}")]
-    Invalid { path: String, line: usize, message: String },
+    Invalid {
+        path: String,
+        line: usize,
+        message: String,
+    },
     #[error("{path}: {message}")]
     Setting { path: String, message: String },
 }
@@ -50,24 +54,49 @@ pub(crate) fn locate(
     data_dir: Option<&Path>,
     environment: &Environment,
 ) -> Result<Project, ProjectError> {
-    let here = std::env::current_dir()
-        .map_err(|error| ProjectError::Unreadable { path: ".".to_owned(), error })?;
+    let here = std::env::current_dir().map_err(|error| ProjectError::Unreadable {
+        path: ".".to_owned(),
+        error,
+    })?;
     let folder = match project_dir {
         Some(folder) => Some(here.join(folder)),
-        None => here.ancestors().find(|f| f.join(FILE_NAME).is_file()).map(Path::to_path_buf),
+        None => here
+            .ancestors()
+            .find(|f| f.join(FILE_NAME).is_file())
+            .map(Path::to_path_buf),
     };
-    let Some(folder) = folder else { return shipped_project(&here, data_dir, environment) };
+    let Some(folder) = folder else {
+        return shipped_project(&here, data_dir, environment);
+    };
     let path = folder.join(FILE_NAME);
     if !path.is_file() {
-        return Err(ProjectError::NoFile { path: folder.display().to_string() });
+        return Err(ProjectError::NoFile {
+            path: folder.display().to_string(),
+        });
     }
-    let text = fs::read_to_string(&path)
-        .map_err(|error| ProjectError::Unreadable { path: path.display().to_string(), error })?;
-    let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
+    let text = fs::read_to_string(&path).map_err(|error| ProjectError::Unreadable {
+        path: path.display().to_string(),
+        error,
+    })?;
+    let shown = path
+        .strip_prefix(&here)
+        .unwrap_or(&path)
+        .display()
+        .to_string();
     let config = parse(&text, &shown, environment)?;
-    let name = config.project.name.clone().unwrap_or_else(|| folder_name(&folder));
+    let name = config
+        .project
+        .name
+        .clone()
+        .unwrap_or_else(|| folder_name(&folder));
     let data_dir = data_dir.map_or_else(|| default_data_dir(&folder, &name), |dir| here.join(dir));
-    Ok(Project { name, folder, data_dir, config, is_shipped: false })
+    Ok(Project {
+        name,
+        folder,
+        data_dir,
+        config,
+        is_shipped: false,
+    })
 }
 
 fn shipped_project(
@@ -76,10 +105,20 @@ fn shipped_project(
     environment: &Environment,
 ) -> Result<Project, ProjectError> {
     let config = parse(shipped::CONFIG, "(shipped) ballpoint.toml", environment)?;
-    let name = config.project.name.clone().unwrap_or_else(|| "ballpoint".to_owned());
+    let name = config
+        .project
+        .name
+        .clone()
+        .unwrap_or_else(|| "ballpoint".to_owned());
     let data_dir = data_dir.map_or_else(|| default_data_dir(here, &name), |dir| here.join(dir));
     let folder = data_dir.join("project");
-    Ok(Project { name, folder, data_dir, config, is_shipped: true })
+    Ok(Project {
+        name,
+        folder,
+        data_dir,
+        config,
+        is_shipped: true,
+    })
 }
 
 /// As root the data must be reachable by the unprivileged user that runs PostgreSQL, which a
@@ -93,35 +132,57 @@ fn default_data_dir(folder: &Path, name: &str) -> PathBuf {
 }
 
 fn folder_name(folder: &Path) -> String {
-    folder.file_name().map_or_else(|| "ballpoint".to_owned(), |n| n.to_string_lossy().into_owned())
+    folder.file_name().map_or_else(
+        || "ballpoint".to_owned(),
+        |n| n.to_string_lossy().into_owned(),
+    )
 }
 
 fn parse(text: &str, path: &str, environment: &Environment) -> Result<Config, ProjectError> {
     let invalid = |error: toml::de::Error| ProjectError::Invalid {
         path: path.to_owned(),
         line: error.span().map_or(1, |span| line_of(text, span.start)),
-        message: error.message().lines().next().unwrap_or("cannot be read").to_owned(),
+        message: error
+            .message()
+            .lines()
+            .next()
+            .unwrap_or("cannot be read")
+            .to_owned(),
     };
     // The first reading is for its errors, which know their line; the second sees the values.
     toml::from_str::<Config>(text).map_err(invalid)?;
     let mut table: Table = toml::from_str(text).map_err(invalid)?;
     for (name, value) in &mut table {
-        substitute(value, name, environment)
-            .map_err(|message| ProjectError::Setting { path: path.to_owned(), message })?;
+        substitute(value, name, environment).map_err(|message| ProjectError::Setting {
+            path: path.to_owned(),
+            message,
+        })?;
     }
     for (keys, value) in environment.overrides() {
         set(&mut table, &keys, value);
     }
     let config = Config::deserialize(Value::Table(table)).map_err(|error| {
-        let message = error.message().lines().next().unwrap_or("cannot be read").to_owned();
-        ProjectError::Setting { path: path.to_owned(), message }
+        let message = error
+            .message()
+            .lines()
+            .next()
+            .unwrap_or("cannot be read")
+            .to_owned();
+        ProjectError::Setting {
+            path: path.to_owned(),
+            message,
+        }
     })?;
-    check(&config).map_err(|message| ProjectError::Setting { path: path.to_owned(), message })?;
+    check(&config).map_err(|message| ProjectError::Setting {
+        path: path.to_owned(),
+        message,
+    })?;
     Ok(config)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
+    text.get(..offset)
+        .map_or(1, |before| before.matches('\n').count() + 1)
 }
 
 /// Replaces `${NAME}` in every string below `value`.
@@ -149,7 +210,9 @@ fn expand(text: &str, at: &str, environment: &Environment) -> Result<String, Str
     while let Some(start) = rest.find("${") {
         out.push_str(&rest[..start]);
         let after = &rest[start + 2..];
-        let end = after.find('}').ok_or_else(|| format!("{at}: `${{` without a closing `}}`"))?;
+        let end = after
+            .find('}')
+            .ok_or_else(|| format!("{at}: `${{` without a closing `}}`"))?;
         let name = &after[..end];
         out.push_str(environment.get(name).ok_or_else(|| {
             format!("{at}: environment variable {name} is not set; set it or write the value")
@@ -162,15 +225,24 @@ fn expand(text: &str, at: &str, environment: &Environment) -> Result<String, Str
 
 /// Writes an override as the type it looks like: TOML where it parses, text otherwise.
 fn set(table: &mut Table, keys: &[String], value: &str) {
-    let Some((last, parents)) = keys.split_last() else { return };
+    let Some((last, parents)) = keys.split_last() else {
+        return;
+    };
     let mut table = table;
     for key in parents {
-        let entry = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+        let entry = table
+            .entry(key.clone())
+            .or_insert_with(|| Value::Table(Table::new()));
         let Value::Table(inner) = entry else { return };
         table = inner;
     }
-    let parsed = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
-    table.insert(last.clone(), parsed.unwrap_or_else(|| Value::String(value.to_owned())));
+    let parsed = toml::from_str::<Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"));
+    table.insert(
+        last.clone(),
+        parsed.unwrap_or_else(|| Value::String(value.to_owned())),
+    );
 }
 
 impl Config {
@@ -198,7 +270,9 @@ impl Config {
 }
 
 fn check(config: &Config) -> Result<(), String> {
-    config.check_address(config.server.listen).map_err(|error| error.to_string())?;
+    config
+        .check_address(config.server.listen)
+        .map_err(|error| error.to_string())?;
     if let Some(name) = &config.project.name
         && !is_plain(name)
     {
@@ -207,7 +281,10 @@ fn check(config: &Config) -> Result<(), String> {
     for (name, source) in &config.sources {
         check_source(name, source)?;
     }
-    let urls = config.sources.iter().map(|(name, source)| (format!("sources.{name}"), &source.url));
+    let urls = config
+        .sources
+        .iter()
+        .map(|(name, source)| (format!("sources.{name}"), &source.url));
     for (section, url) in urls.chain([("warehouse".to_owned(), &config.warehouse.url)]) {
         if let Some(url) = url
             && let Err(error) = url.parse::<PgConnectOptions>()
@@ -235,7 +312,9 @@ fn check_source(name: &str, source: &SourceConfig) -> Result<(), String> {
         return Err(format!("sources.{name}: {PLAIN_NAME}"));
     }
     if RESERVED_NAMES.contains(&name) {
-        return Err(format!("sources.{name}: this name is kept for a database of the cluster itself"));
+        return Err(format!(
+            "sources.{name}: this name is kept for a database of the cluster itself"
+        ));
     }
     if source.seed.is_some() && source.url.is_some() {
         return Err(format!(
@@ -250,13 +329,21 @@ mod tests {
     use super::*;
 
     fn error_of(text: &str, environment: &Environment) -> String {
-        parse(text, "ballpoint.toml", environment).expect_err("must be refused").to_string()
+        parse(text, "ballpoint.toml", environment)
+            .expect_err("must be refused")
+            .to_string()
     }
 
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
-        let error = error_of("[server]\nlisten = \"127.0.0.1:1\"\nlissten = 3\n", &Environment::default());
-        assert!(error.starts_with("ballpoint.toml:3: unknown field `lissten`"), "{error}");
+        let error = error_of(
+            "[server]\nlisten = \"127.0.0.1:1\"\nlissten = 3\n",
+            &Environment::default(),
+        );
+        assert!(
+            error.starts_with("ballpoint.toml:3: unknown field `lissten`"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -269,21 +356,31 @@ mod tests {
     fn environment_values_are_filled_in_and_a_missing_one_is_named() {
         let text = "[warehouse]\nurl = \"postgres://u:${PW}@h/db\"\n";
         let config = parse(text, "f", &Environment::from([("PW", "s3")])).expect("valid");
-        assert_eq!(config.warehouse.url.as_deref(), Some("postgres://u:s3@h/db"));
+        assert_eq!(
+            config.warehouse.url.as_deref(),
+            Some("postgres://u:s3@h/db")
+        );
         let error = error_of(text, &Environment::default());
-        assert!(error.contains("warehouse.url: environment variable PW is not set"), "{error}");
+        assert!(
+            error.contains("warehouse.url: environment variable PW is not set"),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_override_beats_the_file() {
         let environment = Environment::from([("BALLPOINT__SERVER__LISTEN", "127.0.0.1:4999")]);
-        let config = parse("[server]\nlisten = \"127.0.0.1:1\"\n", "f", &environment).expect("valid");
+        let config =
+            parse("[server]\nlisten = \"127.0.0.1:1\"\n", "f", &environment).expect("valid");
         assert_eq!(config.server.listen.port(), 4999);
     }
 
     #[test]
     fn an_open_address_without_tls_is_refused() {
-        let error = error_of("[server]\nlisten = \"0.0.0.0:4000\"\n", &Environment::default());
+        let error = error_of(
+            "[server]\nlisten = \"0.0.0.0:4000\"\n",
+            &Environment::default(),
+        );
         assert!(error.contains("no TLS"), "{error}");
     }
 
@@ -294,7 +391,10 @@ mod tests {
         assert!(error.contains("lower-case letters"), "{error}");
         let error = error_of("[sources.template1]\nkind = \"postgres\"\n", &nobody);
         assert!(error.contains("sources.template1"), "{error}");
-        let error = error_of("[sources.a]\nkind = \"postgres\"\nurl = \"notaurl\"\n", &nobody);
+        let error = error_of(
+            "[sources.a]\nkind = \"postgres\"\nurl = \"notaurl\"\n",
+            &nobody,
+        );
         assert!(error.contains("sources.a.url"), "{error}");
     }
 

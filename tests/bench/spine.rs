@@ -1,7 +1,11 @@
 //! The spine's figures, printed: `make bench`. Medians over several runs of the release binary on a
 //! real PostgreSQL; nothing is asserted, so a busy machine prints worse figures and fails nothing.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints and may stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints and may stop"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -58,8 +62,16 @@ async fn cold_and_second_start() {
 /// `VmHWM` of `/proc/<pid>/status`: the most this process ever held.
 fn peak_rss_mib(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<f64>()
+        .unwrap()
+        / 1024.0
 }
 
 async fn one_pass() {
@@ -86,7 +98,9 @@ async fn one_pass() {
 
 async fn open(data_dir: &Path) -> Cluster {
     let databases = SOURCES.into_iter().chain(["warehouse"]);
-    Cluster::open(&ClusterOptions::new(data_dir, databases)).await.unwrap()
+    Cluster::open(&ClusterOptions::new(data_dir, databases))
+        .await
+        .unwrap()
 }
 
 async fn insert_rows(data_dir: &Path) {
@@ -108,7 +122,10 @@ async fn insert_rows(data_dir: &Path) {
                     'OP-' || lpad((1 + (id * 7) % 30)::text, 3, '0'), cycle_time_seconds + 0.01
              from {table} order by id desc limit {NEW_ROWS}"
         );
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&pool)
+            .await
+            .unwrap();
         pool.close().await;
     }
     cluster.stop().await.unwrap();
@@ -132,11 +149,12 @@ async fn verify_marts(data_dir: &Path) {
          cycle_time_seconds, oee, quality_status, updated_at)::text, 0)::numeric), 0)::text";
     for source in SOURCES {
         let own = PgPool::connect(&cluster.url(source)).await.unwrap();
-        let expected: (i64, String) =
-            sqlx::query_as(AssertSqlSafe(format!("select {CHECK} from public.{source}_production")))
-                .fetch_one(&own)
-                .await
-                .unwrap();
+        let expected: (i64, String) = sqlx::query_as(AssertSqlSafe(format!(
+            "select {CHECK} from public.{source}_production"
+        )))
+        .fetch_one(&own)
+        .await
+        .unwrap();
         let found: (i64, String) = sqlx::query_as(AssertSqlSafe(format!(
             "select {CHECK} from marts.fct_production where component_type = '{source}'"
         )))
@@ -159,7 +177,10 @@ async fn freshness() {
         // Not in step with the watcher.
         tokio::time::sleep(Duration::from_millis(300 + i * 37 % 200)).await;
         let before = stack.load(query.clone()).await;
-        sqlx::query(include_str!("one_unit.sql")).execute(&source).await.unwrap();
+        sqlx::query(include_str!("one_unit.sql"))
+            .execute(&source)
+            .await
+            .unwrap();
         let begun = Instant::now();
         while stack.load(query.clone()).await == before {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -177,7 +198,10 @@ async fn freshness() {
 
 async fn questions() {
     let stack = Stack::start().await;
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/questions/questions.jsonl");
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/questions/questions.jsonl"
+    );
     let (code, stdout, stderr) = finish(ballpoint(stack.data_dir()).args(["eval", "--json", file]));
     assert_eq!(code, 0, "{stderr}");
     println!("questions: {}", stdout.lines().last().unwrap_or_default());

@@ -27,8 +27,9 @@ pub(crate) struct Collector {
 impl Collector {
     pub(crate) async fn start() -> Self {
         let spans = Arc::new(Mutex::new(Vec::new()));
-        let router =
-            Router::new().route("/v1/traces", post(receive)).with_state(Arc::clone(&spans));
+        let router = Router::new()
+            .route("/v1/traces", post(receive))
+            .with_state(Arc::clone(&spans));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

@@ -1,7 +1,10 @@
 //! Runs the real binary on a data dir of its own, and asks it over HTTP as a user would.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-#![allow(dead_code, reason = "shared by the tests and the benchmark, which use different parts")]
+#![allow(
+    dead_code,
+    reason = "shared by the tests and the benchmark, which use different parts"
+)]
 
 pub(crate) mod collector;
 
@@ -24,7 +27,10 @@ pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("ballpoint-test-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("ballpoint-test-")
+            .tempdir()
+            .unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         Self(dir)
     }
@@ -37,14 +43,21 @@ impl Folder {
 /// The command under test, in `data_dir`, on this repository's project.
 pub(crate) fn ballpoint(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ballpoint"));
-    command.arg("--data-dir").arg(data_dir).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+        .arg("--data-dir")
+        .arg(data_dir)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
     command
 }
 
 /// What a finished command said, with its exit code.
 pub(crate) fn finish(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (status.code().unwrap_or(-1), text(&stdout), text(&stderr))
 }
@@ -78,16 +91,24 @@ impl Stack {
         let mut command = ballpoint(data_dir);
         command.args(["up", "--listen", "127.0.0.1:0", "--now", NOW]);
         adjust(&mut command);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let url = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| line.split_whitespace().find(|w| w.contains("/?token=")).map(str::to_owned));
+        let url = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            line.split_whitespace()
+                .find(|w| w.contains("/?token="))
+                .map(str::to_owned)
+        });
         // The pipe is read on, so that the child never blocks on a full one.
         std::thread::spawn(move || lines.for_each(drop));
         let Some(url) = url else {
-            panic!("ballpoint up printed no URL and ended with {:?}", child.wait().unwrap());
+            panic!(
+                "ballpoint up printed no URL and ended with {:?}",
+                child.wait().unwrap()
+            );
         };
         let (base, token) = url.split_once("/?token=").unwrap();
         Self {
@@ -116,35 +137,58 @@ impl Stack {
     }
 
     pub(crate) async fn until_ready(&self) {
-        until("every stage has finished its first pass", Duration::from_secs(60), || async {
-            let reply = self.http.get(format!("{}/readyz", self.base)).send().await.ok()?;
-            (reply.status() == 200).then_some(())
-        })
+        until(
+            "every stage has finished its first pass",
+            Duration::from_secs(60),
+            || async {
+                let reply = self
+                    .http
+                    .get(format!("{}/readyz", self.base))
+                    .send()
+                    .await
+                    .ok()?;
+                (reply.status() == 200).then_some(())
+            },
+        )
         .await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        self.send(self.http.get(format!("{}{path}", self.base))).await
+        self.send(self.http.get(format!("{}{path}", self.base)))
+            .await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.send(self.http.post(format!("{}{path}", self.base)).json(body)).await
+        self.send(self.http.post(format!("{}{path}", self.base)).json(body))
+            .await
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
-        let reply = request.bearer_auth(&self.token).timeout(Duration::from_secs(60)).send().await.unwrap();
-        (reply.status().as_u16(), reply.json().await.unwrap_or(Value::Null))
+        let reply = request
+            .bearer_auth(&self.token)
+            .timeout(Duration::from_secs(60))
+            .send()
+            .await
+            .unwrap();
+        (
+            reply.status().as_u16(),
+            reply.json().await.unwrap_or(Value::Null),
+        )
     }
 
     /// The rows of a Cube query.
     pub(crate) async fn load(&self, query: Value) -> Vec<Value> {
-        let (status, body) = self.post("/cubejs-api/v1/load", &json!({ "query": query })).await;
+        let (status, body) = self
+            .post("/cubejs-api/v1/load", &json!({ "query": query }))
+            .await;
         assert_eq!(status, 200, "{body}");
         body["data"].as_array().unwrap().clone()
     }
 
     pub(crate) async fn ask(&self, question: &str) -> Value {
-        let (status, body) = self.post("/api/ask", &json!({ "question": question })).await;
+        let (status, body) = self
+            .post("/api/ask", &json!({ "question": question }))
+            .await;
         assert_eq!(status, 200, "{question}: {body}");
         body
     }
@@ -158,7 +202,11 @@ impl Stack {
 
     pub(crate) async fn pool(&self, database: &str) -> PgPool {
         let url = self.databases().await[database].clone();
-        sqlx::postgres::PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap()
+        sqlx::postgres::PgPoolOptions::new()
+            .max_connections(4)
+            .connect(&url)
+            .await
+            .unwrap()
     }
 
     /// Every actor of the tree, flat: (name, state, incarnation, restarts).
@@ -166,7 +214,12 @@ impl Stack {
         fn walk(node: &Value, out: &mut Vec<(String, String, u64, u64)>) {
             let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
             let number = |key: &str| node[key].as_u64().unwrap_or_default();
-            out.push((text("name"), text("state"), number("incarnation"), number("restarts")));
+            out.push((
+                text("name"),
+                text("state"),
+                number("incarnation"),
+                number("restarts"),
+            ));
             for child in node["children"].as_array().into_iter().flatten() {
                 walk(child, out);
             }

@@ -128,7 +128,10 @@ pub struct Installation {
 /// When none is found, with what to do about it.
 pub fn installation() -> Result<Installation, ClusterError> {
     let found = binaries::find(None, None, std::path::Path::new(""))?;
-    Ok(Installation { path: found.postgres, version: found.version })
+    Ok(Installation {
+        path: found.postgres,
+        version: found.version,
+    })
 }
 
 /// A running cluster. Dropping it leaves the server running.

@@ -59,7 +59,9 @@ impl Actor for Web {
         let accepting = CancellationToken::new();
         let accept = accept(listener, args.app.router(), args.program_ends);
         tokio::spawn(accepting.clone().run_until_cancelled_owned(accept));
-        Ok(WebState { _accepting: accepting.drop_guard() })
+        Ok(WebState {
+            _accepting: accepting.drop_guard(),
+        })
     }
 }
 
@@ -85,8 +87,8 @@ async fn accept(
 
 async fn serve(stream: tokio::net::TcpStream, router: Router, program_ends: CancellationToken) {
     let builder = auto::Builder::new(TokioExecutor::new());
-    let connection =
-        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -58,7 +58,10 @@ pub struct SystemFacts {
 impl App {
     /// The tree as it is; empty while it starts.
     pub(crate) fn actors(&self) -> Vec<ActorStatus> {
-        self.tree.get().map(TreeHandle::describe).unwrap_or_default()
+        self.tree
+            .get()
+            .map(TreeHandle::describe)
+            .unwrap_or_default()
     }
 
     /// What does not work at the moment, in words.
@@ -79,7 +82,11 @@ impl App {
             .merge(page::routes())
             .merge(routes::all(self.system.has_metrics))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(TraceLayer::new_for_http().make_span_with(request_span).on_failure(()))
+            .layer(
+                TraceLayer::new_for_http()
+                    .make_span_with(request_span)
+                    .on_failure(()),
+            )
             .layer(middleware::from_fn_with_state(doors, doors::guard))
             .with_state(self)
     }
@@ -87,10 +94,10 @@ impl App {
 
 /// The root of a question's trace; named as HTTP conventions name it.
 fn request_span(request: &Request) -> tracing::Span {
-    let path = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| request.uri().path().to_owned(), |path| path.as_str().to_owned());
+    let path = request.extensions().get::<MatchedPath>().map_or_else(
+        || request.uri().path().to_owned(),
+        |path| path.as_str().to_owned(),
+    );
     let method = request.method();
     if matches!(path.as_str(), "/livez" | "/readyz" | "/health") {
         return tracing::Span::none();

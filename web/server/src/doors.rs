@@ -34,8 +34,16 @@ impl Doors {
         let authority = |o: &String| o.split_once("://").map(|(_, rest)| rest.to_lowercase());
         hosts.extend(origins.iter().filter_map(authority));
         let mut origins: Vec<_> = origins.iter().map(|o| o.to_lowercase()).collect();
-        origins.extend(hosts.iter().flat_map(|h| [format!("http://{h}"), format!("https://{h}")]));
-        Self { token_digest: token.map(digest), hosts, origins }
+        origins.extend(
+            hosts
+                .iter()
+                .flat_map(|h| [format!("http://{h}"), format!("https://{h}")]),
+        );
+        Self {
+            token_digest: token.map(digest),
+            hosts,
+            origins,
+        }
     }
 
     fn host_is_ours(&self, headers: &HeaderMap) -> bool {
@@ -48,7 +56,9 @@ impl Doors {
     }
 
     fn token_is_right(&self, headers: &HeaderMap, raw_is_enough: bool) -> Result<(), Refusal> {
-        let Some(expected) = &self.token_digest else { return Ok(()) };
+        let Some(expected) = &self.token_digest else {
+            return Ok(());
+        };
         let given = text(headers, header::AUTHORIZATION)
             .filter(|value| !value.is_empty())
             .ok_or(Refusal::Missing)?;
@@ -85,10 +95,16 @@ pub(crate) async fn guard(
 ) -> Response {
     let headers = request.headers();
     if !doors.host_is_ours(headers) {
-        return refuse(StatusCode::MISDIRECTED_REQUEST, "this host name is not served here");
+        return refuse(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host name is not served here",
+        );
     }
     if !doors.origin_is_allowed(headers) {
-        return refuse(StatusCode::FORBIDDEN, "this origin is not allowed; see server.allowed_origins");
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "this origin is not allowed; see server.allowed_origins",
+        );
     }
     let path = request.uri().path();
     if is_open(path) {
@@ -101,9 +117,10 @@ pub(crate) async fn guard(
             refuse(StatusCode::FORBIDDEN, "Authorization header isn't set")
         }
         Err(Refusal::Wrong) if is_cube => refuse(StatusCode::FORBIDDEN, "Invalid token"),
-        Err(Refusal::Missing) => {
-            refuse(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer <token>")
-        }
+        Err(Refusal::Missing) => refuse(
+            StatusCode::UNAUTHORIZED,
+            "a token is needed: Authorization: Bearer <token>",
+        ),
         Err(Refusal::Wrong) => refuse(StatusCode::UNAUTHORIZED, "the token is not valid"),
     }
 }
@@ -121,7 +138,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(k, v)| (k.clone(), v.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| (k.clone(), v.parse().unwrap()))
+            .collect()
     }
 
     fn doors() -> Doors {

@@ -10,17 +10,37 @@ use axum::routing::get;
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     const JS: &str = "text/javascript; charset=utf-8";
     Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("../../app/index.html"))))
-        .route("/assets/app.css", get(|| file("text/css; charset=utf-8", include_str!("../../app/app.css"))))
-        .route("/assets/app.js", get(|| file(JS, include_str!("../../app/app.js"))))
-        .route("/assets/chart.js", get(|| file(JS, include_str!("../../app/chart.js"))))
+        .route(
+            "/",
+            get(|| {
+                file(
+                    "text/html; charset=utf-8",
+                    include_str!("../../app/index.html"),
+                )
+            }),
+        )
+        .route(
+            "/assets/app.css",
+            get(|| file("text/css; charset=utf-8", include_str!("../../app/app.css"))),
+        )
+        .route(
+            "/assets/app.js",
+            get(|| file(JS, include_str!("../../app/app.js"))),
+        )
+        .route(
+            "/assets/chart.js",
+            get(|| file(JS, include_str!("../../app/chart.js"))),
+        )
 }
 
 async fn file(content_type: &'static str, body: &'static str) -> Response {
     const POLICY: HeaderName = header::CONTENT_SECURITY_POLICY;
     let headers = [
         (header::CONTENT_TYPE, content_type),
-        (POLICY, "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
+        (
+            POLICY,
+            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-cache"),
     ];

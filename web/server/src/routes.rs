@@ -17,5 +17,9 @@ pub(crate) fn all(has_metrics: bool) -> Router<App> {
         .merge(actors::routes())
         .merge(ask::routes())
         .merge(pipeline::routes());
-    if has_metrics { ours.nest("/cubejs-api/v1", cube::routes()) } else { ours }
+    if has_metrics {
+        ours.nest("/cubejs-api/v1", cube::routes())
+    } else {
+        ours
+    }
 }

@@ -86,7 +86,9 @@ impl Layout {
 
     /// Throws away what interrupted initdbs left. What one still writes to is left for next time.
     pub(super) fn remove_interrupted(&self) {
-        let Ok(entries) = fs::read_dir(&self.root) else { return };
+        let Ok(entries) = fs::read_dir(&self.root) else {
+            return;
+        };
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(PG_NEW) {
                 let _ = fs::remove_dir_all(entry.path());

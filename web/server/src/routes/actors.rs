@@ -25,9 +25,14 @@ async fn restart(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let tree = app.tree.get().ok_or_else(|| ApiError::unavailable("the tree is starting"))?;
-    let restarted =
-        tree.restart(&name).await.map_err(|error| ApiError::not_found(error.to_string()))?;
+    let tree = app
+        .tree
+        .get()
+        .ok_or_else(|| ApiError::unavailable("the tree is starting"))?;
+    let restarted = tree
+        .restart(&name)
+        .await
+        .map_err(|error| ApiError::not_found(error.to_string()))?;
     Ok(Json(json!({ "restarted": restarted })))
 }
 

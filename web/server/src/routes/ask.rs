@@ -16,7 +16,9 @@ use crate::error::ApiError;
 const QUESTION_MAX: usize = 2000;
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/api/ask", post(ask)).route("/api/proofs/{id}", get(proof))
+    Router::new()
+        .route("/api/ask", post(ask))
+        .route("/api/proofs/{id}", get(proof))
 }
 
 #[derive(Deserialize)]
@@ -31,12 +33,18 @@ async fn ask(
     asked: Result<Json<Asked>, JsonRejection>,
 ) -> Result<Json<Answer>, ApiError> {
     if !app.system.has_metrics {
-        return Err(ApiError::not_found("the project has no [metrics]: there is nothing to ask"));
+        return Err(ApiError::not_found(
+            "the project has no [metrics]: there is nothing to ask",
+        ));
     }
-    let Json(Asked { question, conversation_id }) =
-        asked.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(Asked {
+        question,
+        conversation_id,
+    }) = asked.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     if question.trim().is_empty() || question.chars().count() > QUESTION_MAX {
-        return Err(ApiError::bad_request(format!("a question has 1 to {QUESTION_MAX} characters")));
+        return Err(ApiError::bad_request(format!(
+            "a question has 1 to {QUESTION_MAX} characters"
+        )));
     }
     let answer = app.chat.ask(question, conversation_id).await;
     answer.map(Json).map_err(|error| match error {
@@ -48,5 +56,7 @@ async fn ask(
 
 async fn proof(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let proof = app.store.proofs().get(&id).await?;
-    proof.map(Json).ok_or_else(|| ApiError::not_found(format!("no proof {id}")))
+    proof
+        .map(Json)
+        .ok_or_else(|| ApiError::not_found(format!("no proof {id}")))
 }

@@ -25,8 +25,15 @@ pub(super) fn routes() -> Router<App> {
 type Parameters = Query<HashMap<String, String>>;
 
 async fn meta(State(app): State<App>, Query(parameters): Parameters) -> Response {
-    let request: Map<_, _> = parameters.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
-    reply(app.metrics.meta(&Value::Object(request), &SecurityContext::default()).await)
+    let request: Map<_, _> = parameters
+        .into_iter()
+        .map(|(k, v)| (k, Value::String(v)))
+        .collect();
+    reply(
+        app.metrics
+            .meta(&Value::Object(request), &SecurityContext::default())
+            .await,
+    )
 }
 
 async fn load_get(State(app): State<App>, Query(parameters): Parameters) -> Response {
@@ -88,7 +95,11 @@ fn reply(reply: ApiReply) -> Response {
 fn from_url(parameters: HashMap<String, String>) -> Result<Value, String> {
     let mut request = Map::new();
     for (name, text) in parameters {
-        let value = if name == "query" { parse(text.as_bytes())? } else { Value::String(text) };
+        let value = if name == "query" {
+            parse(text.as_bytes())?
+        } else {
+            Value::String(text)
+        };
         request.insert(name, value);
     }
     Ok(Value::Object(request))
@@ -117,13 +128,20 @@ mod tests {
         let expected = json!({"query": {"measures": ["A.count"]}});
         let url = HashMap::from([("query".to_owned(), r#"{"measures":["A.count"]}"#.to_owned())]);
         assert_eq!(from_url(url).unwrap(), expected);
-        assert_eq!(from_body(expected.to_string().as_bytes()).unwrap(), expected);
+        assert_eq!(
+            from_body(expected.to_string().as_bytes()).unwrap(),
+            expected
+        );
         let text = json!({"query": r#"{"measures":["A.count"]}"#});
         assert_eq!(from_body(text.to_string().as_bytes()).unwrap(), expected);
     }
 
     #[test]
     fn broken_json_is_named_as_such() {
-        assert!(from_body(b"{\"query\": ").unwrap_err().contains("not valid JSON"));
+        assert!(
+            from_body(b"{\"query\": ")
+                .unwrap_err()
+                .contains("not valid JSON")
+        );
     }
 }

@@ -11,7 +11,10 @@ use crate::app::App;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
-        .route("/livez", get(|| async { Json(json!({ "health": "HEALTH" })) }))
+        .route(
+            "/livez",
+            get(|| async { Json(json!({ "health": "HEALTH" })) }),
+        )
         .route("/readyz", get(readyz))
         .route("/health", get(readyz))
 }

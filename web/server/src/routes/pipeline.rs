@@ -24,7 +24,9 @@ const PASS_MAX: Duration = Duration::from_secs(600);
 const LOOK_INTERVAL: Duration = Duration::from_millis(30);
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/api/sync", post(sync)).route("/api/run", post(run))
+    Router::new()
+        .route("/api/sync", post(sync))
+        .route("/api/run", post(run))
 }
 
 #[derive(Default, Deserialize)]
@@ -63,14 +65,30 @@ async fn pass(
 ) -> Result<Json<Value>, ApiError> {
     let known = &app.system.sources;
     if let Some(unknown) = sources.iter().find(|s| !known.contains(s)) {
-        return Err(ApiError::bad_request(format!("no source {unknown}; there are {}", known.join(", "))));
+        return Err(ApiError::bad_request(format!(
+            "no source {unknown}; there are {}",
+            known.join(", ")
+        )));
     }
-    let sources = if sources.is_empty() { known.clone() } else { sources };
+    let sources = if sources.is_empty() {
+        known.clone()
+    } else {
+        sources
+    };
     let mut events = app.store.events().subscribe();
     let mut rows = Vec::new();
     for source in &sources {
-        let work = WorkKind::Sync { source: source.clone(), tables: Vec::new(), full_refresh };
-        rows.push(app.store.work().enqueue(&work, &TraceContext::current()).await?);
+        let work = WorkKind::Sync {
+            source: source.clone(),
+            tables: Vec::new(),
+            full_refresh,
+        };
+        rows.push(
+            app.store
+                .work()
+                .enqueue(&work, &TraceContext::current())
+                .await?,
+        );
     }
     let mut report = Report::default();
     tokio::time::timeout(PASS_MAX, async {
@@ -90,7 +108,11 @@ async fn pass(
     if wait_for_build && report.relations.is_empty() {
         // Nothing new, and what was there is still not built: a scheduler must not see green.
         let troubles = app.readiness.borrow().degraded.clone();
-        report.errors.extend(troubles.into_iter().filter(|trouble| trouble.starts_with("build: ")));
+        report.errors.extend(
+            troubles
+                .into_iter()
+                .filter(|trouble| trouble.starts_with("build: ")),
+        );
     }
     if !report.errors.is_empty() {
         return Err(ApiError::failed(report.errors.join("; ")));
@@ -125,7 +147,12 @@ async fn listen(
 
 fn note(report: &mut Report, event: Event, sources: &[String]) {
     match event {
-        Event::TableLoaded { source, table, raw, rows } if sources.contains(&source) => {
+        Event::TableLoaded {
+            source,
+            table,
+            raw,
+            rows,
+        } if sources.contains(&source) => {
             report.rows += rows;
             report.tables.push(json!({
                 "source": source,
@@ -137,12 +164,18 @@ fn note(report: &mut Report, event: Event, sources: &[String]) {
         Event::SyncFailed { source, error } if sources.contains(&source) => {
             report.errors.push(format!("{source}: {error}"));
         }
-        Event::BuildPublished { relations, tests_passed, .. } => {
+        Event::BuildPublished {
+            relations,
+            tests_passed,
+            ..
+        } => {
             report.relations = relations.iter().map(ToString::to_string).collect();
             report.tests_passed = tests_passed;
         }
         Event::BuildFailed { failed, .. } => {
-            report.errors.push(format!("the build failed: {}", failed.join(", ")));
+            report
+                .errors
+                .push(format!("the build failed: {}", failed.join(", ")));
         }
         _ => {}
     }
