@@ -105,9 +105,9 @@ impl Databases {
             max_connections: 16,
             ..PoolOptions::named("ballpoint")
         };
-        Ok(pool::connect(self.url(WAREHOUSE)?, options)
+        pool::connect(self.url(WAREHOUSE)?, options)
             .await
-            .context("opening the warehouse")?)
+            .context("opening the warehouse")
     }
 
     /// Fills each embedded source that has a seed and is empty; `rows` of each, or the seed's own

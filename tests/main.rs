@@ -2,6 +2,12 @@
 //!
 //! Figures (seconds, percentiles, memory) are not asserted here: `make bench` prints them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says where"
+)]
+
 mod support;
 
 mod bad_input;

@@ -1,4 +1,4 @@
-//! `check` and `doctor`: what is wrong, before anything runs into it. Neither changes anything.
+//! `check` and `doctor`: what is wrong, before anything runs into it. No database is changed.
 
 use std::process::ExitCode;
 
@@ -105,7 +105,7 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
 }
 
 /// The machine: what `up` will find.
-pub(super) async fn doctor(context: &Context) -> anyhow::Result<ExitCode> {
+pub(super) fn doctor(context: &Context) -> anyhow::Result<ExitCode> {
     let project = context.project()?;
     let mut findings: Vec<(bool, String)> = Vec::new();
     findings.push(match ballpoint_postgres::cluster::installation() {

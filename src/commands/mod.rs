@@ -61,7 +61,7 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         Command::Status => operate::status(&context).await,
         Command::Restart { actor } => operate::restart(&context, &actor).await,
         Command::Check => check::check(&context).await,
-        Command::Doctor => check::doctor(&context).await,
+        Command::Doctor => check::doctor(&context),
         Command::Seed(args) => seed::run(&context, args).await,
     }
 }

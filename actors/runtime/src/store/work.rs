@@ -268,14 +268,24 @@ impl WorkQueue {
     }
 
     /// Queues all running work again. One process owns a data dir, so that at its start every lease
-    /// belongs to a process that is gone. An interruption is not counted as an attempt.
+    /// belongs to a process that is gone. An interruption is not counted as an attempt. Queued work
+    /// that waits for its next attempt is due at once.
     ///
     /// # Errors
     /// As every query.
     pub async fn release_all_at_start(&self) -> Result<u64, StoreError> {
         let claims = self.running(None, false).await?;
-        self.release(claims, "the program ended while it ran", false)
-            .await
+        let released = self
+            .release(claims, "the program ended while it ran", false)
+            .await?;
+        // A start is a good moment to try again: what was waited for may be there now.
+        sqlx::query(
+            "update ballpoint.work set run_after = clock_timestamp() where state = 'queued'",
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("hurrying queued work"))?;
+        Ok(released)
     }
 
     /// Wakes whoever waits for work of this kind.
