@@ -23,8 +23,8 @@ pub(crate) struct Place {
     /// Folder with ballpoint.toml [default: the nearest one upward, else the shipped project]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
-    /// Where databases, state and token live [default: <project>/.ballpoint; as root
-    /// /var/lib/ballpoint/<name>]
+    /// Where databases, state and token live [default: .ballpoint in the project; as root
+    /// /var/lib/ballpoint/NAME]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Answer in JSON
