@@ -112,9 +112,13 @@ async function offerExamples() {
   const box = document.getElementById("examples");
   const response = await fetch("/cubejs-api/v1/meta", { headers: token ? { authorization: token } : {} });
   if (!response.ok) return;
-  const cube = (await response.json()).cubes.find((c) => c.measures.length && c.dimensions.length);
-  const dimension = cube?.dimensions.find((d) => d.type === "string" && !d.primaryKey);
-  for (const measure of (dimension ? cube.measures : []).slice(0, 4)) {
+  const cubes = (await response.json()).cubes
+    .map(({ measures, dimensions }) => ({ measures, dimension: dimensions.find((d) => d.type === "string" && !d.primaryKey) }))
+    .filter(({ dimension }) => dimension)
+    .sort((a, b) => b.measures.length - a.measures.length);
+  if (!cubes.length) return;
+  const { measures, dimension } = cubes[0];
+  for (const measure of measures.slice(0, 4)) {
     const question = `${measure.shortTitle} by ${dimension.shortTitle}`;
     const button = element("button", "", question);
     button.type = "button";
