@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ballpoint_transformer::Target;
 use ballpoint_transformer::cli::{self, CliEnv};
+use serde_json::json;
 
 use super::Context;
 use crate::config::Project;
@@ -17,11 +18,7 @@ use crate::remote::Remote;
 /// dbt's schema where a model names none.
 const DEFAULT_SCHEMA: &str = "public";
 
-pub(super) async fn run(context: &Context, mut args: Vec<String>) -> anyhow::Result<ExitCode> {
-    // Ballpoint's own global flags may stand before `dbt`; `--json` has dbt's spelling for it.
-    if context.place.json {
-        args.extend(["--log-format".to_owned(), "json".to_owned()]);
-    }
+pub(super) async fn run(context: &Context, args: Vec<String>) -> anyhow::Result<ExitCode> {
     // Outside of any project this is plain dbt; a project that is named or in reach must be sound.
     let project = Some(context.project()?).filter(|project| !project.is_shipped);
     let own_dir = project.as_deref().and_then(own_project_dir);
@@ -35,13 +32,18 @@ pub(super) async fn run(context: &Context, mut args: Vec<String>) -> anyhow::Res
         Some(project) if is_own => target(project).await,
         _ => None,
     };
+    let json = context.place.json;
     let env = CliEnv {
         env: context.environment.clone().into_map().into_iter().collect(),
         working_dir: std::env::current_dir()?,
         default_target,
         default_project_dir: own_dir,
         clock: context.clock(),
-        out: Arc::new(|text| output::line(text)),
+        out: Arc::new(move |text| match json {
+            // The shape of dbt's structured log, as far as its readers need it.
+            true => output::line(json!({ "info": { "level": "info", "msg": text } }).to_string()),
+            false => output::line(text),
+        }),
     };
     Ok(ExitCode::from(Box::pin(cli::run(&args, &env)).await))
 }

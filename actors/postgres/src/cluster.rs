@@ -24,6 +24,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
+pub use self::binaries::{Installation, installation};
 pub use self::error::ClusterError;
 use self::{
     data_dir::{ClusterState, Layout},
@@ -111,27 +112,6 @@ pub enum Opened {
     Started,
     /// The cluster was already running.
     Adopted,
-}
-
-/// A PostgreSQL installation on this machine.
-#[derive(Debug, Clone)]
-pub struct Installation {
-    /// The server program.
-    pub path: PathBuf,
-    /// As it says it, e.g. `15.20`.
-    pub version: String,
-}
-
-/// The installation that a new cluster would run on.
-///
-/// # Errors
-/// When none is found, with what to do about it.
-pub fn installation() -> Result<Installation, ClusterError> {
-    let found = binaries::find(None, None, std::path::Path::new(""))?;
-    Ok(Installation {
-        path: found.postgres,
-        version: found.version,
-    })
 }
 
 /// A running cluster. Dropping it leaves the server running.

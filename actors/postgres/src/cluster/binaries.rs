@@ -29,6 +29,27 @@ pub(super) struct Binaries {
     pub(super) major: u32,
 }
 
+/// A PostgreSQL installation on this machine.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    /// The server program.
+    pub path: PathBuf,
+    /// As it says it, e.g. `15.20`.
+    pub version: String,
+}
+
+/// The installation that a new cluster would run on.
+///
+/// # Errors
+/// When none is found, with what to do about it.
+pub fn installation() -> Result<Installation, ClusterError> {
+    let found = find(None, None, Path::new(""))?;
+    Ok(Installation {
+        path: found.postgres,
+        version: found.version,
+    })
+}
+
 /// Finds PostgreSQL: `configured` alone if given, else what `pg_config` names, else the newest
 /// installed version, else the PATH. With `wanted_major` the first of that major.
 pub(super) fn find(
