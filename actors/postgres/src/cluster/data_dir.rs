@@ -201,7 +201,13 @@ pub fn create(dir: &Path) -> io::Result<()> {
 
 fn is_ours(dir: &Path) -> io::Result<bool> {
     let marks = ["pg", STATE_FILE, "lock", "token"];
-    Ok(marks.iter().any(|name| dir.join(name).exists()) || fs::read_dir(dir)?.next().is_none())
+    let mut names = fs::read_dir(dir)?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .peekable();
+    let is_empty = names.peek().is_none();
+    let is_mark = |name: String| marks.contains(&name.as_str()) || name.starts_with(PG_NEW);
+    Ok(is_empty || names.any(is_mark))
 }
 
 /// A section of the data dir's `state.json`; `None` when the file or the section is missing.

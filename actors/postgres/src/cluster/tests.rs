@@ -202,7 +202,7 @@ async fn data_of_another_major_is_refused_by_both_names() {
     fs::write(&version, "9\n").unwrap();
     let error = Cluster::open(&options(&dir)).await.unwrap_err().to_string();
     assert!(
-        error.contains("made by postgresql 9, found here: "),
+        error.contains("made by PostgreSQL 9, found here: "),
         "{error}"
     );
     assert!(
