@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+use crate::databases::{ROWS_BY_DEFAULT, SEED_BY_DEFAULT};
+
 /// The modern data stack as one program.
 #[derive(Debug, Parser)]
 #[command(name = "ballpoint", version, about, max_term_width = 100)]
@@ -83,7 +85,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<SocketAddr>,
     /// Seed of the shipped sources' generator
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = SEED_BY_DEFAULT)]
     pub(crate) seed: u64,
 }
 
@@ -107,9 +109,9 @@ pub(crate) struct AskArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SeedArgs {
     /// Rows of each component
-    #[arg(long, default_value_t = 2160)]
+    #[arg(long, default_value_t = ROWS_BY_DEFAULT)]
     pub(crate) rows: u64,
     /// The same seed makes the same rows
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = SEED_BY_DEFAULT)]
     pub(crate) seed: u64,
 }

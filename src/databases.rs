@@ -159,7 +159,10 @@ impl Databases {
 const CLUSTER_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Hourly over 90 days.
-const ROWS_BY_DEFAULT: u64 = 2160;
+pub(crate) const ROWS_BY_DEFAULT: u64 = 2160;
+
+/// Of an embedded source that a command finds empty.
+pub(crate) const SEED_BY_DEFAULT: u64 = 42;
 
 async fn has_tables(pool: &PgPool) -> anyhow::Result<bool> {
     const SQL: &str =

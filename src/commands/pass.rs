@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::cli::SyncArgs;
+use crate::databases::SEED_BY_DEFAULT;
 use crate::output::{self, Bars, UserError};
 use crate::session::{Own, Session};
 use crate::stages;
@@ -25,12 +26,9 @@ use crate::stages;
 /// The data dir's lock keeps others away; the lease only has to outlive the build.
 const LEASE: Duration = Duration::from_secs(3600);
 
-/// Seeds of embedded sources that a pass finds empty.
-const SEED: u64 = 42;
-
 /// Sync, build with tests, refresh the metrics.
 pub(super) async fn run(context: &Context) -> anyhow::Result<ExitCode> {
-    let report = match Session::open(context.project()?, context.clock(), SEED).await? {
+    let report = match Session::open(context.project()?, context.clock(), SEED_BY_DEFAULT).await? {
         Session::Running(remote) => remote.post("/api/run", &json!({})).await?,
         Session::Own(own) => {
             let done = Box::pin(one_pass(context, &own)).await;
@@ -168,7 +166,7 @@ pub(super) async fn sync(context: &Context, args: SyncArgs) -> anyhow::Result<Ex
             known.join(", ")
         )));
     }
-    let report = match Session::open(project, context.clock(), SEED).await? {
+    let report = match Session::open(project, context.clock(), SEED_BY_DEFAULT).await? {
         Session::Running(remote) => {
             let request = json!({ "sources": args.sources, "full_refresh": args.full_refresh });
             remote.post("/api/sync", &request).await?

@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::cli::AskArgs;
+use crate::databases::SEED_BY_DEFAULT;
 use crate::output::{self, UserError};
 use crate::remote::Remote;
 use crate::session::{Own, Session};
 use crate::stack;
 
-const SEED: u64 = 42;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// Whoever answers.
@@ -44,7 +44,7 @@ impl Answering {
                 "the project has no [metrics] section: nothing can be asked".to_owned()
             ));
         }
-        match Session::open(project, context.clock(), SEED).await? {
+        match Session::open(project, context.clock(), SEED_BY_DEFAULT).await? {
             Session::Running(remote) => Ok(Self::Running(remote)),
             Session::Own(own) => {
                 let scope = Scope::unique();
