@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::files::{self, FileStamps};
 use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
@@ -22,43 +23,31 @@ use crate::survey::survey;
 /// A refresh of a large warehouse looks at every dimension once.
 const LEASE: Duration = Duration::from_secs(600);
 
-/// Names, sizes and times of the model's files.
-pub(crate) type Fingerprint = Vec<(PathBuf, u64, Option<SystemTime>)>;
-
 /// Reads the model under `path`, unless its files are those that `known` describes. A panic rejects
 /// the model as any other error does: the last good one stays.
 pub(crate) fn read_model(
     path: &Path,
-    known: Option<&Fingerprint>,
-) -> (Option<Result<Arc<Model>, String>>, Fingerprint) {
-    let fingerprint = fingerprint(path);
-    if known == Some(&fingerprint) {
-        return (None, fingerprint);
+    known: Option<&FileStamps>,
+) -> (Option<Result<Arc<Model>, String>>, FileStamps) {
+    let stamps = FileStamps::take([path]);
+    if known == Some(&stamps) {
+        return (None, stamps);
     }
-    let outcome = match std::panic::catch_unwind(|| Model::load(path)) {
+    files::read_whole(
+        || {
+            let stamps = FileStamps::take([path]);
+            (Some(load(path)), stamps)
+        },
+        |(_, stamps)| *stamps == FileStamps::take([path]),
+    )
+}
+
+fn load(path: &Path) -> Result<Arc<Model>, String> {
+    match std::panic::catch_unwind(|| Model::load(path)) {
         Ok(Ok(model)) => Ok(Arc::new(model)),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("reading the data model panicked, which is a bug".to_owned()),
-    };
-    (Some(outcome), fingerprint)
-}
-
-fn fingerprint(path: &Path) -> Fingerprint {
-    let mut found = Fingerprint::new();
-    let mut pending = vec![path.to_path_buf()];
-    while let Some(next) = pending.pop() {
-        let Ok(metadata) = std::fs::metadata(&next) else {
-            continue;
-        };
-        if metadata.is_dir() {
-            let entries = std::fs::read_dir(&next).into_iter().flatten().flatten();
-            pending.extend(entries.map(|entry| entry.path()));
-        } else {
-            found.push((next, metadata.len(), metadata.modified().ok()));
-        }
     }
-    found.sort();
-    found
 }
 
 /// How a task that looked at the data ended.

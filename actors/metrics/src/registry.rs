@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::files::FileStamps;
 use ballpoint_runtime::store::{Interruption, Store};
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
@@ -26,7 +27,7 @@ use tracing::Instrument;
 
 use crate::execute::Runner;
 use crate::model::Model;
-use crate::refresh::{self, Ended, Fingerprint, Refresh};
+use crate::refresh::{self, Ended, Refresh};
 use crate::service::{STATEMENT_TIMEOUT, Service, Snapshot};
 use crate::survey::{Survey, catalog};
 
@@ -84,7 +85,7 @@ pub enum MetricRegistryMsg {
     ModelRead {
         /// `None` when the files are those that were read last.
         outcome: Option<Result<Arc<Model>, String>>,
-        fingerprint: Fingerprint,
+        stamps: FileStamps,
     },
     /// A task surveyed the data; it goes on once that is served.
     Surveyed {
@@ -120,7 +121,7 @@ pub struct MetricRegistryState {
     runner: Arc<Runner>,
     snapshot: Option<Arc<Snapshot>>,
     rejected: Option<String>,
-    fingerprint: Option<Fingerprint>,
+    stamps: Option<FileStamps>,
     crowded: HashSet<String>,
     reading: bool,
     refreshing: bool,
@@ -154,7 +155,7 @@ impl Actor for MetricRegistry {
             args,
             snapshot: None,
             rejected: None,
-            fingerprint: None,
+            stamps: None,
             crowded: HashSet::new(),
             reading: false,
             refreshing: false,
@@ -190,11 +191,8 @@ impl Actor for MetricRegistry {
             MetricRegistryMsg::CheckFiles => state.on_check_files(&myself),
             MetricRegistryMsg::GetService { reply } => state.on_get_service(reply),
             MetricRegistryMsg::Describe { reply } => drop(reply.send(state.describe())),
-            MetricRegistryMsg::ModelRead {
-                outcome,
-                fingerprint,
-            } => {
-                state.on_model_read(&myself, outcome, fingerprint);
+            MetricRegistryMsg::ModelRead { outcome, stamps } => {
+                state.on_model_read(&myself, outcome, stamps);
             }
             MetricRegistryMsg::Surveyed {
                 model,
@@ -242,14 +240,11 @@ impl MetricRegistryState {
         }
         self.reading = true;
         // Without a model every look tries again: what failed may have been the disk.
-        let known = self.fingerprint.clone().filter(|_| self.snapshot.is_some());
+        let known = self.stamps.clone().filter(|_| self.snapshot.is_some());
         let (path, myself) = (self.args.path.clone(), myself.clone());
         tokio::task::spawn_blocking(move || {
-            let (outcome, fingerprint) = refresh::read_model(&path, known.as_ref());
-            let _ = myself.cast(MetricRegistryMsg::ModelRead {
-                outcome,
-                fingerprint,
-            });
+            let (outcome, stamps) = refresh::read_model(&path, known.as_ref());
+            let _ = myself.cast(MetricRegistryMsg::ModelRead { outcome, stamps });
         });
     }
 
@@ -257,11 +252,11 @@ impl MetricRegistryState {
         &mut self,
         myself: &ActorRef<MetricRegistryMsg>,
         outcome: Option<Result<Arc<Model>, String>>,
-        fingerprint: Fingerprint,
+        stamps: FileStamps,
     ) {
         self.reading = false;
-        let changed = self.fingerprint.as_ref() != Some(&fingerprint);
-        self.fingerprint = Some(fingerprint);
+        let changed = self.stamps.as_ref() != Some(&stamps);
+        self.stamps = Some(stamps);
         match outcome {
             Some(Ok(model)) => {
                 self.rejected = None;

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ballpoint_runtime::files;
+
 use crate::error::ProjectError;
 use crate::project::{LoadOptions, Project};
 
@@ -38,7 +40,8 @@ impl Resident {
         }
     }
 
-    /// Reads the project if it was never read or a file changed. Blocks on files.
+    /// Reads the project if it was never read or a file changed, once the edit is whole. Blocks on
+    /// files.
     pub(super) fn refresh(&self) -> Refreshed {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let is_current = kept
@@ -49,7 +52,15 @@ impl Resident {
         if is_current {
             kept.error = None;
         } else {
-            match Project::load(&self.options) {
+            let root = &self.options.project_dir;
+            let (read, _) = files::read_whole(
+                || {
+                    let stamps = Project::stamps(root);
+                    (Project::load(&self.options), stamps)
+                },
+                |(_, stamps)| *stamps == Project::stamps(root),
+            );
+            match read {
                 Ok(project) => {
                     edited = kept.good.is_some() || kept.error.is_some();
                     *kept = Kept {

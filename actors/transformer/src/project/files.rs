@@ -1,40 +1,10 @@
-//! The files of a project: what they are, and whether they changed since they were read.
+//! The files of a project.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::error::{Place, ProjectError};
-
-/// Every file of a project with its time of change and size, to notice edits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Snapshot(BTreeMap<PathBuf, (SystemTime, u64)>);
-
-impl Snapshot {
-    /// The files below `folders`, as they are now.
-    pub(crate) fn take(root: &Path, folders: &[String]) -> Self {
-        let mut files = BTreeMap::new();
-        for name in ["dbt_project.yml", "packages.yml", ".dbtignore"] {
-            note(&root.join(name), &mut files);
-        }
-        for folder in folders {
-            for file in walk(&root.join(folder)) {
-                note(&file, &mut files);
-            }
-        }
-        Self(files)
-    }
-}
-
-fn note(file: &Path, files: &mut BTreeMap<PathBuf, (SystemTime, u64)>) {
-    if let Ok(metadata) = std::fs::metadata(file)
-        && let Ok(modified) = metadata.modified()
-    {
-        files.insert(file.to_owned(), (modified, metadata.len()));
-    }
-}
 
 /// Every file below a folder, sorted; nothing when there is no such folder.
 pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {

@@ -6,12 +6,14 @@ mod nodes;
 mod resolve;
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
+use ballpoint_runtime::files::FileStamps;
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json, json};
 
-use super::files::{Reader, Snapshot};
+use super::files::Reader;
 use super::node::{Node, Source};
 use super::profile::{Target, profiles_file, read_target};
 use super::properties::{self, Patch, Properties};
@@ -99,14 +101,23 @@ struct Loader {
     warnings: Vec<String>,
 }
 
+/// The files that a project is made of, as they are now, whether they can be read or not.
+pub(super) fn stamps(root: &Path) -> FileStamps {
+    let text = std::fs::read_to_string(root.join(PROJECT_FILE)).unwrap_or_default();
+    let raw = yaml::parse(&text, PROJECT_FILE.as_ref()).unwrap_or_default();
+    let named = [PROJECT_FILE, "packages.yml", ".dbtignore"].map(str::to_owned);
+    let names = named.into_iter().chain(Paths::of(&raw).all());
+    FileStamps::take(names.map(|name| root.join(name)))
+}
+
 pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
     let root = &options.project_dir;
-    // The snapshot is taken first: an edit during the read makes the project stale, not wrong.
+    // The stamps are taken first: an edit during the read makes the project stale, not wrong.
+    let stamps = stamps(root);
     let reader = Reader::new(root)?;
     let text = reader.text(PROJECT_FILE)?;
     let raw = yaml::parse(&text, PROJECT_FILE.as_ref())?;
     let paths = Paths::of(&raw);
-    let snapshot = Snapshot::take(root, &paths.all());
     let name = raw
         .get("name")
         .and_then(Json::as_str)
@@ -170,8 +181,7 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
         engine: loader.engine,
         globals: loader.globals,
         graph,
-        folders: paths.all(),
-        snapshot,
+        stamps,
     })
 }
 

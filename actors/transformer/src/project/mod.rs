@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ballpoint_runtime::files::FileStamps;
 use serde_json::{Map, Value as Json};
 
 use crate::error::ProjectError;
 use crate::graph::Graph;
 use crate::jinja::context::Globals;
 use crate::jinja::engine::Engine;
-use files::Snapshot;
 use node::{Node, Source};
 use profile::Target;
 
@@ -87,8 +87,7 @@ pub struct Project {
     pub(crate) graph: Graph,
     /// A digest of every macro: a changed macro changes every definition.
     pub(crate) macros_digest: String,
-    folders: Vec<String>,
-    snapshot: Snapshot,
+    stamps: FileStamps,
 }
 
 impl Project {
@@ -100,9 +99,14 @@ impl Project {
         load::load(options)
     }
 
+    /// The files that the project in this folder is made of, as they are now.
+    pub(crate) fn stamps(root: &Path) -> FileStamps {
+        load::stamps(root)
+    }
+
     /// Whether a file was added, removed or edited since the project was read.
     pub fn is_stale(&self) -> bool {
-        Snapshot::take(&self.root, &self.folders) != self.snapshot
+        Self::stamps(&self.root) != self.stamps
     }
 
     /// The project's folder.
