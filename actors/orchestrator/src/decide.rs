@@ -38,6 +38,7 @@ pub fn work_for(event: &Event, stages: Stages) -> Option<WorkKind> {
         | Event::BuildFailed { .. }
         | Event::MetricsRefreshed { .. }
         | Event::MetricsRejected { .. }
+        | Event::PlanChanged { .. }
         | Event::ActorChanged { .. } => None,
     }
 }

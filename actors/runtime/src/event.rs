@@ -52,6 +52,14 @@ pub enum Event {
     MetricsRefreshed { cubes: u64 },
     /// A data model file could not be read; the last good model stays.
     MetricsRejected { error: String },
+    /// A plan of a write-back moved on: `rows` that it writes, or has written.
+    PlanChanged {
+        plan: String,
+        sync: String,
+        state: String,
+        rows: u64,
+        error: Option<String>,
+    },
     /// A supervised actor changed its state.
     ActorChanged {
         actor: String,

@@ -3,11 +3,13 @@
 //! What a restart needs is here, never in a mailbox. Timestamps are PostgreSQL's own clock (real
 //! time); they leave it as microseconds, so that no driver type can overflow on them.
 
+mod audit;
 mod checkpoints;
 mod conversations;
 mod error;
 mod events;
 mod migrations;
+mod plans;
 mod proofs;
 mod runs;
 mod wake;
@@ -16,10 +18,12 @@ mod work;
 use jiff::Timestamp;
 use sqlx::PgPool;
 
+pub use audit::{Audit, AuditEntry};
 pub use checkpoints::{Checkpoint, Checkpoints};
-pub use conversations::{ConversationSummary, Conversations, StoredMessage};
+pub use conversations::{ConversationSummary, ConversationTitle, Conversations, StoredMessage};
 pub use error::StoreError;
 pub use events::{EventBus, RecordedEvent};
+pub use plans::{Intent, NewPlan, Plan, PlanCounts, PlanRequest, PlanRow, PlanState, Plans};
 pub use proofs::Proofs;
 pub use runs::{RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, StepStatus};
 pub use wake::Wake;
@@ -104,6 +108,16 @@ impl Store {
     /// The evidence behind each answer.
     pub fn proofs(&self) -> Proofs {
         Proofs::new(self.pool.clone())
+    }
+
+    /// Plans of write-backs.
+    pub fn plans(&self) -> Plans {
+        Plans::new(self.pool.clone())
+    }
+
+    /// Who did what when.
+    pub fn audit(&self) -> Audit {
+        Audit::new(self.pool.clone())
     }
 
     /// The warehouse's pool, for a caller's own transaction around the `…_in` functions.

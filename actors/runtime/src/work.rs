@@ -18,6 +18,8 @@ pub enum WorkKind {
     Build { changed: Vec<TableName> },
     /// Serve the new build. Done by `metric_registry`.
     RefreshMetrics,
+    /// Carry out what plans are asked for (`ballpoint.plans.request`). Done by `reverse_etl`.
+    WriteBack,
 }
 
 impl WorkKind {
@@ -27,6 +29,7 @@ impl WorkKind {
             Self::Sync { .. } => "sync",
             Self::Build { .. } => "build",
             Self::RefreshMetrics => "refresh_metrics",
+            Self::WriteBack => "write_back",
         }
     }
 
@@ -35,7 +38,7 @@ impl WorkKind {
     pub fn scope(&self) -> &str {
         match self {
             Self::Sync { source, .. } => source,
-            Self::Build { .. } | Self::RefreshMetrics => "",
+            Self::Build { .. } | Self::RefreshMetrics | Self::WriteBack => "",
         }
     }
 

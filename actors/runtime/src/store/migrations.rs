@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "claims",
         include_str!("../../migrations/0002_claims.sql"),
     ),
+    (3, "plans", include_str!("../../migrations/0003_plans.sql")),
 ];
 
 fn migrator() -> Migrator {
