@@ -14,6 +14,7 @@ mod copy_stream;
 pub mod mode;
 pub mod position;
 mod probe;
+pub mod profile;
 pub mod reader;
 pub mod watch;
 pub mod watcher;

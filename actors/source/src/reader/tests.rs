@@ -108,7 +108,7 @@ async fn reading_leaves_no_transaction_open_in_the_source() {
     drop(dropped);
     let open = "select count(*) from pg_stat_activity where application_name = 'ballpoint/shop'
                 and datname = current_database() and xact_start is not null";
-    for _ in 0..200 {
+    for _ in 0..2400 {
         let count: i64 = sqlx::query_scalar(open)
             .fetch_one(database.pool())
             .await
