@@ -4,16 +4,19 @@
 //! runs in its own task, which outlives this actor: a restart fails no question. State: none.
 //! It keeps no conversation; that is the chat's.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ballpoint_llm::PlannerBackend;
+use ballpoint_llm::{PlanBackend, PlannerBackend};
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_planner::DialogueState;
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
+use futures_util::FutureExt;
 use jiff::tz::TimeZone;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::Semaphore;
@@ -21,6 +24,7 @@ use tracing::Instrument;
 
 use crate::answer::Answer;
 use crate::answerer::Answerer;
+use crate::progress::{Progress, Step};
 
 /// Questions answered at the same time; each holds a connection of the warehouse.
 const QUESTIONS_MAX: usize = 16;
@@ -44,6 +48,7 @@ pub enum AnalystMsg {
         question: String,
         state: Box<DialogueState>,
         trace: TraceContext,
+        progress: Progress,
         reply: RpcReplyPort<Box<AnalystReply>>,
     },
 }
@@ -77,7 +82,7 @@ impl AnalystHandle {
         }
     }
 
-    /// Answers a question, given the dialogue so far.
+    /// Answers a question, given the dialogue so far. Dropping the future stops the work.
     ///
     /// # Errors
     /// [`AskError::Busy`] over the limit; otherwise why there is no answer.
@@ -85,14 +90,25 @@ impl AnalystHandle {
         &self,
         question: &str,
         state: &DialogueState,
+        progress: &Progress,
     ) -> Result<(Answer, DialogueState), AskError> {
         let _permit = self.permits.try_acquire().map_err(|_| AskError::Busy)?;
         let trace = TraceContext::current();
-        let ask = |reply| AnalystMsg::Answer {
-            question: question.to_owned(),
-            state: Box::new(state.clone()),
-            trace: trace.clone(),
-            reply,
+        let progress = progress.child();
+        let _stop = progress.stop_token().clone().drop_guard();
+        let attempts = AtomicU32::new(0);
+        let ask = |reply| {
+            let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
+            if attempt > 1 {
+                progress.retrying(&Step::PLAN, attempt);
+            }
+            AnalystMsg::Answer {
+                question: question.to_owned(),
+                state: Box::new(state.clone()),
+                trace: trace.clone(),
+                progress: progress.clone(),
+                reply,
+            }
         };
         let reply = self.address.call(ask, self.timeout).await?;
         (*reply).map_err(AskError::Failed)
@@ -125,11 +141,13 @@ impl Actor for Analyst {
         _myself: ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        let local = Arc::new(PlannerBackend::default());
         let answerer = Answerer {
             store: Some(args.store),
             clock: args.clock,
             time_zone: TimeZone::UTC,
-            backend: Arc::new(PlannerBackend::default()),
+            backend: Arc::clone(&local) as Arc<dyn PlanBackend>,
+            local,
         };
         Ok(AnalystState {
             metrics: args.metrics,
@@ -148,9 +166,10 @@ impl Actor for Analyst {
                 question,
                 state: dialogue,
                 trace,
+                progress,
                 reply,
             } => {
-                on_answer(state.clone(), question, dialogue, &trace, reply);
+                on_answer(state.clone(), question, dialogue, &trace, progress, reply);
             }
         }
         Ok(())
@@ -162,6 +181,7 @@ fn on_answer(
     question: String,
     dialogue: Box<DialogueState>,
     trace: &TraceContext,
+    progress: Progress,
     reply: RpcReplyPort<Box<AnalystReply>>,
 ) {
     let span = tracing::info_span!(
@@ -171,7 +191,13 @@ fn on_answer(
     );
     set_parent(&span, trace);
     let work = async move {
-        let answered = answer(&state, &question, &dialogue).await;
+        let answering = AssertUnwindSafe(answer(&state, &question, &dialogue, &progress));
+        let answered = tokio::select! {
+            () = progress.stopped() => return,
+            answered = answering.catch_unwind() => answered,
+        };
+        // A reply port that is dropped has its question asked again: a bug would be met again.
+        let answered = answered.unwrap_or_else(|_| Err("a bug ended the turn; see the log".into()));
         if let Err(error) = &answered {
             tracing::warn!(error, "a question got no answer");
         }
@@ -181,7 +207,12 @@ fn on_answer(
     tokio::spawn(work.instrument(span));
 }
 
-async fn answer(state: &AnalystState, question: &str, dialogue: &DialogueState) -> AnalystReply {
+async fn answer(
+    state: &AnalystState,
+    question: &str,
+    dialogue: &DialogueState,
+    progress: &Progress,
+) -> AnalystReply {
     let service = state
         .metrics
         .service()
@@ -189,7 +220,7 @@ async fn answer(state: &AnalystState, question: &str, dialogue: &DialogueState) 
         .map_err(|error| error.to_string())?;
     state
         .answerer
-        .answer(&service, question, dialogue)
+        .answer(&service, question, dialogue, progress)
         .await
         .map_err(|error| match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),

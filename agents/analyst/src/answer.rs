@@ -48,6 +48,21 @@ pub struct Answer {
     /// The rows as a file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub export: Option<Export>,
+    /// Questions to ask next; the planner reads each of them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub follow_ups: Vec<String>,
+    /// What a reader must know of how the answer came about.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notices: Vec<Notice>,
+}
+
+/// Something about the answer that is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// `info` or `warning`.
+    pub level: String,
+    pub code: String,
+    pub text: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +89,9 @@ impl Behaviour {
 pub struct ChoiceOffered {
     pub label: String,
     pub query: Query,
+    /// The choice as a whole question; the label where only the conversation makes sense of it.
+    #[serde(default)]
+    pub question: String,
 }
 
 /// How to draw the rows.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ballpoint_llm::{PlanBackend, PlanRequest};
+use ballpoint_llm::{PlanBackend, PlanRequest, PlannerBackend};
 use ballpoint_metrics::catalog::Catalog;
 use ballpoint_metrics::query::{DateRange, Query};
 use ballpoint_metrics::{QueryError, QueryResult, Service, Snapshot};
@@ -19,8 +19,10 @@ use uuid::Uuid;
 
 use crate::answer::{Answer, Behaviour, ChoiceOffered, Companion, Freshness, Row};
 use crate::chart;
+use crate::follow_up;
 use crate::meta;
 use crate::narrate::{Told, head, moment};
+use crate::progress::{Progress, Step};
 use crate::wording::{CLARIFICATIONS, REFUSALS, say};
 
 /// More offers than this are not read.
@@ -49,6 +51,8 @@ pub struct Answerer {
     /// The zone in which people say "yesterday".
     pub time_zone: TimeZone,
     pub backend: Arc<dyn PlanBackend>,
+    /// Words what can be asked next, whoever planned.
+    pub local: Arc<PlannerBackend>,
 }
 
 /// A result with the statements that made it.
@@ -74,6 +78,7 @@ impl Answerer {
         service: &Service,
         question: &str,
         state: &DialogueState,
+        progress: &Progress,
     ) -> Result<(Answer, DialogueState), AnswerError> {
         let snapshot = Arc::clone(&service.snapshot);
         let context = self.context(&snapshot);
@@ -88,19 +93,31 @@ impl Answerer {
             gen_ai.operation.name = "plan",
             backend = self.backend.name()
         );
+        let step = progress.begin(Step::PLAN).await;
         let plan = self.backend.plan(request).instrument(span).await;
+        step.done(&planned(&plan)).await;
         let base = Answer {
             backend: self.backend.name().to_owned(),
             freshness: Some(freshness(&snapshot)),
             trace_id: TraceContext::current().trace_id().map(str::to_owned),
             ..Answer::default()
         };
-        match plan {
-            Plan::Answer(plan) => self.figures(service, question, *plan, base).await,
-            Plan::Meta(plan) => self.meta(service, &context, plan, state, base).await,
-            Plan::Clarify(plan) => Ok(clarify(&snapshot.catalog, *plan, state, base)),
-            Plan::Refuse(plan) => Ok((refuse(plan, base), state.clone())),
-        }
+        let offer = match &plan {
+            Plan::Refuse(refusal) => refusal.offer.clone(),
+            _ => Vec::new(),
+        };
+        let (mut answer, state) = match plan {
+            Plan::Answer(plan) => {
+                self.figures(service, question, *plan, base, progress)
+                    .await?
+            }
+            Plan::Meta(plan) => self.meta(service, &context, plan, state, base).await?,
+            Plan::Clarify(plan) => clarify(&snapshot.catalog, *plan, state, base),
+            Plan::Refuse(plan) => (refuse(plan, base), state.clone()),
+        };
+        let planner = self.local.planner(Arc::clone(&snapshot.catalog));
+        follow_up::add(&planner, &context, &state, &offer, &mut answer);
+        Ok((answer, state))
     }
 
     fn context(&self, snapshot: &Snapshot) -> Context {
@@ -136,9 +153,17 @@ impl Answerer {
         question: &str,
         mut plan: QueryPlan,
         base: Answer,
+        progress: &Progress,
     ) -> Result<(Answer, DialogueState), AnswerError> {
         plan.query = self.zoned(plan.query);
-        let ran = run(service, &plan.query).await?;
+        let step = progress.begin(Step::RUN).await;
+        let ran = match run(service, &plan.query).await {
+            Ok(ran) => ran,
+            Err(error) => {
+                step.failed("The query failed").await;
+                return Err(error.into());
+            }
+        };
         let companion = match plan.companion.take() {
             Some(query) => {
                 let query = self.zoned(query);
@@ -147,6 +172,12 @@ impl Answerer {
             }
             None => None,
         };
+        step.done(&format!(
+            "Ran the query, {}",
+            counted(ran.rows.len(), "row")
+        ))
+        .await;
+        let step = progress.begin(Step::WORD).await;
         let catalog = &service.snapshot.catalog;
         let told = Told {
             catalog,
@@ -170,6 +201,7 @@ impl Answerer {
         let proof_id = self
             .prove(service, question, &plan.query, &ran, &definition, &base)
             .await?;
+        step.done("Checked every figure against the rows").await;
         let state = DialogueState {
             head: head(&plan.frame, &ran.rows),
             last: Some(plan.frame.clone()),
@@ -310,6 +342,24 @@ async fn run(service: &Service, query: &Query) -> Result<Ran, QueryError> {
     Ok(ran)
 }
 
+/// What the plan is, for the step that made it.
+fn planned(plan: &Plan) -> String {
+    match plan {
+        Plan::Answer(plan) => format!(
+            "Planned a query on {}",
+            plan.frame.cube().unwrap_or("the metrics")
+        ),
+        Plan::Meta(_) => "Looked it up in the metrics".to_owned(),
+        Plan::Clarify(_) => "Has to ask back".to_owned(),
+        Plan::Refuse(_) => "Cannot answer this".to_owned(),
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 fn range_text(range: &DateRange) -> String {
     match range {
         DateRange::Phrase(text) => text.clone(),
@@ -361,6 +411,7 @@ fn clarify(
             .map(|it| ChoiceOffered {
                 label: it.label.clone(),
                 query: it.query.clone(),
+                question: it.label.clone(),
             })
             .collect(),
         about: plan.about,

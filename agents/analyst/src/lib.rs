@@ -5,14 +5,17 @@ pub mod actor;
 pub mod answer;
 pub mod answerer;
 pub mod eval;
+pub mod progress;
 
 mod chart;
 mod derive;
 mod figures;
+mod follow_up;
 mod meta;
 mod narrate;
 mod wording;
 
 pub use actor::{Analyst, AnalystArgs, AnalystHandle, AnalystMsg, AskError};
-pub use answer::{Answer, Behaviour};
+pub use answer::{Answer, Behaviour, Notice};
 pub use answerer::{AnswerError, Answerer};
+pub use progress::{Progress, StepState, TurnPart};

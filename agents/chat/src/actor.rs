@@ -2,23 +2,27 @@
 //!
 //! **In**: [`ChatMsg::Ask`]. **Out**: the answer; two messages in `ballpoint.messages`. The state of
 //! a dialogue is part of its last message, so a restart loses nothing. Questions of one conversation
-//! are answered one after the other, in tasks that outlive this actor.
+//! are answered one after the other, in tasks that outlive this actor; a turn whose asker has left
+//! stops.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ballpoint_analyst::progress::{Progress, Step, TurnPart};
 use ballpoint_analyst::{AnalystHandle, Answer, AskError};
-use ballpoint_planner::DialogueState;
 use ballpoint_runtime::store::{Store, StoreError};
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
+use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tracing::Instrument;
 use uuid::Uuid;
+
+use crate::turn;
 
 /// Longer ids are nobody's conversation.
 const ID_CHARS_MAX: usize = 200;
@@ -41,6 +45,15 @@ pub enum ChatError {
     Address(#[from] AddressError),
     #[error("a conversation id has 1 to {ID_CHARS_MAX} characters")]
     Id,
+    /// Whoever asked has left.
+    #[error("the turn was stopped")]
+    Stopped,
+    /// Others went on with the conversation each time an answer was ready.
+    #[error("the conversation went on elsewhere; ask again")]
+    Moving,
+    /// The turn ended without an answer that could be given.
+    #[error("a bug ended the turn; see the log")]
+    Broken,
 }
 
 /// Messages of the chat.
@@ -50,6 +63,7 @@ pub enum ChatMsg {
         question: String,
         conversation_id: String,
         trace: TraceContext,
+        progress: Progress,
         reply: RpcReplyPort<Box<Result<Answer, ChatError>>>,
     },
 }
@@ -69,7 +83,7 @@ impl ChatHandle {
         }
     }
 
-    /// Asks in a conversation; without an id a new one begins.
+    /// Asks in a conversation; without an id a new one begins. Dropping the future stops the turn.
     ///
     /// # Errors
     /// [`ChatError`]; the conversation is as it was before the question.
@@ -78,19 +92,56 @@ impl ChatHandle {
         question: impl Into<String>,
         conversation_id: Option<String>,
     ) -> Result<Answer, ChatError> {
-        let question = question.into();
+        self.turn(question.into(), conversation_id, Progress::default())
+            .await
+    }
+
+    /// The same, telling how it goes. Dropping the future or the receiver stops the turn.
+    ///
+    /// # Errors
+    /// [`ChatError`]; the conversation is as it was before the question.
+    pub async fn ask_with_progress(
+        &self,
+        question: impl Into<String>,
+        conversation_id: Option<String>,
+        parts: mpsc::Sender<TurnPart>,
+    ) -> Result<Answer, ChatError> {
+        self.turn(question.into(), conversation_id, Progress::to(parts))
+            .await
+    }
+
+    async fn turn(
+        &self,
+        question: String,
+        conversation_id: Option<String>,
+        progress: Progress,
+    ) -> Result<Answer, ChatError> {
         let conversation_id = conversation_id.unwrap_or_else(|| Uuid::now_v7().to_string());
         if conversation_id.is_empty() || conversation_id.chars().count() > ID_CHARS_MAX {
             return Err(ChatError::Id);
         }
+        let _stop = progress.stop_token().clone().drop_guard();
         let trace = TraceContext::current();
-        let ask = |reply| ChatMsg::Ask {
-            question: question.clone(),
-            conversation_id: conversation_id.clone(),
-            trace: trace.clone(),
-            reply,
+        let attempts = AtomicU32::new(0);
+        let ask = |reply| {
+            let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
+            if attempt > 1 {
+                progress.retrying(&Step::UNDERSTAND, attempt);
+            }
+            ChatMsg::Ask {
+                question: question.clone(),
+                conversation_id: conversation_id.clone(),
+                trace: trace.clone(),
+                progress: progress.clone(),
+                reply,
+            }
         };
-        *self.address.call(ask, self.timeout).await?
+        tokio::select! {
+            // Once the answer is there, a listener that has left misses nothing.
+            biased;
+            answered = self.address.call(ask, self.timeout) => *answered?,
+            () = progress.stopped() => Err(ChatError::Stopped),
+        }
     }
 }
 
@@ -137,9 +188,10 @@ impl Actor for Chat {
                 question,
                 conversation_id,
                 trace,
+                progress,
                 reply,
             } => {
-                state.on_ask(question, conversation_id, &trace, reply);
+                state.on_ask(question, conversation_id, &trace, progress, reply);
             }
         }
         Ok(())
@@ -152,6 +204,7 @@ impl ChatState {
         question: String,
         id: String,
         trace: &TraceContext,
+        progress: Progress,
         reply: RpcReplyPort<Box<Result<Answer, ChatError>>>,
     ) {
         let span = tracing::info_span!(
@@ -164,8 +217,16 @@ impl ChatState {
         let turn = self.turn(&id);
         let args = self.args.clone();
         let work = async move {
-            let _turn = turn.lock().await;
-            let answered = answer(&args, &question, id).await;
+            let taking = AssertUnwindSafe(async {
+                let _turn = turn.lock().await;
+                turn::take(&args, &question, &id, &progress).await
+            });
+            let answered = tokio::select! {
+                () = progress.stopped() => return,
+                answered = taking.catch_unwind() => answered,
+            };
+            // A reply port that is dropped has its question asked again: a bug would be met again.
+            let answered = answered.unwrap_or(Err(ChatError::Broken));
             // Whoever asked may have gone; the conversation has the answer.
             let _ = reply.send(Box::new(answered));
         };
@@ -181,33 +242,4 @@ impl ChatState {
         self.turns.insert(id.to_owned(), Arc::downgrade(&turn));
         turn
     }
-}
-
-/// What an assistant's message holds: the answer as it was given, and where the dialogue stands.
-#[derive(Serialize, Deserialize)]
-struct Said {
-    answer: Answer,
-    state: DialogueState,
-}
-
-async fn answer(args: &ChatArgs, question: &str, id: String) -> Result<Answer, ChatError> {
-    let conversations = args.store.conversations();
-    let last = conversations.messages(&id, 1).await?.pop();
-    // A state that an older version wrote starts the dialogue anew rather than failing it.
-    let state = last
-        .and_then(|message| serde_json::from_value::<Said>(message.content).ok())
-        .map(|said| said.state)
-        .unwrap_or_default();
-    let (mut answer, state) = args.analyst.answer(question, &state).await?;
-    answer.conversation_id.clone_from(&id);
-    let asked = json!({ "text": question });
-    let said = json!(Said {
-        answer: answer.clone(),
-        state
-    });
-    // Both or neither: a question without its answer would begin the next one anew.
-    conversations
-        .append_all(&id, &[("user", &asked), ("assistant", &said)])
-        .await?;
-    Ok(answer)
 }

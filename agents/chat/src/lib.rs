@@ -2,5 +2,11 @@
 //! was said before.
 
 pub mod actor;
+pub mod history;
+
+mod turn;
 
 pub use actor::{Chat, ChatArgs, ChatError, ChatHandle, ChatMsg};
+pub use ballpoint_analyst::answer::Notice;
+pub use ballpoint_analyst::progress::{Progress, StepState, TurnPart};
+pub use history::{Conversation, Message};

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ballpoint_analyst::eval::case::Score;
 use ballpoint_analyst::eval::{Summary, evaluate, read_cases};
 use ballpoint_analyst::{Analyst, AnalystArgs, AnalystHandle, Answer, Behaviour};
-use ballpoint_chat::{Chat, ChatArgs, ChatHandle};
+use ballpoint_chat::{
+    Chat, ChatArgs, ChatError, ChatHandle, Message, StepState, TurnPart, history,
+};
 use ballpoint_metrics::query::Query;
 use ballpoint_metrics::{MetricRegistry, MetricRegistryArgs, MetricRegistryHandle, registry};
 use ballpoint_postgres::testing::TestDatabase;
@@ -18,6 +20,7 @@ use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{
     ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
 };
+use tokio::sync::mpsc;
 
 /// One unit an hour and component over 90 days, with a pattern that tells rows apart.
 const MARTS: &str = include_str!("marts.sql");
@@ -82,7 +85,7 @@ impl Stack {
     }
 
     async fn surveyed(&self) {
-        for _ in 0..400 {
+        for _ in 0..2400 {
             if self
                 .metrics
                 .describe()
@@ -156,6 +159,190 @@ async fn no_question_fails_while_the_agents_are_restarted() {
         let answer = question.await.unwrap();
         assert_eq!(answer.unwrap().rows.len(), 3);
     }
+}
+
+/// Everything a turn told, and its answer.
+async fn told(chat: &ChatHandle, question: &str, conversation: &str) -> (Vec<TurnPart>, Answer) {
+    let (sender, mut receiver) = mpsc::channel(64);
+    let answer = chat
+        .ask_with_progress(question, Some(conversation.to_owned()), sender)
+        .await
+        .unwrap();
+    let mut parts = Vec::new();
+    while let Ok(part) = receiver.try_recv() {
+        parts.push(part);
+    }
+    (parts, answer)
+}
+
+fn steps(parts: &[TurnPart]) -> Vec<(String, String, StepState)> {
+    let step = |part: &TurnPart| match part {
+        TurnPart::Step {
+            id, agent, state, ..
+        } => Some((id.clone(), agent.clone(), *state)),
+        _ => None,
+    };
+    parts.iter().filter_map(step).collect()
+}
+
+#[tokio::test]
+async fn a_turn_tells_its_steps_in_order_and_its_text() {
+    let stack = Stack::start().await;
+    let (parts, answer) = told(&stack.chat, "pass rate by component last week", "p1").await;
+    assert!(
+        matches!(&parts[0], TurnPart::Started { conversation_id, .. } if conversation_id == "p1")
+    );
+    let done: Vec<(String, String)> = steps(&parts)
+        .into_iter()
+        .filter(|it| it.2 == StepState::Done)
+        .map(|it| (it.0, it.1))
+        .collect();
+    let expected = [
+        ("understood", "chat"),
+        ("planned", "analyst"),
+        ("ran", "metrics"),
+        ("worded", "analyst"),
+    ];
+    assert_eq!(
+        done,
+        expected.map(|(id, agent)| (id.to_owned(), agent.to_owned()))
+    );
+    let labels = format!("{parts:?}");
+    assert!(
+        labels.contains("Production") && labels.contains("3 rows"),
+        "{labels}"
+    );
+    assert_eq!(parts.last(), Some(&TurnPart::Text(answer.answer)));
+}
+
+#[tokio::test]
+async fn a_turn_whose_listener_leaves_stops_and_is_not_kept() {
+    let stack = Stack::start().await;
+    let (sender, receiver) = mpsc::channel(1);
+    drop(receiver);
+    let stopped = stack
+        .chat
+        .ask_with_progress("OEE by shift", Some("p2".to_owned()), sender)
+        .await;
+    assert!(matches!(stopped, Err(ChatError::Stopped)), "{stopped:?}");
+    let answer = stack.ask("OEE by shift", "p2").await;
+    assert_eq!(answer.rows.len(), 3);
+    let kept = history::read(&stack.store, "p2").await.unwrap().unwrap();
+    assert_eq!(kept.messages.len(), 2, "{kept:?}");
+}
+
+#[tokio::test]
+async fn every_suggestion_is_answered() {
+    let stack = Stack::start().await;
+    for (n, question) in [
+        "pass rate by component last week",
+        "total units made",
+        "defects by type",
+        "OEE of refills yesterday",
+        "cost per unit by month",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let conversation = format!("s{n}");
+        let first = stack.ask(question, &conversation).await;
+        assert!(!first.follow_ups.is_empty(), "{question}");
+        assert!(first.follow_ups.len() <= 4, "{question}");
+        for (k, next) in first.follow_ups.iter().enumerate() {
+            // Each is asked in a conversation that stands where the suggestion was made.
+            let other = format!("s{n}-{k}");
+            stack.ask(question, &other).await;
+            let answer = stack.ask(next, &other).await;
+            assert_eq!(
+                answer.behaviour,
+                Behaviour::Answer,
+                "{question} -> {next}: {}",
+                answer.answer
+            );
+            assert!(!answer.rows.is_empty(), "{question} -> {next}");
+        }
+        println!("{question}: {:?}", first.follow_ups);
+    }
+}
+
+#[tokio::test]
+async fn a_choice_offered_is_a_whole_question() {
+    let stack = Stack::start().await;
+    let asked = stack.ask("compare line 1 and line 2", "w1").await;
+    assert_eq!(asked.behaviour, Behaviour::Clarify);
+    for (n, option) in asked.options.iter().enumerate() {
+        // In the conversation, and in one that knows nothing of it.
+        for conversation in [format!("w1-{n}"), format!("w2-{n}")] {
+            if conversation.starts_with("w1") {
+                stack.ask("compare line 1 and line 2", &conversation).await;
+            }
+            let answer = stack.ask(&option.question, &conversation).await;
+            assert_eq!(answer.behaviour, Behaviour::Answer, "{}", option.question);
+            assert_eq!(
+                answer.query.as_ref(),
+                Some(&option.query),
+                "{}",
+                option.question
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn conversations_are_listed_searched_read_and_forgotten() {
+    let stack = Stack::start().await;
+    stack.ask("pass rate by component last week", "h1").await;
+    stack.ask("OEE by shift", "h2").await;
+    let conversations = stack.store.conversations();
+    let all = conversations.recent(10).await.unwrap();
+    let titles: Vec<&str> = all.iter().map(|it| it.title.as_str()).collect();
+    assert_eq!(titles, ["OEE by shift", "pass rate by component last week"]);
+    let found = conversations.search("Pass RATE", 10).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].id, "h1");
+    let read = history::read(&stack.store, "h1").await.unwrap().unwrap();
+    assert_eq!(read.title, "pass rate by component last week");
+    assert!(
+        matches!(&read.messages[1], Message::Assistant { answer, .. } if answer.rows.len() == 3)
+    );
+    assert!(conversations.delete("h1").await.unwrap());
+    assert!(history::read(&stack.store, "h1").await.unwrap().is_none());
+    assert!(!conversations.delete("h1").await.unwrap());
+}
+
+#[tokio::test]
+async fn two_incarnations_keep_one_order_in_a_conversation() {
+    let stack = Stack::start().await;
+    // The locks of an incarnation end with it; the order of a conversation does not.
+    let turns = (0..8).map(|n| {
+        let (chat, tree) = (stack.chat.clone(), stack.tree.clone());
+        tokio::spawn(async move {
+            if n % 3 == 2 {
+                tree.restart(Chat::NAME).await.unwrap();
+            }
+            chat.ask("OEE by shift", Some("o1".to_owned())).await
+        })
+    });
+    let turns: Vec<_> = turns.collect();
+    let mut answered = 0;
+    for turn in turns {
+        match turn.await.unwrap() {
+            Ok(_) => answered += 1,
+            Err(ChatError::Moving) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let kept = stack
+        .store
+        .conversations()
+        .messages("o1", 100)
+        .await
+        .unwrap();
+    assert_eq!(kept.len(), 2 * answered);
+    let alternate = kept
+        .chunks(2)
+        .all(|it| it[0].role == "user" && it[1].role == "assistant");
+    assert!(alternate, "{kept:?}");
 }
 
 #[tokio::test]

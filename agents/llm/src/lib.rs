@@ -34,7 +34,8 @@ pub struct PlannerBackend {
 }
 
 impl PlannerBackend {
-    fn planner(&self, catalog: Arc<Catalog>) -> Arc<Planner> {
+    /// The planner for a catalog.
+    pub fn planner(&self, catalog: Arc<Catalog>) -> Arc<Planner> {
         let mut kept = self.planner.lock().unwrap_or_else(PoisonError::into_inner);
         match kept
             .as_ref()

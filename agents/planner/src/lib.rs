@@ -12,10 +12,12 @@ mod decide;
 mod guard;
 mod lexicon;
 mod normalise;
+mod phrase;
 mod reader;
 mod registry;
 mod resolve;
 mod slots;
+mod suggest;
 mod time;
 mod words;
 

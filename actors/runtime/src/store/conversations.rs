@@ -17,11 +17,25 @@ pub struct Conversations {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConversationSummary {
     pub id: String,
+    /// Its first question; empty while it has none.
+    pub title: String,
     pub messages: i64,
     pub updated_at: Timestamp,
 }
 
-/// One message. Its content is JSON that only the agent which wrote it interprets.
+/// A conversation as a person looks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConversationTitle {
+    pub id: String,
+    /// The first question.
+    pub title: String,
+    pub messages: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// One message. Its content is JSON of the agent which wrote it; all that is known of it here is that
+/// what a user said stands under `text`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StoredMessage {
     /// Counts from 1 within the conversation.
@@ -55,6 +69,29 @@ impl Conversations {
         id: &str,
         messages: &[(&str, &Value)],
     ) -> Result<i32, StoreError> {
+        Ok(self.keep(id, None, messages).await?.unwrap_or_default())
+    }
+
+    /// Appends messages if the conversation still ends with message `after` (0: it has none yet);
+    /// whether it did.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn append_after(
+        &self,
+        id: &str,
+        after: i32,
+        messages: &[(&str, &Value)],
+    ) -> Result<bool, StoreError> {
+        Ok(self.keep(id, Some(after), messages).await?.is_some())
+    }
+
+    async fn keep(
+        &self,
+        id: &str,
+        after: Option<i32>,
+        messages: &[(&str, &Value)],
+    ) -> Result<Option<i32>, StoreError> {
         let failed = || StoreError::query("keeping a message");
         let mut transaction = self.pool.begin().await.map_err(failed())?;
         // Its row lock makes the next statement see every earlier message.
@@ -66,7 +103,16 @@ impl Conversations {
         .execute(&mut *transaction)
         .await
         .map_err(failed())?;
-        let mut last = 0;
+        let (mut last,): (i32,) = sqlx::query_as(
+            "select coalesce(max(seq), 0) from ballpoint.messages where conversation_id = $1",
+        )
+        .bind(id)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed())?;
+        if after.is_some_and(|after| after != last) {
+            return Ok(None);
+        }
         for (role, content) in messages {
             (last,) = sqlx::query_as(
                 "insert into ballpoint.messages (conversation_id, seq, role, content)
@@ -82,7 +128,7 @@ impl Conversations {
             .map_err(failed())?;
         }
         transaction.commit().await.map_err(failed())?;
-        Ok(last)
+        Ok(Some(last))
     }
 
     /// The last `limit` messages of a conversation, oldest first; empty for an unknown one.
@@ -120,23 +166,62 @@ impl Conversations {
     /// # Errors
     /// As every query.
     pub async fn recent(&self, limit: u32) -> Result<Vec<ConversationSummary>, StoreError> {
-        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-            "select c.id, count(m.seq), (extract(epoch from c.updated_at) * 1000000)::bigint
+        self.search("", limit).await
+    }
+
+    /// The latest conversations in which somebody has said `text`, in any case; newest first.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn search(
+        &self,
+        text: &str,
+        limit: u32,
+    ) -> Result<Vec<ConversationSummary>, StoreError> {
+        let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
+            "select c.id, coalesce(first.text, ''), counted.messages,
+                    (extract(epoch from c.updated_at) * 1000000)::bigint
              from ballpoint.conversations c
-             left join ballpoint.messages m on m.conversation_id = c.id
-             group by c.id order by c.updated_at desc limit $1",
+             left join lateral (
+                 select content ->> 'text' as text from ballpoint.messages
+                 where conversation_id = c.id and role = 'user' order by seq limit 1
+             ) first on true
+             cross join lateral (
+                 select count(*) as messages from ballpoint.messages where conversation_id = c.id
+             ) counted
+             where $1 = '' or exists (
+                 select from ballpoint.messages
+                 where conversation_id = c.id and role = 'user'
+                   and strpos(lower(content ->> 'text'), lower($1)) > 0
+             )
+             order by c.updated_at desc, c.id limit $2",
         )
+        .bind(text.trim())
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::query("listing conversations"))?;
         Ok(rows
             .into_iter()
-            .map(|(id, messages, micros)| ConversationSummary {
+            .map(|(id, title, messages, micros)| ConversationSummary {
                 id,
+                title,
                 messages,
                 updated_at: timestamp(micros),
             })
             .collect())
+    }
+
+    /// Forgets a conversation; whether there was one.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn delete(&self, id: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query("delete from ballpoint.conversations where id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::query("forgetting a conversation"))?;
+        Ok(done.rows_affected() > 0)
     }
 }
