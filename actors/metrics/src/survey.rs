@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::catalog::{Catalog, CubeInfo, MemberInfo, VALUES_MAX};
 use crate::execute::Runner;
-use crate::model::{Cube, Definition, DimensionKind, Member, MemberId, Model};
+use crate::model::{Cube, Definition, DimensionKind, Member, MemberId, Model, Part};
 use crate::plan::{self, QueryError};
 
 /// What a survey found.
@@ -87,17 +87,27 @@ pub async fn survey(
         ..Survey::default()
     };
     let mut values: HashMap<String, Vec<String>> = HashMap::new();
+    let lenders = lenders(model);
     for (index, cube) in model.cubes.iter().enumerate() {
-        if !cube.public || cube.policies.is_some() || cube.table.is_none() {
+        let lends = lenders.iter().any(|(_, from)| from.cube == index);
+        if !(cube.public || lends) || cube.policies.is_some() || cube.table.is_none() {
             continue;
         }
-        match survey_cube(model, runner, index, &mut survey, &mut values).await {
+        match survey_cube(model, runner, index, &lenders, &mut survey, &mut values).await {
             Ok(()) => {}
             Err(error @ QueryError::Unavailable(_)) => return Err(error),
             Err(error) => tracing::info!(cube = cube.name, %error, "no values yet"),
         }
     }
-    give_to_views(model, &mut survey, &mut values);
+    let views = model.cubes.iter().flat_map(|cube| &cube.members);
+    for member in views {
+        if let Some(origin) = &member.origin {
+            lend(model, origin.member, member, &mut survey, &mut values);
+        }
+    }
+    for (to, from) in &lenders {
+        lend(model, *from, model.member(*to), &mut survey, &mut values);
+    }
     for dimension in survey
         .catalog
         .cubes
@@ -116,15 +126,17 @@ async fn survey_cube(
     model: &Model,
     runner: &Runner,
     cube: usize,
+    lenders: &[(MemberId, MemberId)],
     survey: &mut Survey,
     values: &mut HashMap<String, Vec<String>>,
 ) -> Result<(), QueryError> {
     let (mut named, mut times) = (Vec::new(), Vec::new());
     for (index, member) in model.cubes[cube].members.iter().enumerate() {
-        let Some(dimension) = member.dimension().filter(|_| member.public) else {
+        let id = MemberId { cube, index };
+        let shown = member.public || lenders.iter().any(|(_, from)| *from == id);
+        let Some(dimension) = member.dimension().filter(|_| shown) else {
             continue;
         };
-        let id = MemberId { cube, index };
         if !is_own(model, id) {
             continue;
         }
@@ -198,18 +210,37 @@ fn is_own(model: &Model, id: MemberId) -> bool {
         })
 }
 
-/// A view's dimension has the values and the extent of what it stands for.
-fn give_to_views(model: &Model, survey: &mut Survey, values: &mut HashMap<String, Vec<String>>) {
-    for member in model.cubes.iter().flat_map(|cube| &cube.members) {
-        let Some(origin) = &member.origin else {
-            continue;
-        };
-        let name = &model.member(origin.member).full_name;
-        if let Some(found) = values.get(name).cloned() {
-            values.insert(member.full_name.clone(), found);
+/// Public dimensions that only stand for a dimension of another cube (`sql: "{Customers.country}"`),
+/// each with that one.
+fn lenders(model: &Model) -> Vec<(MemberId, MemberId)> {
+    let mut out = Vec::new();
+    for (cube, of) in model.cubes.iter().enumerate().filter(|(_, it)| it.public) {
+        for (index, member) in of.members.iter().enumerate() {
+            let templates = member.dimension().map(|_| member.templates());
+            if let (true, Some([only])) = (member.public, templates.as_deref())
+                && let [Part::Member(from)] = only.parts.as_slice()
+                && from.cube != cube
+            {
+                out.push((MemberId { cube, index }, *from));
+            }
         }
-        if let Some(extent) = survey.coverage.get(name).cloned() {
-            survey.coverage.insert(member.full_name.clone(), extent);
-        }
+    }
+    out
+}
+
+/// A dimension has the values and the extent of what it stands for.
+fn lend(
+    model: &Model,
+    from: MemberId,
+    to: &Member,
+    survey: &mut Survey,
+    values: &mut HashMap<String, Vec<String>>,
+) {
+    let name = &model.member(from).full_name;
+    if let Some(found) = values.get(name).cloned() {
+        values.insert(to.full_name.clone(), found);
+    }
+    if let Some(extent) = survey.coverage.get(name).cloned() {
+        survey.coverage.insert(to.full_name.clone(), extent);
     }
 }
