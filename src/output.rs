@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ballpoint_loader::{Progress, ProgressSink};
+use ballpoint_runtime::failure::one_line;
 use ballpoint_runtime::segment::TableName;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -70,18 +71,7 @@ impl Bars {
 
 /// Says in one line what went wrong, outermost first, and gives the exit code.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        // A cause that its parent has said already is not said twice.
-        if text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.replace('\n', " "));
-    }
+    let text = one_line(error.chain().map(ToString::to_string));
     eprintln!("error: {text}");
     let is_the_users = error
         .chain()

@@ -11,15 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::SourceReader;
-use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError, Wake};
-use ballpoint_runtime::supervision::{Address, AddressError, Scope};
+use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError};
+use ballpoint_runtime::supervision::{Address, AddressError, Looks, Scope};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
 use crate::error::SyncError;
@@ -124,13 +124,9 @@ pub struct LoaderState {
     reader: Arc<dyn SourceReader>,
     progress: Arc<Mutex<Option<Progress>>>,
     status: LoaderStatus,
-    working: bool,
-    /// Work was announced while a look ran.
-    look_again: bool,
+    looks: Looks,
     /// Why a row may be running that nobody works on: it is taken back first.
     reclaim: Option<Interruption>,
-    ended: CancellationToken,
-    _guard: DropGuard,
 }
 
 impl Actor for Loader {
@@ -143,13 +139,9 @@ impl Actor for Loader {
         myself: ActorRef<Self::Msg>,
         LoaderArgs { loader, reader }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let ended = CancellationToken::new();
+        let looks = Looks::default();
         let wake = loader.store().work().subscribe(WORK);
-        tokio::spawn(
-            ended
-                .clone()
-                .run_until_cancelled_owned(listen(wake, myself.clone())),
-        );
+        looks.ask_when(wake, myself.clone(), || LoaderMsg::Look);
         let progress = Arc::new(Mutex::new(None));
         let sink = Arc::clone(&progress);
         let loader = loader.with_progress(Arc::new(move |now: &Progress| {
@@ -165,11 +157,8 @@ impl Actor for Loader {
             reader,
             progress,
             status,
-            working: false,
-            look_again: false,
+            looks,
             reclaim: Some(Interruption::Restart),
-            _guard: ended.clone().drop_guard(),
-            ended,
         })
     }
 
@@ -190,30 +179,20 @@ impl Actor for Loader {
 
 impl LoaderState {
     fn on_look(&mut self) {
-        if self.working {
-            self.look_again = true;
-            return;
-        }
-        self.working = true;
         let (loader, reader) = (self.loader.clone(), Arc::clone(&self.reader));
-        let (myself, reclaim) = (self.myself.clone(), self.reclaim);
-        let work = async move {
-            let working = AssertUnwindSafe(work(&loader, reader.as_ref(), reclaim)).catch_unwind();
-            let outcome = match working.await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(error)) => Worked::Unreachable(error),
-                Err(_) => Worked::Panicked,
-            };
-            // Its actor may have ended in the same moment.
-            let _ = myself.cast(LoaderMsg::Worked(outcome));
+        let reclaim = self.reclaim;
+        let look = async move {
+            let worked = work(&loader, reader.as_ref(), reclaim).await;
+            worked.unwrap_or_else(Worked::Unreachable)
         };
-        tokio::spawn(self.ended.clone().run_until_cancelled_owned(work));
+        self.looks.start(&self.myself, look, |worked| {
+            LoaderMsg::Worked(worked.unwrap_or(Worked::Panicked))
+        });
     }
 
     fn on_worked(&mut self, outcome: Worked) -> Result<(), ActorProcessingErr> {
-        self.working = false;
+        let mut again = self.looks.ended();
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let mut again = std::mem::take(&mut self.look_again);
         match outcome {
             Worked::Idle => self.reclaim = None,
             Worked::Synced { report, error } => {
@@ -227,7 +206,7 @@ impl LoaderState {
                 }
             }
             Worked::Unreachable(error) => {
-                let error = one_line(&error);
+                let error = in_one_line(&error);
                 // Once for each new reason: the poll tries every second.
                 if self.status.last_error.as_ref() != Some(&error) {
                     tracing::warn!(%error, source = %self.status.source, "work cannot be claimed for now");
@@ -256,13 +235,6 @@ impl LoaderState {
             progress,
             ..self.status.clone()
         });
-    }
-}
-
-/// Asks for a look whenever work was written, and at each poll.
-async fn listen(mut wake: Wake, loader: ActorRef<LoaderMsg>) {
-    while loader.cast(LoaderMsg::Look).is_ok() {
-        wake.wait().await;
     }
 }
 
@@ -355,7 +327,7 @@ async fn finish(
         }
         Err(error) => error,
     };
-    let text = one_line(&error);
+    let text = in_one_line(&error);
     tracing::warn!(%source, error = %text, attempt = claimed.attempt, "the sync failed");
     let event = Event::SyncFailed {
         source,
@@ -374,19 +346,6 @@ async fn finish(
     Ok(Worked::Synced {
         report,
         error: Some(text),
-    })
-}
-
-/// An error with what caused it, in one line.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) {
-            text
-        } else {
-            format!("{text}: {cause}")
-        }
     })
 }
 

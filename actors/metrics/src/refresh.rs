@@ -1,12 +1,12 @@
 //! What the registry does in tasks of its own: reading the model, looking at its data.
 
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::files::{self, FileStamps};
 use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
@@ -71,21 +71,12 @@ pub(crate) struct Refresh {
     pub(crate) crowded: HashSet<String>,
 }
 
-/// Runs `task` and tells the registry how it ended, whatever happens in it.
-pub(crate) async fn supervised(
-    myself: ActorRef<MetricRegistryMsg>,
-    task: impl Future<Output = Result<Ended, StoreError>>,
-) {
-    let ended = match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(task)).await {
-        Ok(Ok(ended)) => ended,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "a refresh of the metrics was not recorded");
-            Ended::Unrecorded
-        }
-        Err(_) => Ended::Panicked,
-    };
-    // Its actor may have ended in the same moment.
-    let _ = myself.cast(MetricRegistryMsg::RefreshEnded { ended });
+/// How `task` ended, its store's failure included.
+pub(crate) async fn recorded(task: impl Future<Output = Result<Ended, StoreError>>) -> Ended {
+    task.await.unwrap_or_else(|error| {
+        tracing::warn!(error = %in_one_line(&error), "a refresh of the metrics was not recorded");
+        Ended::Unrecorded
+    })
 }
 
 /// Claims a waiting `refresh_metrics` row; `reclaim` takes back what nobody works on any more.

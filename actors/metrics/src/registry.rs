@@ -16,13 +16,13 @@ use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::files::FileStamps;
 use ballpoint_runtime::store::{Interruption, Store};
+use ballpoint_runtime::supervision::Looks;
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
 use sqlx::PgPool;
 use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
 use crate::execute::Runner;
@@ -124,7 +124,7 @@ pub struct MetricRegistryState {
     stamps: Option<FileStamps>,
     crowded: HashSet<String>,
     reading: bool,
-    refreshing: bool,
+    looks: Looks,
     /// Work may be running that nobody works on: a predecessor's, or one whose end was not recorded.
     reclaim: Option<Interruption>,
     /// A refresh was refused: the next look is news.
@@ -135,8 +135,6 @@ pub struct MetricRegistryState {
     patient: bool,
     /// Callers that came before the model was read and its data looked at.
     waiting: Vec<RpcReplyPort<Result<Service, String>>>,
-    stopped: CancellationToken,
-    _stop: DropGuard,
 }
 
 impl Actor for MetricRegistry {
@@ -149,7 +147,6 @@ impl Actor for MetricRegistry {
         _myself: ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let stopped = CancellationToken::new();
         Ok(MetricRegistryState {
             runner: Arc::new(Runner::new(args.pool.clone(), args.statement_timeout)),
             args,
@@ -158,14 +155,12 @@ impl Actor for MetricRegistry {
             stamps: None,
             crowded: HashSet::new(),
             reading: false,
-            refreshing: false,
+            looks: Looks::default(),
             reclaim: Some(Interruption::Restart),
             refused: false,
             looked_with: None,
             patient: true,
             waiting: Vec::new(),
-            _stop: stopped.clone().drop_guard(),
-            stopped,
         })
     }
 
@@ -216,21 +211,17 @@ impl Actor for MetricRegistry {
 impl MetricRegistryState {
     /// Wakes the actor for work and for its files, as long as it lives.
     fn watch(&self, myself: &ActorRef<MetricRegistryMsg>) {
-        if let Some(store) = self.args.store.clone() {
-            let (myself, stopped) = (myself.clone(), self.stopped.clone());
-            let mut wake = store.work().subscribe(WorkKind::RefreshMetrics.name());
-            tokio::spawn(stopped.run_until_cancelled_owned(async move {
-                while myself.cast(MetricRegistryMsg::ClaimWork).is_ok() {
-                    wake.wait().await;
-                }
-            }));
+        if let Some(store) = &self.args.store {
+            let wake = store.work().subscribe(WorkKind::RefreshMetrics.name());
+            let ask = || MetricRegistryMsg::ClaimWork;
+            self.looks.ask_when(wake, myself.clone(), ask);
         }
         let (myself, every) = (myself.clone(), self.args.files_every);
-        tokio::spawn(self.stopped.clone().run_until_cancelled_owned(async move {
+        self.looks.spawn(async move {
             while myself.cast(MetricRegistryMsg::CheckFiles).is_ok() {
                 tokio::time::sleep(every).await;
             }
-        }));
+        });
     }
 
     /// Reads the model's files when they are not those that were read last.
@@ -272,7 +263,7 @@ impl MetricRegistryState {
         let seen = |snapshot: &Arc<Snapshot>| {
             snapshot.data_version > 0 && self.looked_with.as_ref() == Some(&snapshot.model.hash)
         };
-        if !self.refreshing && !self.snapshot.as_ref().is_none_or(seen) {
+        if !self.looks.is_running() && !self.snapshot.as_ref().is_none_or(seen) {
             self.start_refresh(myself);
         }
         self.answer_waiting();
@@ -366,10 +357,9 @@ impl MetricRegistryState {
             return;
         };
         let (refresh, rejected) = (self.refresh(myself), self.rejected.clone());
-        if self.refreshing || (refresh.is_none() && rejected.is_none()) {
+        if self.looks.is_running() || (refresh.is_none() && rejected.is_none()) {
             return;
         }
-        self.refreshing = true;
         let reclaim = self.reclaim.take();
         let task = async move {
             let Some(refresh) = refresh else {
@@ -380,7 +370,7 @@ impl MetricRegistryState {
             }
             Ok(Ended::Well)
         };
-        self.spawn(refresh::supervised(myself.clone(), task));
+        self.look(myself, refresh::recorded(task));
     }
 
     /// Looks at the data without a work row: the model is new.
@@ -388,7 +378,6 @@ impl MetricRegistryState {
         let Some(refresh) = self.refresh(myself) else {
             return;
         };
-        self.refreshing = true;
         // The first look after a start is no news; a changed definition is.
         let served = self.snapshot.as_ref().is_some_and(|s| s.data_version > 0);
         let news = served || std::mem::take(&mut self.refused);
@@ -399,7 +388,7 @@ impl MetricRegistryState {
             let _ = refresh.look(store.as_ref()).await?;
             Ok(Ended::Well)
         };
-        self.spawn(refresh::supervised(myself.clone(), task).instrument(span));
+        self.look(myself, refresh::recorded(task).instrument(span));
     }
 
     fn refresh(&self, myself: &ActorRef<MetricRegistryMsg>) -> Option<Refresh> {
@@ -412,9 +401,15 @@ impl MetricRegistryState {
         })
     }
 
-    /// Runs a task that ends with this incarnation.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.stopped.clone().run_until_cancelled_owned(task));
+    fn look(
+        &mut self,
+        myself: &ActorRef<MetricRegistryMsg>,
+        look: impl Future<Output = Ended> + Send + 'static,
+    ) {
+        self.looks
+            .start(myself, look, |ended| MetricRegistryMsg::RefreshEnded {
+                ended: ended.unwrap_or(Ended::Panicked),
+            });
     }
 
     /// Serves what a look found, unless the model changed meanwhile.
@@ -436,7 +431,7 @@ impl MetricRegistryState {
         myself: &ActorRef<MetricRegistryMsg>,
         ended: &Ended,
     ) -> Result<(), ActorProcessingErr> {
-        self.refreshing = false;
+        self.looks.ended();
         match ended {
             Ended::Well => {}
             Ended::Refused => self.refused = true,
@@ -461,7 +456,7 @@ impl MetricRegistryState {
                 .as_ref()
                 .map_or(0, |snapshot| snapshot.data_version),
             rejected: self.rejected.clone(),
-            refreshing: self.refreshing,
+            refreshing: self.looks.is_running(),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod event;
+pub mod failure;
 pub mod files;
 pub mod segment;
 pub mod store;

@@ -12,6 +12,7 @@
 mod address;
 mod board;
 mod child;
+mod looks;
 mod restart;
 mod scope;
 mod spec;
@@ -20,6 +21,7 @@ mod supervisor;
 mod tree;
 
 pub use address::{Address, AddressError};
+pub use looks::Looks;
 pub use restart::{Backoff, RestartBudget, RestartPolicy};
 pub use scope::Scope;
 pub use spec::{ActorSpec, ChildSpec, Strategy, SupervisorSpec};

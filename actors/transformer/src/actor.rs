@@ -9,18 +9,15 @@
 mod resident;
 mod worker;
 
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
-use ballpoint_runtime::supervision::{Address, AddressError, Scope};
-use futures_util::FutureExt;
+use ballpoint_runtime::supervision::{Address, AddressError, Looks, Scope};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::project::LoadOptions;
 use resident::Resident;
@@ -109,10 +106,7 @@ pub struct TransformerState {
     myself: ActorRef<TransformerMsg>,
     worker: Arc<Worker>,
     status: TransformerStatus,
-    looking: bool,
-    /// Work was announced during the look that runs.
-    look_again: bool,
-    _ended: DropGuard,
+    looks: Looks,
 }
 
 impl Actor for Transformer {
@@ -125,27 +119,19 @@ impl Actor for Transformer {
         myself: ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let ended = CancellationToken::new();
-        let mut wake = args.store.work().subscribe(worker::KIND);
-        let listener = myself.clone();
-        let listen = async move {
-            while listener.cast(TransformerMsg::Look).is_ok() {
-                wake.wait().await;
-            }
-        };
-        tokio::spawn(ended.clone().run_until_cancelled_owned(listen));
+        let looks = Looks::default();
+        let wake = args.store.work().subscribe(worker::KIND);
+        looks.ask_when(wake, myself.clone(), || TransformerMsg::Look);
         let project_dir = args.project.project_dir.clone();
         let resident = Resident::new(args.project.clone());
         Ok(TransformerState {
             myself,
-            worker: Arc::new(Worker::new(args, resident, ended.clone())),
+            worker: Arc::new(Worker::new(args, resident, looks.incarnation_ends())),
             status: TransformerStatus {
                 project_dir,
                 ..TransformerStatus::default()
             },
-            looking: false,
-            look_again: false,
-            _ended: ended.drop_guard(),
+            looks,
         })
     }
 
@@ -166,22 +152,15 @@ impl Actor for Transformer {
 
 impl TransformerState {
     fn on_look(&mut self) {
-        if self.looking {
-            self.look_again = true;
-            return;
-        }
-        self.looking = true;
-        let (worker, myself) = (self.worker.clone(), self.myself.clone());
-        tokio::spawn(async move {
-            let looking = AssertUnwindSafe(worker.look()).catch_unwind();
-            let worked = looking.await.ok().flatten().map(Box::new);
-            // An actor that is gone has nobody to tell: the row says what happened.
-            let _ = myself.cast(TransformerMsg::Looked(worked));
+        let worker = self.worker.clone();
+        let look = async move { worker.look().await };
+        self.looks.start(&self.myself, look, |worked| {
+            TransformerMsg::Looked(worked.flatten().map(Box::new))
         });
     }
 
     fn on_looked(&mut self, worked: Worked) {
-        self.looking = false;
+        let mut again = self.looks.ended();
         self.status.last_error = worked.error;
         if let Some(project) = worked.project {
             self.status.models = project.models;
@@ -194,9 +173,9 @@ impl TransformerState {
             self.status.failed += u64::from(!build.published && !build.unchanged);
             self.status.build_ms = Some(build.elapsed_ms);
             self.status.failing = build.failing;
-            self.look_again = true;
+            again = true;
         }
-        if std::mem::take(&mut self.look_again) {
+        if again {
             self.on_look();
         }
     }

@@ -1,11 +1,12 @@
 //! One look: refresh the project, claim a queued build, carry it out, say how it ended.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::{ClaimedWork, Interruption, RunStatus, StepStatus, StoreError};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
@@ -69,16 +70,6 @@ enum Looked {
     Panicked,
 }
 
-fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
-}
-
 impl Worker {
     pub(super) fn new(args: TransformerArgs, resident: Resident, ended: CancellationToken) -> Self {
         Self {
@@ -101,8 +92,8 @@ impl Worker {
             Ok(Looked::Well) => {}
             Ok(Looked::Panicked) => return None,
             Err(error) => {
-                tracing::warn!(error = %report(&error), "the transformer could not look for work");
-                worked.error = Some(report(&error));
+                tracing::warn!(error = %in_one_line(&error), "the transformer could not look for work");
+                worked.error = Some(in_one_line(&error));
                 // How a build ended may not have been recorded. A predecessor's row is still that.
                 self.reclaim().get_or_insert(Interruption::Unrecorded);
             }
@@ -160,7 +151,7 @@ impl Worker {
         match tokio::task::spawn_blocking(move || resident.refresh()).await {
             Ok(refreshed) => refreshed,
             // A panic while parsing is a bug in this crate: it ends the task that asked.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => resume_unwind(error.into_panic()),
         }
     }
 
@@ -199,7 +190,7 @@ impl Worker {
                 return Ok(None);
             }
             Err(error) => {
-                let reason = report(&error);
+                let reason = in_one_line(&error);
                 run.finish(RunStatus::Failed, Some(&reason)).await?;
                 let failed = Event::BuildFailed {
                     run_id,
@@ -275,14 +266,19 @@ impl Worker {
             "business_now".to_owned(),
             self.args.clock.business_now().to_string().into(),
         );
-        let build = publish(project, self.args.store.pool(), &options);
-        tokio::pin!(build);
+        // In a task of its own: a build that is only dropped goes on in the server, and this one
+        // ends there too when its actor ends.
+        let (project, pool) = (Arc::clone(project), self.args.store.pool().clone());
+        let build = async move { publish(&project, &pool, &options).await };
+        let mut build = tokio::spawn(build.in_current_span());
         loop {
             tokio::select! {
-                built = &mut build => return built,
+                built = &mut build => {
+                    return built.unwrap_or_else(|panic| resume_unwind(panic.into_panic()));
+                }
                 () = tokio::time::sleep(RENEW_INTERVAL) => {
                     if let Err(error) = self.args.store.work().extend(claimed, LEASE).await {
-                        tracing::warn!(error = %report(&error), "the lease of a build was not renewed");
+                        tracing::warn!(error = %in_one_line(&error), "the lease of a build was not renewed");
                     }
                 }
             }
