@@ -1,0 +1,1 @@
+export default function Graph() { return <p>…</p>; }

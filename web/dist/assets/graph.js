@@ -1,0 +1,1 @@
+import{i as e}from"./app.js";var t=e();function n(){return(0,t.jsx)(`p`,{children:`…`})}export{n as default};

@@ -1,0 +1,2 @@
+const __vite__mapDeps=(i,m=__vite__mapDeps,d=(m.f||(m.f=["assets/graph.js","assets/app.js"])))=>i.map(i=>d[i]);
+import{a as e,i as t,o as n,r,t as i}from"./app.js";var a=n(e(),1),o=t(),s=(0,a.lazy)(()=>i(()=>import(`./graph.js`),__vite__mapDeps([0,1])));function c(){return(0,o.jsx)(r,{title:`Pipeline`,children:(0,o.jsx)(s,{})})}export{c as default};

@@ -1,0 +1,1 @@
+import{i as e,r as t}from"./app.js";var n=e();function r(){return(0,n.jsx)(t,{title:`write-backs`,children:(0,n.jsx)(`p`,{children:`…`})})}export{r as default};
