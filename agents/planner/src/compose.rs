@@ -49,15 +49,45 @@ impl Composer<'_> {
             }
             found => found?,
         };
+        if base.is_none() {
+            self.only_reading(&cube)?;
+        }
+        self.frame_in(&cube, base)
+    }
+
+    /// Asks when another cube measures something else under the words of the question.
+    fn only_reading(&self, cube: &str) -> Result<(), Open> {
+        let cubes = std::iter::once(cube.to_owned()).chain(self.resolver().rivals(cube));
+        let choices = cubes.filter_map(|name| {
+            let frame = self.frame_in(&name, None).ok()?;
+            let measure = frame.measures.first()?;
+            let label = &self.registry.catalog.cube(&name)?.title;
+            Some((format!("{} ({label})", self.registry.title(measure)), frame))
+        });
+        let choices: Vec<(String, Frame)> = choices.take(4).collect();
+        if choices.len() < 2 {
+            return Ok(());
+        }
+        let said = self.slots.measures.iter().map(|it| it.words.as_str());
+        let word = said.collect::<Vec<_>>().join(" ");
+        Err(Open::Ask(Box::new(Asked {
+            about: vec!["metric".into()],
+            question: Question::WhichMeaning { word },
+            choices,
+            partial: Frame::default(),
+        })))
+    }
+
+    fn frame_in(&self, cube: &str, base: Option<Frame>) -> Result<Frame, Open> {
         let mut frame = base.unwrap_or_default();
-        rehome(&mut frame, &cube, self.registry);
-        self.measures(&cube, &mut frame)?;
-        self.dimensions(&cube, &mut frame);
-        self.references(&cube, &mut frame)?;
-        self.members(&cube, &mut frame)?;
+        rehome(&mut frame, cube, self.registry);
+        self.measures(cube, &mut frame)?;
+        self.dimensions(cube, &mut frame);
+        self.references(cube, &mut frame)?;
+        self.members(cube, &mut frame)?;
         self.contrast(&mut frame);
-        self.time(&cube, &mut frame)?;
-        self.implied_measure(&cube, &mut frame)?;
+        self.time(cube, &mut frame)?;
+        self.implied_measure(cube, &mut frame)?;
         self.bounds(&mut frame)?;
         self.ranking(&mut frame)?;
         if self.is_new()
@@ -200,9 +230,10 @@ impl Composer<'_> {
     }
 
     fn counted(&self, mention: &Mention, cube: &str) -> Result<String, Open> {
-        let dimension = mention.candidates.iter().find(|it| cube_of(it) == cube);
-        let count = dimension.and_then(|it| self.registry.count_of(it, false));
-        count.ok_or_else(|| Open::No {
+        let mut here = mention.candidates.iter().filter(|it| cube_of(it) == cube);
+        let rows = here.clone().find(|it| self.registry.is_measure(it));
+        let entity = here.find_map(|it| self.registry.count_of(it, false));
+        rows.cloned().or(entity).ok_or_else(|| Open::No {
             reason: Reason::NoMetric,
             subject: vec![mention.words.clone()],
             offer: self

@@ -1,12 +1,15 @@
 //! The words people use for what the registry offers: compiled from names, titles, synonyms and
 //! the values found in the data, together with the structure words of the language.
 
+mod aliases;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use ballpoint_metrics::catalog::{Catalog, MemberInfo};
 use serde_json::Value;
 
+use self::aliases::value_aliases;
 use crate::frame::local;
 use crate::normalise::words;
 use crate::time::DayPart;
@@ -54,7 +57,9 @@ impl Lexicon {
         let mut builder = Builder::default();
         for cube in &catalog.cubes {
             builder.cube(&cube.name, &cube.meta);
-            cube.measures.iter().for_each(|it| builder.measure(it));
+            for measure in &cube.measures {
+                builder.measure(measure, &cube.measures);
+            }
             cube.dimensions.iter().for_each(|it| builder.dimension(it));
         }
         builder.partial_titles(catalog);
@@ -273,12 +278,21 @@ impl Builder {
         }
     }
 
-    fn measure(&mut self, member: &MemberInfo) {
+    /// "Average X" is also said as "X", unless that is what another measure is called.
+    fn measure(&mut self, member: &MemberInfo, siblings: &[MemberInfo]) {
         let meaning = Meaning::Measure(member.name.clone());
         self.names(member, &meaning);
+        let claimed = |phrase: &str| {
+            let said = words(phrase);
+            siblings
+                .iter()
+                .filter(|it| it.name != member.name)
+                .any(|it| texts(&it.meta, "synonyms").any(|synonym| words(synonym) == said))
+        };
         for title in [&member.title, &member.short_title] {
             for opening in ["average ", "mean ", "avg "] {
-                if let Some(rest) = title.to_lowercase().strip_prefix(opening) {
+                let title = title.to_lowercase();
+                if let Some(rest) = title.strip_prefix(opening).filter(|it| !claimed(it)) {
                     self.add(rest, meaning.clone());
                 }
             }
@@ -387,49 +401,6 @@ pub(crate) fn camel_words(name: &str) -> Vec<String> {
     out
 }
 
-/// What people write for a value, from the value's own text: `SHIFT-NIGHT` → night, night shift;
-/// `LINE-NORTH-002` → line 2, north line 2, north 2; `OP-017` → operator 17, op 17.
-fn value_aliases(value: &str, nouns: &BTreeSet<String>) -> Vec<Vec<String>> {
-    let parts: Vec<String> = words(&value.replace('_', " "));
-    let mut out = vec![parts.clone()];
-    let nouns: Vec<String> = nouns.iter().flat_map(|noun| words(noun)).collect();
-    let coded = value.contains('-') && parts.len() > 1;
-    if !coded {
-        if parts.len() == 1 && parts[0].chars().all(char::is_alphabetic) {
-            for noun in &nouns {
-                out.push(vec![parts[0].clone(), noun.clone()]);
-            }
-        }
-        return out;
-    }
-    let numbered = parts
-        .last()
-        .is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()));
-    let (prefix, rest) = (&parts[0], &parts[1..]);
-    let initial: String = prefix.chars().take(1).collect();
-    if numbered {
-        let number = rest.last().cloned().unwrap_or_default();
-        let middle = &rest[..rest.len() - 1];
-        for noun in nouns.iter().chain([prefix, &initial]) {
-            out.push(vec![noun.clone(), number.clone()]);
-            out.push(vec![noun.clone(), "number".into(), number.clone()]);
-            if let [qualifier] = middle {
-                out.push(vec![qualifier.clone(), noun.clone(), number.clone()]);
-                out.push(vec![noun.clone(), qualifier.clone(), number.clone()]);
-            }
-        }
-        if let [qualifier] = middle {
-            out.push(vec![qualifier.clone(), number]);
-        }
-    } else {
-        out.push(rest.to_vec());
-        for noun in nouns.iter().chain([prefix]) {
-            out.push(rest.iter().cloned().chain([noun.clone()]).collect());
-        }
-    }
-    out
-}
-
 /// The windows that a dimension's `meta.windows` gives its values, named by the values' words.
 fn day_parts(catalog: &Catalog) -> Vec<DayPart> {
     let mut out: Vec<DayPart> = Vec::new();
@@ -472,23 +443,6 @@ pub(crate) fn texts<'a>(meta: &'a Value, key: &str) -> impl Iterator<Item = &'a 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_named_the_way_people_name_them() {
-        let nouns = BTreeSet::from(["line".to_owned()]);
-        let aliases = value_aliases("LINE-SPRINGS-002", &nouns);
-        for alias in [
-            "line 2",
-            "springs line 2",
-            "line springs 2",
-            "springs 2",
-            "LINE-SPRINGS-002",
-        ] {
-            assert!(aliases.contains(&words(alias)), "{alias}");
-        }
-        let shift = BTreeSet::from(["shift".to_owned()]);
-        assert!(value_aliases("SHIFT-NIGHT", &shift).contains(&words("night shift")));
-    }
 
     #[test]
     fn nouns_drop_what_only_says_that_it_is_a_key() {

@@ -1,6 +1,7 @@
 //! The question as a row of elements: time expressions first, then the longest phrases of the
 //! lexicon, then numbers; what is left is unknown, and stays visible as such.
 
+use crate::frame::local;
 use crate::lexicon::{Lexicon, Meaning};
 use crate::normalise::Token;
 use crate::plan::{Context, Note};
@@ -62,6 +63,15 @@ impl Element {
             Meaning::Measure(name) if !(entity && name.to_lowercase().ends_with("count")) => {
                 Some(name.clone())
             }
+            _ => None,
+        };
+        self.meanings().iter().filter_map(name).collect()
+    }
+
+    /// The measures that count the rows of the cube which the words name: "orders".
+    pub(crate) fn row_counts(&self) -> Vec<String> {
+        let name = |it: &Meaning| match it {
+            Meaning::Measure(name) if local(name) == "count" => Some(name.clone()),
             _ => None,
         };
         self.meanings().iter().filter_map(name).collect()

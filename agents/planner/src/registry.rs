@@ -35,6 +35,11 @@ impl<'a> Registry<'a> {
         cubes
     }
 
+    pub(crate) fn is_measure(self, name: &str) -> bool {
+        let cube = self.catalog.cube(cube_of(name));
+        cube.is_some_and(|it| it.measures.iter().any(|it| it.name == name))
+    }
+
     pub(crate) fn title(self, name: &str) -> String {
         self.member(name).map_or_else(
             || local(name).to_owned(),
@@ -122,6 +127,10 @@ impl<'a> Registry<'a> {
                 })
                 && self.applies(&it.name, filters)
         };
+        if !cube.measures.iter().any(|it| rated(&it)) {
+            // Nothing is called good or bad: what comes first in the model is what matters most.
+            return cube.measures.iter().map(|it| it.name.clone()).collect();
+        }
         let general: Vec<&MemberInfo> = cube
             .measures
             .iter()

@@ -1,5 +1,6 @@
 //! From slots to a frame: one cube that has every member, one meaning for every word.
 
+mod choose;
 mod figures;
 
 use std::collections::BTreeMap;
@@ -47,52 +48,6 @@ struct Picked {
 }
 
 impl Resolver<'_> {
-    /// The cube that holds all that was named; the widest of several.
-    pub(crate) fn cube(&self, held: &[String]) -> Result<String, Open> {
-        let named = self.slots.cube.as_deref();
-        let cubes = self.registry.cubes();
-        let fits = |cube: &str| {
-            let has = |names: &[String]| names.iter().any(|name| cube_of(name) == cube);
-            let members = self.slots.members.iter().all(|it| {
-                it.candidates
-                    .iter()
-                    .any(|(dimension, _)| cube_of(dimension) == cube)
-            });
-            let mentions = self.slots.measures.iter().chain(&self.slots.dimensions);
-            let rest = mentions.chain(&self.slots.unset).chain(&self.slots.counted);
-            members
-                && rest.into_iter().all(|it| has(&it.candidates))
-                && held
-                    .iter()
-                    .all(|name| self.registry.in_cube(name, cube).is_some())
-        };
-        let chosen = cubes
-            .iter()
-            .find(|cube| named.is_none_or(|it| it == cube.name) && fits(&cube.name));
-        match chosen {
-            Some(cube) => Ok(cube.name.clone()),
-            None => Err(self.no_cube(named)),
-        }
-    }
-
-    fn no_cube(&self, named: Option<&str>) -> Open {
-        let mentions = self.slots.measures.iter().chain(&self.slots.dimensions);
-        let subject: Vec<String> = mentions.map(|it| it.words.clone()).collect();
-        let offer = self
-            .slots
-            .measures
-            .iter()
-            .filter_map(|it| it.candidates.first());
-        let offer = offer
-            .map(|name| self.registry.title(name))
-            .chain(named.map(str::to_owned));
-        Open::No {
-            reason: Reason::NotApplicable,
-            subject,
-            offer: offer.collect(),
-        }
-    }
-
     /// The one measure that a mention stands for in a cube.
     pub(crate) fn measure(&self, mention: &Mention, cube: &str) -> Result<String, Vec<String>> {
         let here: Vec<String> = mention

@@ -2,6 +2,7 @@
 //! which time, in which order. Members still have all their candidates; a cube is chosen later.
 
 mod collect;
+mod rows;
 
 use ballpoint_metrics::catalog::Catalog;
 

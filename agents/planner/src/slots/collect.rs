@@ -39,6 +39,7 @@ impl Collector<'_> {
             .meanings()
             .iter()
             .find(|it| matches!(it, crate::lexicon::Meaning::Cube(_)))
+            && element.row_counts().is_empty()
         {
             slots.cube = Some(name.clone());
             return true;
@@ -64,7 +65,8 @@ impl Collector<'_> {
             }
         }
         if before == Some(Role::HowMany) && !dimensions.is_empty() && measures.is_empty() {
-            slots.counted.push(mention(dimensions));
+            let candidates = [dimensions, element.row_counts()].concat();
+            slots.counted.push(mention(candidates));
             return true;
         }
         if grouped && !dimensions.is_empty() {
@@ -125,7 +127,7 @@ impl Collector<'_> {
         })
     }
 
-    fn listed(&self, k: usize) -> bool {
+    pub(super) fn listed(&self, k: usize) -> bool {
         let joined = |at: usize| {
             self.elements[at].after_break
                 || self
@@ -344,6 +346,10 @@ impl Collector<'_> {
             .dimensions
             .retain(|it| !absent.contains(&&it.candidates));
         let bases: Vec<Mention> = slots.measures.clone();
+        let of_rows = |mention: &Mention| self.rows_of(mention, &bases);
+        if slots.cube.is_none() {
+            slots.cube = bases.iter().find_map(of_rows);
+        }
         slots.measures.retain(|mention| {
             let plain = mention
                 .candidates
@@ -362,7 +368,8 @@ impl Collector<'_> {
                     && !self.listed(mention.k)
                     && !self.listed(it.k)
             });
-            !(plain && !bound && (specific || slots.share && !others.is_empty()))
+            let rows = of_rows(mention).is_some() && !bound;
+            !(plain && !bound && (specific || slots.share && !others.is_empty()) || rows)
         });
         // A bound keeps pointing at its measure.
         for bound in &mut slots.bounds {
@@ -376,6 +383,7 @@ impl Collector<'_> {
             seen.push(it.candidates.clone());
             new
         });
+        self.count_rows(slots);
     }
 
     /// Whether two neighbouring measures have no "and", comma or comparison between them.
@@ -415,7 +423,7 @@ impl Collector<'_> {
     }
 
     /// The element before that is not a filler.
-    fn previous(&self, k: usize) -> Option<usize> {
+    pub(super) fn previous(&self, k: usize) -> Option<usize> {
         (0..k).rev().find(|n| !self.elements[*n].is_filler())
     }
 

@@ -1,0 +1,52 @@
+//! Nouns that name the rows of a cube: what is counted, or which cube is meant.
+
+use super::collect::Collector;
+use super::{Mention, Slots};
+use crate::frame::cube_of;
+use crate::words::Role;
+
+impl Collector<'_> {
+    /// The cube whose rows a word names beside a measure of that cube: "amount of orders".
+    pub(super) fn rows_of(&self, mention: &Mention, measures: &[Mention]) -> Option<String> {
+        let asked = self
+            .previous(mention.k)
+            .and_then(|p| self.elements[p].role());
+        let named = asked != Some(Role::HowMany) && !mention.counting && !self.listed(mention.k);
+        let mut others = measures
+            .iter()
+            .filter(|it| it.k != mention.k && it.candidates != mention.candidates)
+            .filter(|_| named);
+        let [rows] = self.elements[mention.k].row_counts().try_into().ok()?;
+        let cube = self.catalog.cube(cube_of(&rows))?;
+        cube.meta.get("grain")?;
+        others
+            .any(|it| !self.listed(it.k) && it.candidates.iter().any(|n| cube_of(n) == cube.name))
+            .then(|| cube.name.clone())
+    }
+
+    /// Without a measure, the first noun that names rows is what is counted: "customers in Oslo".
+    pub(super) fn count_rows(&self, slots: &mut Slots) {
+        let open = slots.measures.is_empty() && slots.counted.is_empty() && slots.rank.is_none();
+        let scoped = slots.dimensions.len() > 1
+            || !slots.members.is_empty()
+            || !slots.windows.is_empty()
+            || slots.step.is_some();
+        if !open || !scoped || slots.limit.is_some() || slots.share {
+            return;
+        }
+        let free = |mention: &Mention| {
+            let before = self
+                .previous(mention.k)
+                .and_then(|p| self.elements[p].role());
+            let grouped = matches!(before, Some(Role::By | Role::Each | Role::Which));
+            !grouped && !self.elements[mention.k].row_counts().is_empty()
+        };
+        if let Some(at) = slots.dimensions.iter().position(free) {
+            let mut mention = slots.dimensions.remove(at);
+            mention
+                .candidates
+                .extend(self.elements[mention.k].row_counts());
+            slots.counted.push(mention);
+        }
+    }
+}
