@@ -13,7 +13,7 @@ use ballpoint_postgres::cluster::data_dir;
 use ballpoint_postgres::lock::DataDirLock;
 use ballpoint_runtime::supervision::Scope;
 use ballpoint_runtime::telemetry::{self, TelemetryConfig};
-use ballpoint_web::{Doors, SystemFacts};
+use ballpoint_web::{Backend, Doors, Keys, Pace, SystemFacts};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,8 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
         listener,
         doors: Doors::new(
             listen,
-            token.as_deref(),
+            token.as_deref().map_or_else(Keys::none, Keys::owner),
+            Pace::default(),
             &project.config.server.allowed_origins,
         ),
         system: SystemFacts {
@@ -87,6 +88,11 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
             sources,
             project: project.name.clone(),
             has_metrics: project.config.metrics.is_some(),
+            has_write_backs: false,
+            backend: Backend {
+                name: "planner",
+                model: None,
+            },
         },
         readiness: readiness.subscribe(),
         program_ends: program_ends.clone(),

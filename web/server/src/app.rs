@@ -14,7 +14,10 @@ use tokio::sync::watch;
 use tower_http::trace::TraceLayer;
 
 use crate::doors::{self, Doors};
-use crate::{page, routes};
+use crate::error::ApiError;
+use crate::{routes, table};
+
+pub use crate::routes::Backend;
 
 /// A question or a query is small; nothing larger is read.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -53,9 +56,23 @@ pub struct SystemFacts {
     pub project: String,
     /// Whether there is a data model to ask.
     pub has_metrics: bool,
+    /// Whether there are syncs that write back.
+    pub has_write_backs: bool,
+    /// Who plans questions.
+    pub backend: Backend,
 }
 
 impl App {
+    /// Refuses what needs a data model where the project has none.
+    pub(crate) fn needs_metrics(&self) -> Result<(), ApiError> {
+        if self.system.has_metrics {
+            return Ok(());
+        }
+        Err(ApiError::not_found(
+            "the project has no [metrics]: there is nothing to ask",
+        ))
+    }
+
     /// The tree as it is; empty while it starts.
     pub(crate) fn actors(&self) -> Vec<ActorStatus> {
         self.tree
@@ -78,16 +95,20 @@ impl App {
     /// All routes behind the doors.
     pub(crate) fn router(self) -> Router {
         let doors = Arc::clone(&self.doors);
-        Router::new()
-            .merge(page::routes())
-            .merge(routes::all(self.system.has_metrics))
+        table::router(routes::all(self.system.has_metrics))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(
                 TraceLayer::new_for_http()
                     .make_span_with(request_span)
                     .on_failure(()),
             )
-            .layer(middleware::from_fn_with_state(doors, doors::guard))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&doors),
+                doors::guard,
+            ))
+            .layer(doors.cors())
+            .layer(middleware::from_fn_with_state(doors, doors::address))
+            .layer(middleware::from_fn(doors::harden))
             .with_state(self)
     }
 }

@@ -1,12 +1,14 @@
 //! One shape for what our own API answers when it cannot do what was asked.
 
 use axum::Json;
+use axum::extract::Request;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ballpoint_runtime::store::StoreError;
 use serde_json::json;
 
-/// `{"error": {"code", "message"}}` with its status. Messages never hold database text that the
+/// `{"error": message, "code": code}` with its status. Messages never hold database text that the
 /// caller could not have read otherwise.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -20,6 +22,15 @@ impl ApiError {
         Self {
             status: StatusCode::BAD_REQUEST,
             code: "bad_request",
+            message: message.into(),
+        }
+    }
+
+    /// What was asked for does not fit the state things are in.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::CONFLICT,
+            code: "conflict",
             message: message.into(),
         }
     }
@@ -58,6 +69,13 @@ impl ApiError {
     }
 }
 
+/// A body that is no JSON, or not the JSON that is asked for here.
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::unavailable(error.to_string())
@@ -66,7 +84,25 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        let body = json!({ "error": self.message, "code": self.code });
         (self.status, Json(body)).into_response()
+    }
+}
+
+/// No row of the route table has this path.
+pub(crate) async fn no_route(request: Request) -> ApiError {
+    ApiError::not_found(format!("there is no {}", request.uri().path()))
+}
+
+/// A row has this path, with another method.
+pub(crate) async fn no_method(request: Request) -> ApiError {
+    ApiError {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        code: "method_not_allowed",
+        message: format!(
+            "{} is not answered at {}",
+            request.method(),
+            request.uri().path()
+        ),
     }
 }

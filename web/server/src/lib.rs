@@ -8,7 +8,9 @@ mod doors;
 mod error;
 mod page;
 mod routes;
+mod shapes;
+mod table;
 
 pub use actor::{Web, WebArgs, WebMsg};
-pub use app::{App, Readiness, SystemFacts};
-pub use doors::Doors;
+pub use app::{App, Backend, Readiness, SystemFacts};
+pub use doors::{Doors, Identity, JwtKey, Keys, Pace, Role};

@@ -2,24 +2,41 @@
 
 mod actors;
 mod ask;
+mod bootstrap;
+mod conversations;
 mod cube;
+mod events;
 mod health;
 mod pipeline;
+mod runs;
+mod stream;
+mod write_backs;
 
-use axum::Router;
+pub use bootstrap::Backend;
 
-use crate::app::App;
+use crate::page;
+use crate::table::Route;
 
-/// Cube's routes are there when there is a data model to serve.
-pub(crate) fn all(has_metrics: bool) -> Router<App> {
-    let ours = Router::new()
-        .merge(health::routes())
-        .merge(actors::routes())
-        .merge(ask::routes())
-        .merge(pipeline::routes());
+/// The whole table. Cube's routes are there when there is a data model to serve.
+pub(crate) fn all(has_metrics: bool) -> Vec<Route> {
+    let mut table: Vec<Route> = [
+        page::routes(),
+        health::routes(),
+        actors::routes(),
+        ask::routes(),
+        pipeline::routes(),
+        bootstrap::routes(),
+        conversations::routes(),
+        stream::routes(),
+        events::routes(),
+        runs::routes(),
+        write_backs::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     if has_metrics {
-        ours.nest("/cubejs-api/v1", cube::routes())
-    } else {
-        ours
+        table.extend(cube::routes());
     }
+    table
 }

@@ -1,19 +1,23 @@
 //! The supervision tree: `GET /api/actors`, `POST /api/actors/{name}/restart`, `GET /api/status`.
 
-use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use ballpoint_runtime::supervision::ActorStatus;
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use ballpoint_runtime::supervision::{ActorStatus, TreeError, TreeHandle};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::doors::{Identity, Role};
 use crate::error::ApiError;
+use crate::table::{OPERATOR, Route, VIEWER, get, post};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/actors", get(list))
-        .route("/api/actors/{name}/restart", post(restart))
-        .route("/api/status", get(status))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/api/actors", VIEWER, list),
+        post("/api/actors/{name}/restart", OPERATOR, restart),
+        post("/api/actors/{name}/pause", OPERATOR, pause),
+        post("/api/actors/{name}/resume", OPERATOR, resume),
+        get("/api/status", VIEWER, status),
+    ]
 }
 
 async fn list(State(app): State<App>) -> Json<Vec<ActorStatus>> {
@@ -25,24 +29,47 @@ async fn restart(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let tree = app
-        .tree
-        .get()
-        .ok_or_else(|| ApiError::unavailable("the tree is starting"))?;
-    let restarted = tree
-        .restart(&name)
-        .await
-        .map_err(|error| ApiError::not_found(error.to_string()))?;
+    let restarted = tree(&app)?.restart(&name).await.map_err(refused)?;
     Ok(Json(json!({ "restarted": restarted })))
 }
 
-async fn status(State(app): State<App>) -> Json<Value> {
+/// Stops an actor, or all members of a bare role, until somebody resumes it.
+async fn pause(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    let paused = tree(&app)?.pause(&name).await.map_err(refused)?;
+    Ok(Json(json!({ "paused": paused })))
+}
+
+/// Starts what was paused or parked.
+async fn resume(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    let resumed = tree(&app)?.resume(&name).await.map_err(refused)?;
+    Ok(Json(json!({ "resumed": resumed })))
+}
+
+fn tree(app: &App) -> Result<&TreeHandle, ApiError> {
+    app.tree
+        .get()
+        .ok_or_else(|| ApiError::unavailable("the tree is starting"))
+}
+
+fn refused(error: TreeError) -> ApiError {
+    match error {
+        TreeError::UnknownActor { .. } => ApiError::not_found(error.to_string()),
+        TreeError::Root { .. } => ApiError::conflict(error.to_string()),
+        error => ApiError::unavailable(error.to_string()),
+    }
+}
+
+/// Connection URLs hold passwords: only who may see secrets gets them.
+async fn status(State(app): State<App>, Extension(who): Extension<Identity>) -> Json<Value> {
     let system = &app.system;
-    Json(json!({
+    let mut status = json!({
         "project": system.project,
         "listen": system.listen,
         "degraded": app.degraded(),
-        "databases": system.databases,
         "actors": app.actors(),
-    }))
+    });
+    if who.role() == Role::Admin {
+        status["databases"] = json!(system.databases);
+    }
+    Json(status)
 }

@@ -3,61 +3,83 @@
 
 use std::collections::HashMap;
 
+use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use ballpoint_metrics::{ApiReply, MetricRegistryHandle, SecurityContext};
+use ballpoint_metrics::{ApiReply, MetricRegistryHandle};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
+use crate::doors::Identity;
+use crate::table::{Route, VIEWER, get, post};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/meta", get(meta))
-        .route("/load", get(load_get).post(load_post))
-        .route("/sql", get(sql_get).post(sql_post))
-        .route("/dry-run", get(dry_run_get).post(dry_run_post))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/cubejs-api/v1/meta", VIEWER, meta),
+        get("/cubejs-api/v1/load", VIEWER, load_get),
+        post("/cubejs-api/v1/load", VIEWER, load_post),
+        get("/cubejs-api/v1/sql", VIEWER, sql_get),
+        post("/cubejs-api/v1/sql", VIEWER, sql_post),
+        get("/cubejs-api/v1/dry-run", VIEWER, dry_run_get),
+        post("/cubejs-api/v1/dry-run", VIEWER, dry_run_post),
+    ]
 }
 
+type Who = Extension<Identity>;
 type Parameters = Query<HashMap<String, String>>;
 
-async fn meta(State(app): State<App>, Query(parameters): Parameters) -> Response {
+async fn meta(
+    State(app): State<App>,
+    Extension(who): Who,
+    Query(parameters): Parameters,
+) -> Response {
     let request: Map<_, _> = parameters
         .into_iter()
         .map(|(k, v)| (k, Value::String(v)))
         .collect();
     reply(
         app.metrics
-            .meta(&Value::Object(request), &SecurityContext::default())
+            .meta(&Value::Object(request), &who.security_context())
             .await,
     )
 }
 
-async fn load_get(State(app): State<App>, Query(parameters): Parameters) -> Response {
-    answer(&app.metrics, from_url(parameters), Method::Load).await
+async fn load_get(
+    State(app): State<App>,
+    Extension(who): Who,
+    Query(parameters): Parameters,
+) -> Response {
+    answer(&app.metrics, &who, from_url(parameters), Method::Load).await
 }
 
-async fn load_post(State(app): State<App>, body: Bytes) -> Response {
-    answer(&app.metrics, from_body(&body), Method::Load).await
+async fn load_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
+    answer(&app.metrics, &who, from_body(&body), Method::Load).await
 }
 
-async fn sql_get(State(app): State<App>, Query(parameters): Parameters) -> Response {
-    answer(&app.metrics, from_url(parameters), Method::Sql).await
+async fn sql_get(
+    State(app): State<App>,
+    Extension(who): Who,
+    Query(parameters): Parameters,
+) -> Response {
+    answer(&app.metrics, &who, from_url(parameters), Method::Sql).await
 }
 
-async fn sql_post(State(app): State<App>, body: Bytes) -> Response {
-    answer(&app.metrics, from_body(&body), Method::Sql).await
+async fn sql_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
+    answer(&app.metrics, &who, from_body(&body), Method::Sql).await
 }
 
-async fn dry_run_get(State(app): State<App>, Query(parameters): Parameters) -> Response {
-    answer(&app.metrics, from_url(parameters), Method::DryRun).await
+async fn dry_run_get(
+    State(app): State<App>,
+    Extension(who): Who,
+    Query(parameters): Parameters,
+) -> Response {
+    answer(&app.metrics, &who, from_url(parameters), Method::DryRun).await
 }
 
-async fn dry_run_post(State(app): State<App>, body: Bytes) -> Response {
-    answer(&app.metrics, from_body(&body), Method::DryRun).await
+async fn dry_run_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
+    answer(&app.metrics, &who, from_body(&body), Method::DryRun).await
 }
 
 enum Method {
@@ -68,6 +90,7 @@ enum Method {
 
 async fn answer(
     metrics: &MetricRegistryHandle,
+    who: &Identity,
     request: Result<Value, String>,
     method: Method,
 ) -> Response {
@@ -77,12 +100,11 @@ async fn answer(
             return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
         }
     };
-    // Whoever holds the data dir's token is its owner: no groups, no policy.
-    let owner = SecurityContext::default();
+    let context = who.security_context();
     reply(match method {
-        Method::Load => metrics.load(&request, &owner).await,
-        Method::Sql => metrics.sql(&request, &owner).await,
-        Method::DryRun => metrics.dry_run(&request, &owner).await,
+        Method::Load => metrics.load(&request, &context).await,
+        Method::Sql => metrics.sql(&request, &context).await,
+        Method::DryRun => metrics.dry_run(&request, &context).await,
     })
 }
 

@@ -1,22 +1,24 @@
 //! Whether the system lives, and whether its first pass is through.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::table::{OPEN, Route, get};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route(
-            "/livez",
-            get(|| async { Json(json!({ "health": "HEALTH" })) }),
-        )
-        .route("/readyz", get(readyz))
-        .route("/health", get(readyz))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/livez", OPEN, livez),
+        get("/readyz", OPEN, readyz),
+        get("/health", OPEN, readyz),
+    ]
+}
+
+async fn livez() -> Json<Value> {
+    Json(json!({ "health": "HEALTH" }))
 }
 
 /// 200 once every stage has finished its first pass or is parked; what is degraded is said beside.

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::{RecordedEvent, StoreError};
 use ballpoint_runtime::trace::TraceContext;
@@ -16,6 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::table::{OPERATOR, Route, post};
 
 /// Longest wait for a pass.
 const PASS_MAX: Duration = Duration::from_secs(600);
@@ -23,10 +23,11 @@ const PASS_MAX: Duration = Duration::from_secs(600);
 /// Between two looks at the work rows that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(30);
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/sync", post(sync))
-        .route("/api/run", post(run))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        post("/api/sync", OPERATOR, sync),
+        post("/api/run", OPERATOR, run),
+    ]
 }
 
 #[derive(Default, Deserialize)]

@@ -1,0 +1,245 @@
+//! Who may come in: the checks that stand before a body is read.
+//!
+//! In this order: a foreign `Host` is 421 (DNS rebinding), a foreign `Origin` is 403, a missing or
+//! wrong token is 401 (403 under `/cubejs-api`, as Cube answers), a role too low is 403, a caller
+//! that asks too often is 429. Which role a route needs stands in its row of the route table
+//! ([`crate::table`]); what is open there holds no data.
+
+mod keys;
+mod pace;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::time::Instant;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+pub use self::keys::{Identity, JwtKey, Keys, Role};
+use self::keys::{Presented, Refusal};
+pub use self::pace::Pace;
+use crate::table::Needs;
+
+/// How long a browser may remember that an origin is allowed.
+const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// What the checks compare with.
+pub struct Doors {
+    keys: Keys,
+    pace: Pace,
+    hosts: Vec<String>,
+    origins: Vec<String>,
+}
+
+/// Who asked, or why nobody is known; left with the request by [`guard`].
+#[derive(Clone)]
+struct Caller(Result<Identity, Refusal>);
+
+impl Doors {
+    /// `origins` are the configured ones; our own address and loopback's names are always allowed.
+    pub fn new(listen: SocketAddr, keys: Keys, pace: Pace, origins: &[String]) -> Self {
+        let mut hosts = vec![listen.to_string()];
+        if listen.ip().is_loopback() {
+            let names = ["localhost", "127.0.0.1", "[::1]"];
+            hosts.extend(names.iter().map(|name| format!("{name}:{}", listen.port())));
+        }
+        let authority = |o: &String| o.split_once("://").map(|(_, rest)| rest.to_lowercase());
+        hosts.extend(origins.iter().filter_map(authority));
+        let mut origins: Vec<_> = origins.iter().map(|o| o.to_lowercase()).collect();
+        origins.extend(
+            hosts
+                .iter()
+                .flat_map(|h| [format!("http://{h}"), format!("https://{h}")]),
+        );
+        Self {
+            keys,
+            pace,
+            hosts,
+            origins,
+        }
+    }
+
+    fn host_is_ours(&self, headers: &HeaderMap) -> bool {
+        // HTTP/1.1 requires a Host; without one there is nothing that a browser could have rebound.
+        text(headers, header::HOST).is_none_or(|host| self.hosts.contains(&host.to_lowercase()))
+    }
+
+    fn origin_is_allowed(&self, origin: Option<&str>) -> bool {
+        origin.is_none_or(|origin| self.origins.contains(&origin.to_lowercase()))
+    }
+
+    /// Tells browsers that the allowed origins may read our answers, and answers their preflights.
+    pub(crate) fn cors(self: &Arc<Self>) -> CorsLayer {
+        let doors = Arc::clone(self);
+        let allowed = move |origin: &HeaderValue, _: &axum::http::request::Parts| {
+            doors.origin_is_allowed(Some(origin.to_str().unwrap_or_default()))
+        };
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(allowed))
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers([header::RETRY_AFTER, header::ETAG])
+            .max_age(PREFLIGHT_MAX_AGE)
+    }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    // A header that is no text is nobody's: it compares with nothing.
+    headers
+        .get(name)
+        .map(|value| value.to_str().unwrap_or("\u{fffd}"))
+}
+
+/// The outermost check: was this request meant for us, and does its page belong here?
+pub(crate) async fn address(
+    State(doors): State<Arc<Doors>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    if !doors.host_is_ours(headers) {
+        return refuse(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host name is not served here",
+        );
+    }
+    if !doors.origin_is_allowed(text(headers, header::ORIGIN)) {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "this origin is not allowed; see server.allowed_origins",
+        );
+    }
+    next.run(request).await
+}
+
+/// Finds out who asks, and leaves it with the request for [`require`].
+pub(crate) async fn guard(
+    State(doors): State<Arc<Doors>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let is_cube = is_cube(request.uri().path());
+    let presented = Presented {
+        authorization: text(request.headers(), header::AUTHORIZATION),
+        by_cube_client: is_cube,
+    };
+    let caller = doors.keys.identify(&presented);
+    if let Ok(identity) = &caller
+        && let Err(wait) = doors.pace.admit(identity.name(), Instant::now())
+    {
+        let seconds = wait.as_secs_f64().ceil().max(1.0).to_string();
+        let mut refused = refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many requests with this token; see auth.requests_per_second",
+        );
+        if let Ok(value) = HeaderValue::from_str(&seconds) {
+            refused.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        return refused;
+    }
+    request.extensions_mut().insert(Caller(caller));
+    next.run(request).await
+}
+
+/// Lets a request through to a route that needs this much.
+pub(crate) async fn require(needs: Needs, mut request: Request, next: Next) -> Response {
+    let Needs::Role(least) = needs else {
+        return next.run(request).await;
+    };
+    let is_cube = is_cube(request.uri().path());
+    let caller = request.extensions_mut().remove::<Caller>();
+    // Without the guard before it, a route is closed.
+    match caller.map_or(Err(Refusal::Missing), |Caller(caller)| caller) {
+        Ok(identity) if identity.role() >= least => {
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Ok(identity) => refuse(
+            StatusCode::FORBIDDEN,
+            &format!(
+                "this needs the role {}; the token's is {}",
+                least.name(),
+                identity.role().name()
+            ),
+        ),
+        Err(refusal) if is_cube => refuse(StatusCode::FORBIDDEN, refusal.as_cube_says_it()),
+        Err(refusal) => {
+            let mut refused = refuse(StatusCode::UNAUTHORIZED, &refusal.to_string());
+            refused.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"ballpoint\""),
+            );
+            refused
+        }
+    }
+}
+
+/// What every answer carries: a row value that looks like HTML stays text, nobody frames us, and
+/// nothing is loaded from elsewhere.
+pub(crate) async fn harden(request: Request, next: Next) -> Response {
+    const POLICY: &str = "default-src 'self'; style-src 'self'; img-src 'self' data:; \
+         object-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let set = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in set {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // Answers are somebody's; only the page's own files say that they may be kept.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn is_cube(path: &str) -> bool {
+    path.starts_with("/cubejs-api")
+}
+
+fn refuse(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn doors() -> Doors {
+        let listen = "127.0.0.1:4000".parse().unwrap();
+        let allowed = ["https://App.example".to_owned()];
+        Doors::new(listen, Keys::none(), Pace::default(), &allowed)
+    }
+
+    fn host(name: &str) -> HeaderMap {
+        [(header::HOST, name.parse().unwrap())]
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn a_rebound_host_name_is_not_ours() {
+        assert!(doors().host_is_ours(&host("localhost:4000")));
+        assert!(!doors().host_is_ours(&host("evil.example:4000")));
+        assert!(!doors().host_is_ours(&host("localhost:4001")));
+    }
+
+    #[test]
+    fn only_our_own_origin_and_the_configured_ones_are_allowed() {
+        let allowed = |origin| doors().origin_is_allowed(Some(origin));
+        assert!(allowed("http://127.0.0.1:4000"));
+        assert!(allowed("https://app.example"));
+        assert!(!allowed("http://evil.example"));
+        assert!(!allowed("null"));
+        assert!(doors().origin_is_allowed(None));
+    }
+}

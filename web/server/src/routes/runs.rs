@@ -1,0 +1,161 @@
+//! What ran, when, and how it ended: `GET /api/runs`, `GET /api/runs/{id}`.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use ballpoint_runtime::store::{RunStep, RunSummary};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::shapes::Problem;
+use crate::table::{Route, VIEWER, get};
+
+/// Runs in a list where nothing is asked.
+const RUNS_BY_DEFAULT: u32 = 50;
+const RUNS_MAX: u32 = 500;
+
+/// Rows looked through for those of one kind, or for one run.
+const RUNS_LOOKED_AT: u32 = 5000;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/api/runs", VIEWER, list),
+        get("/api/runs/{id}", VIEWER, one),
+    ]
+}
+
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct Wanted {
+    /// At most so many, 50 by default.
+    limit: Option<u32>,
+    /// Only runs of this kind: `sync`, `build`, …
+    kind: Option<String>,
+}
+
+/// An execution of a stage.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Run {
+    id: String,
+    kind: String,
+    /// What it was for: a source, a schedule; absent where the kind says it.
+    scope: Option<String>,
+    /// `running`, `success`, `nothing_new`, `failed` or `interrupted`.
+    state: String,
+    /// What caused it.
+    trigger: String,
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Timestamp>,
+    /// Absent while it runs.
+    ms: Option<i64>,
+    attempts: i64,
+    error: Option<String>,
+    trace_id: Option<String>,
+    /// Rows written by all steps.
+    rows: Option<i64>,
+    /// Only where one run is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<Step>>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RunList {
+    items: Vec<Run>,
+}
+
+/// A table loaded, a model built, a test run.
+#[derive(Serialize, ToSchema)]
+struct Step {
+    name: String,
+    /// `running`, `success`, `skipped`, `failed` or `interrupted`.
+    state: String,
+    rows: Option<i64>,
+    error: Option<String>,
+    ms: Option<i64>,
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+}
+
+fn ms(from: Timestamp, to: Option<Timestamp>) -> Option<i64> {
+    Some(to?.as_millisecond() - from.as_millisecond())
+}
+
+impl From<RunStep> for Step {
+    fn from(step: RunStep) -> Self {
+        Self {
+            ms: ms(step.started_at, step.finished_at),
+            name: step.name,
+            state: step.status,
+            rows: step.row_count,
+            error: step.error,
+            started_at: step.started_at,
+        }
+    }
+}
+
+impl From<RunSummary> for Run {
+    fn from(run: RunSummary) -> Self {
+        Self {
+            id: run.id.to_string(),
+            kind: run.kind,
+            scope: None,
+            state: run.status,
+            trigger: run.trigger,
+            started_at: run.started_at,
+            ended_at: run.finished_at,
+            ms: ms(run.started_at, run.finished_at),
+            attempts: 1,
+            error: run.error,
+            trace_id: run.trace.trace_id().map(str::to_owned),
+            rows: None,
+            steps: None,
+        }
+    }
+}
+
+#[utoipa::path(get, path = "/api/runs", tag = "pipeline", params(Wanted),
+    responses((status = 200, body = RunList)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<RunList>, ApiError> {
+    let limit = wanted.limit.unwrap_or(RUNS_BY_DEFAULT).clamp(1, RUNS_MAX);
+    let looked_at = if wanted.kind.is_some() {
+        RUNS_LOOKED_AT
+    } else {
+        limit
+    };
+    let found = app.store.runs().recent(looked_at).await?;
+    let of_kind = |run: &RunSummary| wanted.kind.as_ref().is_none_or(|kind| run.kind == *kind);
+    let items = found
+        .into_iter()
+        .filter(of_kind)
+        .take(limit as usize)
+        .map(Run::from)
+        .collect();
+    Ok(Json(RunList { items }))
+}
+
+#[utoipa::path(get, path = "/api/runs/{id}", tag = "pipeline", params(("id" = String, Path)),
+    responses((status = 200, body = Run), (status = 404, body = Problem)))]
+pub(crate) async fn one(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Run>, ApiError> {
+    let unknown = || ApiError::not_found(format!("no run {id}"));
+    let wanted: Uuid = id.parse().map_err(|_| unknown())?;
+    let found = app.store.runs().recent(RUNS_LOOKED_AT).await?;
+    let run = found.into_iter().find(|run| run.id == wanted);
+    let mut run = Run::from(run.ok_or_else(unknown)?);
+    let steps = app.store.runs().steps(wanted).await?;
+    run.rows = steps
+        .iter()
+        .filter_map(|step| step.row_count)
+        .reduce(|a, b| a + b);
+    run.steps = Some(steps.into_iter().map(Step::from).collect());
+    Ok(Json(run))
+}

@@ -1,0 +1,113 @@
+//! Shapes of answers that are made elsewhere, for `/api/openapi.json`. Only descriptions: a test
+//! holds each against what is really sent.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// Why something was not done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Problem {
+    error: String,
+    code: Option<String>,
+}
+
+/// It was done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Done {
+    done: bool,
+}
+
+impl Done {
+    pub(crate) fn done() -> Self {
+        Self { done: true }
+    }
+}
+
+/// An answer, a question back or a refusal.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Answer {
+    conversation_id: String,
+    /// `answer`, `clarify` or `refuse`.
+    behaviour: String,
+    answer: String,
+    /// In Cube's form, time ranges resolved.
+    query: Option<Value>,
+    options: Vec<Choice>,
+    sql: Option<String>,
+    #[schema(value_type = Vec<std::collections::HashMap<String, Value>>)]
+    rows: Vec<Value>,
+    chart: Option<Chart>,
+    freshness: Option<Freshness>,
+    /// Who planned: `planner` or `llm`.
+    backend: String,
+    proof_id: Option<String>,
+    trace_id: Option<String>,
+    /// Refusals: why.
+    #[schema(nullable = false)]
+    reason: Option<String>,
+    about: Option<Vec<String>>,
+    answer_type: Option<String>,
+    definition: Option<Vec<Value>>,
+    reading: Option<Vec<Value>>,
+    companion: Option<Value>,
+    export: Option<Value>,
+    follow_ups: Option<Vec<String>>,
+    notices: Option<Vec<Value>>,
+}
+
+/// A clarifying choice with the query it stands for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Choice {
+    label: String,
+    query: Value,
+}
+
+/// How to draw the rows.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Chart {
+    /// `kpi`, `line`, `bar`, `grouped_bar`, `pareto` or `table`.
+    r#type: String,
+    title: String,
+    x: Option<Axis>,
+    series: Option<Axis>,
+    y: Vec<Axis>,
+}
+
+/// A key of the rows with its name and unit.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Axis {
+    key: String,
+    title: String,
+    unit: Option<String>,
+}
+
+/// How current the data is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Freshness {
+    data_from: Option<String>,
+    data_to: Option<String>,
+    refreshed_at: Option<String>,
+    data_version: u64,
+}
+
+/// An actor and what it supervises.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+#[schema(no_recursion)]
+pub(crate) struct Actor {
+    name: String,
+    /// `starting`, `running`, `backoff`, `parked`, `paused` or `stopped`.
+    state: String,
+    incarnation: u64,
+    restarts: u64,
+    uptime_ms: Option<u64>,
+    queue: u64,
+    last_error: Option<String>,
+    children: Vec<Actor>,
+}
