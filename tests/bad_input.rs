@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Folder, NOW, Stack, ballpoint, finish, until};
+use crate::support::{Folder, NOW, PATIENCE, Stack, ballpoint, finish, until};
 
 /// A project in a folder of its own: the shipped one, copied, with this `ballpoint.toml` if given.
 fn project(folder: &Path, toml: Option<&str>) {
@@ -132,6 +131,15 @@ fn a_data_dir_of_another_postgresql_is_refused_and_left_alone() {
     assert!(stdout.contains("6480"), "nothing is lost: {stdout}");
 }
 
+#[test]
+fn a_query_before_the_first_build_says_what_builds() {
+    let folder = Folder::new();
+    let query = r#"{"measures":["Production.count"]}"#;
+    let (code, _, stderr) = finish(ballpoint(&folder.path().join("data")).args(["query", query]));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(one_line(&stderr).contains("`ballpoint run`"), "{stderr}");
+}
+
 #[tokio::test]
 async fn malformed_queries_and_unknown_members_say_what_is_near() {
     let stack = Stack::start().await;
@@ -252,14 +260,10 @@ async fn an_unreachable_source_is_named_and_the_others_go_on() {
         command.arg("--project").arg(path);
     });
     stack.until_ready().await;
-    let answer = until(
-        "the healthy sources answer",
-        Duration::from_secs(30),
-        || async {
-            let answer = stack.ask("pass rate by component").await;
-            (answer["behaviour"] == "answer").then_some(answer)
-        },
-    )
+    let answer = until("the healthy sources answer", PATIENCE, || async {
+        let answer = stack.ask("pass rate by component").await;
+        (answer["behaviour"] == "answer").then_some(answer)
+    })
     .await;
     assert_eq!(answer["rows"].as_array().unwrap().len(), 3);
     let (_, ready) = stack.get("/readyz").await;

@@ -1,13 +1,11 @@
 //! Twenty corruptions planted in the sources: each fails a named dbt test, blocks what is
 //! downstream, and the last good numbers stay.
 
-use std::time::Duration;
-
 use ballpoint_seeds::corruptions::{Corruption, Corruptions};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::support::{Stack, until};
+use crate::support::{PATIENCE, Stack, until};
 
 #[tokio::test]
 async fn each_corruption_fails_a_named_test_and_the_last_good_numbers_stay() {
@@ -60,22 +58,18 @@ async fn last_event(warehouse: &PgPool) -> i64 {
 }
 
 async fn build_after(warehouse: &PgPool, after: i64, kind: &str, of: &Corruption) -> Value {
-    until(
-        &format!("{}: {kind}", of.name),
-        Duration::from_secs(20),
-        || async {
-            let payload: Option<String> = sqlx::query_scalar(
-                "select payload::text from ballpoint.events
+    until(&format!("{}: {kind}", of.name), PATIENCE, || async {
+        let payload: Option<String> = sqlx::query_scalar(
+            "select payload::text from ballpoint.events
              where id > $1 and payload->>'type' = $2 order by id desc limit 1",
-            )
-            .bind(after)
-            .bind(kind)
-            .fetch_optional(warehouse)
-            .await
-            .unwrap();
-            payload.map(|text| serde_json::from_str(&text).unwrap())
-        },
-    )
+        )
+        .bind(after)
+        .bind(kind)
+        .fetch_optional(warehouse)
+        .await
+        .unwrap();
+        payload.map(|text| serde_json::from_str(&text).unwrap())
+    })
     .await
 }
 

@@ -1,10 +1,8 @@
 //! One row in a source shows in the metrics, with nothing installed in the source.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::support::{Stack, until};
+use crate::support::{PATIENCE, Stack, until};
 
 #[tokio::test]
 async fn a_row_inserted_in_a_source_shows_in_the_metrics() {
@@ -16,13 +14,9 @@ async fn a_row_inserted_in_a_source_shows_in_the_metrics() {
     });
     let before = stack.load(query.clone()).await[0]["Production.count"].clone();
     sqlx::query(INSERT_ONE).execute(&source).await.unwrap();
-    until(
-        "the new row is counted",
-        Duration::from_secs(20),
-        || async {
-            (stack.load(query.clone()).await[0]["Production.count"] != before).then_some(())
-        },
-    )
+    until("the new row is counted", PATIENCE, || async {
+        (stack.load(query.clone()).await[0]["Production.count"] != before).then_some(())
+    })
     .await;
 
     let installed: i64 = sqlx::query_scalar(

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::freshness::INSERT_ONE;
-use crate::support::{Folder, Stack, StopCluster, until};
+use crate::support::{Folder, PATIENCE, Stack, StopCluster, until};
 
 const TABLE: &str = "springs_production";
 
@@ -81,11 +81,9 @@ async fn hash(pool: &PgPool, schema: &str) -> (i64, String) {
 async fn raw_becomes_equal_to_the_source(stack: &Stack) {
     let (source, warehouse) = (stack.pool("springs").await, stack.pool("warehouse").await);
     let expected = hash(&source, "public").await;
-    until(
-        "raw equals the source, row by row",
-        Duration::from_secs(30),
-        || async { (hash(&warehouse, "raw").await == expected).then_some(()) },
-    )
+    until("raw equals the source, row by row", PATIENCE, || async {
+        (hash(&warehouse, "raw").await == expected).then_some(())
+    })
     .await;
     let doubled: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
         "select count(*) - count(distinct id) from raw.{TABLE}"
@@ -94,20 +92,16 @@ async fn raw_becomes_equal_to_the_source(stack: &Stack) {
     .await
     .unwrap();
     assert_eq!(doubled, 0);
-    until(
-        "the fact has every row of raw",
-        Duration::from_secs(30),
-        || async {
-            let (fact, raw): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
+    until("the fact has every row of raw", PATIENCE, || async {
+        let (fact, raw): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
             "select (select count(*) from marts.fct_production where component_type = 'springs'),
                     (select count(*) from raw.{TABLE})"
         )))
-            .fetch_one(&warehouse)
-            .await
-            .unwrap();
-            (fact == raw).then_some(())
-        },
-    )
+        .fetch_one(&warehouse)
+        .await
+        .unwrap();
+        (fact == raw).then_some(())
+    })
     .await;
 }
 
@@ -160,7 +154,7 @@ async fn an_abort_at_each_durable_step_loses_and_doubles_nothing() {
         let writer = Writer::start(stack.pool("springs").await, random.random());
         stack.kill();
         let mut dying = launch(&data_dir, Some(step));
-        let limit = Instant::now() + Duration::from_secs(30);
+        let limit = Instant::now() + PATIENCE;
         while !dying.has_ended() {
             assert!(Instant::now() < limit, "the process goes on past {step}");
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Stack, ballpoint, finish, until};
+use crate::support::{PATIENCE, Stack, ballpoint, finish, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_actor_is_restarted_while_questions_are_asked_and_none_fails() {
@@ -129,16 +128,12 @@ async fn the_embedded_server_comes_back_when_it_is_killed() {
         .status()
         .unwrap();
     assert!(killed.success());
-    until(
-        "questions are answered again",
-        Duration::from_secs(30),
-        || async {
-            let (status, answer) = stack
-                .post("/api/ask", &json!({ "question": "pass rate by component" }))
-                .await;
-            (status == 200 && answer["behaviour"] == "answer").then_some(())
-        },
-    )
+    until("questions are answered again", PATIENCE, || async {
+        let (status, answer) = stack
+            .post("/api/ask", &json!({ "question": "pass rate by component" }))
+            .await;
+        (status == 200 && answer["behaviour"] == "answer").then_some(())
+    })
     .await;
     let now = std::fs::read_to_string(&pid_file).unwrap();
     assert_ne!(now.lines().next().unwrap(), pid, "another server process");
@@ -150,17 +145,13 @@ async fn the_embedded_server_comes_back_when_it_is_killed() {
         .execute(&stack.pool("springs").await)
         .await
         .unwrap();
-    until(
-        "the new row is counted",
-        Duration::from_secs(40),
-        || async {
-            (stack
-                .load(json!({ "measures": ["Production.count"] }))
-                .await
-                != before)
-                .then_some(())
-        },
-    )
+    until("the new row is counted", PATIENCE, || async {
+        (stack
+            .load(json!({ "measures": ["Production.count"] }))
+            .await
+            != before)
+            .then_some(())
+    })
     .await;
 }
 

@@ -1,16 +1,11 @@
 //! One trace from a source's change to the queryable metric, one from a question to its answer, as
 //! a collector receives them.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::freshness::INSERT_ONE;
 use crate::support::collector::Collector;
-use crate::support::{Folder, Stack, until};
-
-/// Spans leave in batches of some seconds.
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::support::{Folder, PATIENCE, Stack, until};
 
 #[tokio::test]
 async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_answer() {
@@ -25,14 +20,14 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
     let before = stack.load(count.clone()).await;
     let seen = collector.spans().len();
     sqlx::query(INSERT_ONE).execute(&source).await.unwrap();
-    until("the row is counted", Duration::from_secs(20), || async {
+    until("the row is counted", PATIENCE, || async {
         (stack.load(count.clone()).await != before).then_some(())
     })
     .await;
 
     let chain = until(
         "a refresh's chain reaches the source's change",
-        LIMIT,
+        PATIENCE,
         || async {
             let refreshes = collector
                 .spans()
@@ -59,7 +54,7 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
     let trace_id = answer["trace_id"].as_str().unwrap().to_owned();
     let chain = until(
         "the question's chain reaches its request",
-        LIMIT,
+        PATIENCE,
         || async {
             let spans = collector.spans();
             let query = spans

@@ -21,6 +21,9 @@ use sqlx::PgPool;
 /// The benchmark's clock: the questions' dates are relative to it.
 pub(crate) const NOW: &str = "2026-03-31T10:00:00Z";
 
+/// How long a test waits for a state that will come: the machine may be busy with something else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A folder that everybody may walk through, gone at the end: PostgreSQL refuses root, so the
 /// unprivileged user that runs it must reach its data.
 pub(crate) struct Folder(tempfile::TempDir);
@@ -139,7 +142,7 @@ impl Stack {
     pub(crate) async fn until_ready(&self) {
         until(
             "every stage has finished its first pass",
-            Duration::from_secs(60),
+            PATIENCE,
             || async {
                 let reply = self
                     .http
@@ -166,7 +169,7 @@ impl Stack {
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
         let reply = request
             .bearer_auth(&self.token)
-            .timeout(Duration::from_secs(60))
+            .timeout(PATIENCE)
             .send()
             .await
             .unwrap();
@@ -276,7 +279,7 @@ fn stop_cluster(data_dir: &Path) {
         .and_then(rustix::process::Pid::from_raw);
     let Some(pid) = pid else { return };
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while data_dir.join("pg/postmaster.pid").exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -35,6 +35,9 @@ cubes:
       - {name: total, type: sum, sql: amount}
 "#;
 
+/// Looks of 25 ms each: a minute and more, for a machine that is busy with something else.
+const PATIENCE_LOOKS: usize = 2400;
+
 struct Stack {
     store: Store,
     tree: TreeHandle,
@@ -87,7 +90,7 @@ impl Stack {
 
     /// Waits until an event was published.
     async fn event(&self, wanted: impl Fn(&Event) -> bool) -> Event {
-        for _ in 0..400 {
+        for _ in 0..PATIENCE_LOOKS {
             let events = self.store.events().recent(100, 0).await.unwrap();
             if let Some(found) = events.iter().find(|recorded| wanted(&recorded.event)) {
                 return found.event.clone();
@@ -98,7 +101,7 @@ impl Stack {
     }
 
     async fn surveyed(&self) {
-        for _ in 0..400 {
+        for _ in 0..PATIENCE_LOOKS {
             if self.handle.describe().await.unwrap().data_version > 0 {
                 return;
             }
@@ -150,8 +153,10 @@ async fn a_refresh_finds_new_values_and_says_so() {
         .enqueue(&WorkKind::RefreshMetrics, &TraceContext::default())
         .await
         .unwrap();
-    for _ in 0..400 {
-        if stack.handle.describe().await.unwrap().data_version > before {
+    // The event comes first, the end of its row a moment later.
+    for _ in 0..PATIENCE_LOOKS {
+        let seen = stack.handle.describe().await.unwrap().data_version > before;
+        if seen && stack.store.work().open_count().await.unwrap() == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
@@ -192,7 +197,7 @@ async fn a_broken_file_keeps_the_last_good_model_and_names_its_line() {
     );
     let better = MODEL.replace("name: total", "name: revenue");
     std::fs::write(stack.model.path().join("orders.yml"), &better).unwrap();
-    for _ in 0..400 {
+    for _ in 0..PATIENCE_LOOKS {
         if stack
             .handle
             .definition("Orders.revenue")
@@ -365,7 +370,12 @@ async fn a_refresh_is_announced_when_it_is_served() {
         work.enqueue(&WorkKind::RefreshMetrics, &TraceContext::default())
             .await
             .unwrap();
-        events.recv().await.unwrap();
+        loop {
+            let recorded = events.recv().await.unwrap();
+            if matches!(recorded.event, Event::MetricsRefreshed { .. }) {
+                break;
+            }
+        }
         let after = stack.handle.service().await.unwrap().snapshot.data_version;
         assert!(after > before, "round {round}");
     }
@@ -386,7 +396,7 @@ async fn a_refresh_without_a_readable_model_ends_and_says_why() {
     stack
         .event(|event| matches!(event, Event::MetricsRejected { .. }))
         .await;
-    for _ in 0..400 {
+    for _ in 0..PATIENCE_LOOKS {
         if work.open_count().await.unwrap() == 0 {
             break;
         }

@@ -29,7 +29,7 @@ struct Stack {
     events: Receiver<RecordedEvent>,
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Stack {
     async fn start() -> Self {

@@ -104,12 +104,8 @@ async fn the_shipped_project_is_published_whole_and_a_delta_equals_a_full_build(
         .await
         .unwrap();
     assert_eq!(plant.text(TOTALS).await, incremental);
+    // How long each takes is measured by `make bench`: a busy machine says nothing about it.
     eprintln!("full {:?}, delta {:?}", first.elapsed, delta.elapsed);
-    assert!(
-        delta.elapsed < std::time::Duration::from_secs(5),
-        "{:?}",
-        delta.elapsed
-    );
 }
 
 #[tokio::test]

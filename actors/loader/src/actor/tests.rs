@@ -5,7 +5,7 @@ use ballpoint_runtime::supervision::{ActorSpec, Strategy, SupervisorSpec, Tree, 
 use super::*;
 use crate::sync::tests::{ORDERS, Pair};
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(90);
 
 async fn start(pair: Pair) -> (Arc<Pair>, TreeHandle) {
     let pair = Arc::new(pair);
@@ -82,10 +82,18 @@ async fn a_work_row_becomes_rows_events_and_a_status() {
         ),
         "{events:?}"
     );
-    let status = LoaderHandle::new(tree.scope(), "shop")
-        .describe(SOON)
-        .await
-        .unwrap();
+    // The row ends first; the actor hears of it a moment later.
+    let handle = LoaderHandle::new(tree.scope(), "shop");
+    let heard = async {
+        loop {
+            let status = handle.describe(SOON).await.unwrap();
+            if status.syncs > 0 {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let status = tokio::time::timeout(SOON, heard).await.unwrap();
     assert_eq!((status.rows, status.last_error), (500, None));
 }
 

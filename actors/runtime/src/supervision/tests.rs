@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::trace::TraceContext;
 use probe::{Probe, ProbeArgs, ProbeMsg, Stack};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn unchanged(spec: ActorSpec) -> ActorSpec {
     spec

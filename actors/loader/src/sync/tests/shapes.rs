@@ -218,7 +218,7 @@ async fn a_load_that_widens_waits_for_a_build_without_shutting_it_out() {
     let loading = pair.sync();
     let reading = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let read = "set local lock_timeout = '1s'; select count(*) from raw.orders";
+        let read = "set local lock_timeout = '20s'; select count(*) from raw.orders";
         sqlx::raw_sql(read).execute(&mut *build).await.unwrap();
         build.commit().await.unwrap();
     };
