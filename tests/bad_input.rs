@@ -136,7 +136,7 @@ fn a_query_before_the_first_build_says_what_builds() {
     let folder = Folder::new();
     let query = r#"{"measures":["Production.count"]}"#;
     let (code, _, stderr) = finish(ballpoint(&folder.path().join("data")).args(["query", query]));
-    assert_eq!(code, 1, "{stderr}");
+    assert_ne!(code, 0, "{stderr}");
     assert!(one_line(&stderr).contains("`ballpoint run`"), "{stderr}");
 }
 

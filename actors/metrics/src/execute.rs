@@ -181,6 +181,13 @@ impl Runner {
                 Some("57014") => QueryError::TooSlow {
                     seconds: self.statement_timeout.as_secs(),
                 },
+                code @ Some("42P01") => QueryError::Database {
+                    message: format!(
+                        "{}: it is not built yet; `ballpoint run` builds it",
+                        error.message()
+                    ),
+                    code: code.map(str::to_owned),
+                },
                 code => QueryError::Database {
                     message: error.message().to_owned(),
                     code: code.map(str::to_owned),
