@@ -1,0 +1,118 @@
+//! The write-backs of one pass: approved plans are applied, every sync is planned. Nothing is applied
+//! that nobody approved.
+
+use ballpoint_runtime::failure::in_one_line;
+use ballpoint_runtime::store::{Plan, PlanRequest, PlanState};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::WriteBackError;
+use crate::library::WriteBacks;
+
+/// What a pass did about one sync.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PassEntry {
+    pub sync: String,
+    pub outcome: PassOutcome,
+    pub plan: Option<Uuid>,
+    /// Rows that were, or would be, written.
+    pub rows: i64,
+    pub error: Option<String>,
+}
+
+/// How a sync stands after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PassOutcome {
+    /// The target is as the warehouse wants it, or an open plan says the same already.
+    NothingNew,
+    /// A plan waits for approval.
+    Planned,
+    /// An approved plan was applied.
+    Applied,
+    Failed,
+}
+
+impl WriteBacks {
+    /// Applies what is approved, then plans each sync; in the name of `by`.
+    ///
+    /// # Errors
+    /// When the syncs' files or schema `ballpoint` cannot be read. What fails about one sync is in
+    /// its entry.
+    pub async fn pass(&self, by: &str) -> Result<Vec<PassEntry>, WriteBackError> {
+        self.resume().await?;
+        let mut entries = self.apply_approved(by).await?;
+        for sync in self.syncs()? {
+            let id = self.ask_for_plan(&sync.name, by, None).await?;
+            let plan = self.get(id).await?;
+            let made = match self.make(&plan, true).await {
+                Ok(Some(made)) => made,
+                Ok(None) => {
+                    self.forget(id).await?;
+                    continue;
+                }
+                Err(error) => {
+                    self.forget(id).await?;
+                    entries.push(entry(&sync.name, PassOutcome::Failed, None, Some(&error)));
+                    continue;
+                }
+            };
+            let outcome = match made.state {
+                PlanState::Failed => PassOutcome::Failed,
+                _ => PassOutcome::Planned,
+            };
+            entries.push(PassEntry {
+                error: made.error.clone(),
+                ..entry(&sync.name, outcome, Some(&made), None)
+            });
+        }
+        // Policy may have approved what was just planned.
+        entries.extend(self.apply_approved(by).await?);
+        for sync in self.syncs()? {
+            if !entries.iter().any(|entry| entry.sync == sync.name) {
+                entries.push(entry(&sync.name, PassOutcome::NothingNew, None, None));
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn apply_approved(&self, by: &str) -> Result<Vec<PassEntry>, WriteBackError> {
+        let mut approved = self.store.plans().in_states(&[PlanState::Approved]).await?;
+        // The oldest first: a later plan may rest on it.
+        approved.reverse();
+        let mut entries = Vec::new();
+        for plan in approved {
+            entries.push(match self.apply(plan.id, by).await {
+                Ok(applied) => entry(&plan.sync, PassOutcome::Applied, Some(&applied), None),
+                Err(error) => entry(&plan.sync, PassOutcome::Failed, Some(&plan), Some(&error)),
+            });
+        }
+        Ok(entries)
+    }
+
+    /// Takes a plan away that nobody asked for and that has nothing new.
+    async fn forget(&self, id: Uuid) -> Result<(), WriteBackError> {
+        sqlx::query("delete from ballpoint.plans where id = $1 and request = $2")
+            .bind(id)
+            .bind(PlanRequest::Plan.name())
+            .execute(self.store.pool())
+            .await
+            .map_err(WriteBackError::warehouse("forgetting a plan"))?;
+        Ok(())
+    }
+}
+
+fn entry(
+    sync: &str,
+    outcome: PassOutcome,
+    plan: Option<&Plan>,
+    error: Option<&WriteBackError>,
+) -> PassEntry {
+    PassEntry {
+        sync: sync.to_owned(),
+        outcome,
+        plan: plan.map(|plan| plan.id),
+        rows: plan.map_or(0, |plan| plan.written.unwrap_or_else(|| plan.counts.writes())),
+        error: error.map(|error| in_one_line(error)),
+    }
+}
