@@ -156,25 +156,28 @@ export interface Lineage {
 export interface Run {
   id: string;
   kind: string;
-  scope?: string | null;
+  scope: string | null;
+  /** `running`, `success`, `nothing_new`, `failed` or `interrupted`. */
   state: string;
-  started_at: string | null;
-  ended_at?: string | null;
-  ms?: number | null;
-  attempts?: number | null;
-  error?: string | null;
-  trace_id?: string | null;
-  rows?: number | null;
+  trigger?: string;
+  started_at: string;
+  ended_at: string | null;
+  ms: number | null;
+  attempts: number;
+  error: string | null;
+  trace_id: string | null;
+  rows: number | null;
+  steps?: RunStep[];
 }
 
 export interface RunStep {
-  name?: string;
-  state?: string;
+  name: string;
+  state: string;
   attempt?: number;
-  ms?: number | null;
-  rows?: number | null;
-  error?: string | null;
-  [more: string]: unknown;
+  attempts?: number;
+  rows: number | null;
+  error: string | null;
+  ms: number | null;
 }
 
 export interface Incident {
@@ -203,28 +206,62 @@ export interface Sync {
   mode?: string;
 }
 
-export type PlanState = "planned" | "approved" | "rejected" | "applied" | "undone" | "failed";
+export type PlanState = "planning" | "planned" | "approved" | "rejected" | "applied" | "undone" | "failed";
+
+export interface PlanCounts {
+  added: number;
+  changed: number;
+  removed: number;
+  unchanged: number;
+  invalid: number;
+  skipped?: number;
+}
 
 export interface Plan {
   id: string;
   sync: string;
   source: string;
   table: string;
+  mode: string;
+  /** `sync`, or `proposal` where an agent or a person proposed it. */
+  origin: string;
   state: PlanState;
-  hash: string;
-  reason?: string | null;
-  counts: { added: number; changed: number; removed: number; unchanged: number; invalid: number };
-  ddl?: string[];
+  /** What is being done at this moment: `plan`, `apply` or `undo`. */
+  under_way: string | null;
+  hash: string | null;
+  requested_by: string;
+  reason: string;
+  counts: PlanCounts;
+  ddl: string[];
+  error: string | null;
+  approved_by: string | null;
+  approved_at: string | null;
+  comment: string | null;
+  written: number | null;
+  read_back: Record<string, unknown> | null;
   created_at: string;
-  decided_by?: string | null;
-  comment?: string | null;
-  error?: string | null;
+  applied_at: string | null;
+  undone_at: string | null;
 }
 
+export type Cells = Record<string, string | null>;
+
 export interface PlanRow {
-  key: unknown;
+  seq: number;
+  key: Cells;
   kind: string;
-  old: Record<string, string | null> | null;
-  new: Record<string, string | null> | null;
-  problem?: string | null;
+  old: Cells | null;
+  new: Cells | null;
+  problem: string | null;
+}
+
+export interface WriteBacks {
+  syncs: Sync[];
+  plans: Plan[];
+}
+
+export interface Proposal {
+  plan?: Plan | null;
+  refusal?: string | { reason?: string } | null;
+  reason?: string | null;
 }

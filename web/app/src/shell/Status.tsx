@@ -7,6 +7,10 @@ const LOOKS: Record<string, [Tone, IconName]> = {
   running: ["running", "running"],
   succeeded: ["ok", "ok"],
   success: ["ok", "ok"],
+  nothing_new: ["quiet", "ok"],
+  skipped: ["quiet", "stop"],
+  interrupted: ["warn", "warn"],
+  planning: ["running", "running"],
   done: ["ok", "ok"],
   finished: ["ok", "ok"],
   passed: ["ok", "ok"],
@@ -41,7 +45,7 @@ export function Status({ state, word, wellWhenRunning = false }: { state: string
   return (
     <span className={`status ${tone}`}>
       <Icon name={icon} />
-      {word ?? state}
+      {word ?? state.replaceAll("_", " ")}
     </span>
   );
 }

@@ -1,0 +1,59 @@
+import { type FormEvent, useState } from "react";
+import { postJson, said } from "../api/client.ts";
+import type { Plan, Proposal } from "../api/types.ts";
+
+/** Words → a plan with its reason. Never a write: that takes an approval. */
+export function ProposeBox({ allowed, onPlan }: { allowed: boolean; onPlan: (plan: Plan) => void }) {
+  const [request, setRequest] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [refusal, setRefusal] = useState<string | null>(null);
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    if (!request.trim()) return;
+    setBusy(true);
+    setRefusal(null);
+    postJson<Proposal | Plan>("/api/write-backs/propose", { request: request.trim() })
+      .then((answer) => {
+        const plan = planOf(answer);
+        if (plan) onPlan(plan);
+        else setRefusal(refusalOf(answer as Proposal));
+      })
+      .catch((error: unknown) => setRefusal(said(error)))
+      .finally(() => setBusy(false));
+  };
+  return (
+    <section className="card">
+      <form aria-label="Propose a write-back" onSubmit={submit}>
+        <h2>Propose a write-back</h2>
+        <div className="row">
+          <label className="field grow">
+            What should be written?
+            <input
+              value={request}
+              maxLength={500}
+              placeholder="hold the batches with more than 5 % defects"
+              disabled={!allowed}
+              onChange={(event) => setRequest(event.target.value)}
+            />
+          </label>
+          <button type="submit" className="primary" disabled={busy || !allowed}>
+            {busy ? "Proposing…" : "Propose"}
+          </button>
+        </div>
+        <p className="dim small">{allowed ? "Makes a plan with its rows and its reason. Nothing is written before somebody approves it." : "Takes the role operator."}</p>
+        <div role="status">{refusal && <p className="problem">{refusal}</p>}</div>
+      </form>
+    </section>
+  );
+}
+
+export function planOf(answer: Proposal | Plan): Plan | null {
+  if ("plan" in answer) return answer.plan ?? null;
+  return "id" in answer ? answer : null;
+}
+
+export function refusalOf(answer: Proposal): string {
+  const { refusal } = answer;
+  if (typeof refusal === "string") return refusal;
+  return refusal?.reason ?? answer.reason ?? "This could not be made into a plan.";
+}
