@@ -104,6 +104,34 @@ pub async fn connect(url: &str, options: PoolOptions) -> Result<PgPool, ConnectE
     Ok(pool)
 }
 
+/// A pool at `url` as another role, whose password is known.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn connect_as(
+    url: &str,
+    role: &str,
+    password: &str,
+    options: PoolOptions,
+) -> Result<PgPool, ConnectError> {
+    let connect_options = parse(url, &options.application_name)?
+        .username(role)
+        .password(password);
+    let connection = connect_once(&connect_options, options.acquire_timeout).await?;
+    let pool = build(connect_options, options);
+    let _ = connection.close().await;
+    Ok(pool)
+}
+
+/// The password that a URL names, as it is written there.
+pub(crate) fn password_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    let parameter = || url.query_pairs().find(|(name, _)| name == "password");
+    url.password()
+        .map(str::to_owned)
+        .or_else(|| Some(parameter()?.1.into_owned()))
+}
+
 /// A pool that connects at first use.
 ///
 /// # Errors
@@ -186,7 +214,7 @@ fn build(connect_options: PgConnectOptions, options: PoolOptions) -> PgPool {
 }
 
 /// The reason in one line, without the layers' prefixes.
-fn reason_of(error: &sqlx::Error) -> String {
+pub(crate) fn reason_of(error: &sqlx::Error) -> String {
     let text = match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),

@@ -20,6 +20,7 @@ mod select;
 pub mod actor;
 mod artifacts;
 pub mod cli;
+pub mod lineage;
 pub mod publish;
 
 pub use error::{Place, ProjectError};
