@@ -65,7 +65,7 @@ pub(crate) enum Command {
         file: PathBuf,
     },
     /// What runs: address, databases, actors
-    Status,
+    Status(StatusArgs),
     /// Restart an actor of the running system; a bare role restarts all its members
     Restart {
         /// Such as `metric_registry`, `loader.refills` or `loader`
@@ -90,6 +90,13 @@ pub(crate) struct UpArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Only tell, by the exit code, whether every stage has finished its first pass
+    #[arg(long)]
+    pub(crate) ready: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SyncArgs {
     /// Sources to sync [default: all]
     pub(crate) sources: Vec<String>,
@@ -111,6 +118,10 @@ pub(crate) struct SeedArgs {
     /// Rows of each component
     #[arg(long, default_value_t = ROWS_BY_DEFAULT)]
     pub(crate) rows: u64,
+    /// Print one source's table and rows as a script for psql instead: for a database that is not
+    /// embedded
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) sql: Option<String>,
     /// The same seed makes the same rows
     #[arg(long, default_value_t = SEED_BY_DEFAULT)]
     pub(crate) seed: u64,

@@ -171,7 +171,7 @@ async fn has_tables(pool: &PgPool) -> anyhow::Result<bool> {
     Ok(sqlx::query_scalar(SQL).fetch_one(pool).await?)
 }
 
-fn seed_files(project: &Project, folder: &str) -> anyhow::Result<SeedFiles> {
+pub(crate) fn seed_files(project: &Project, folder: &str) -> anyhow::Result<SeedFiles> {
     let folder = project.folder.join(folder);
     let read = |name: &str| {
         let path = folder.join(name);

@@ -12,6 +12,7 @@ mod support;
 
 mod bad_input;
 mod cold_start;
+mod containers;
 mod corruption;
 mod freshness;
 mod kill;

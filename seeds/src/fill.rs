@@ -132,7 +132,7 @@ async fn execute(connection: &mut PgConnection, statement: String) -> Result<(),
 }
 
 /// `schema.table` with both names quoted; the parameters were checked to have both.
-fn quoted(table: &str) -> String {
+pub(crate) fn quoted(table: &str) -> String {
     table.split_once('.').map_or_else(
         || ballpoint_postgres::ident::quote(table),
         |(schema, name)| quote_qualified(schema, name),

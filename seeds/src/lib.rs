@@ -12,6 +12,7 @@ pub mod answers;
 pub mod corruptions;
 pub mod fill;
 pub mod generate;
+pub mod script;
 
 mod calendar;
 mod draw;
@@ -21,3 +22,4 @@ mod row;
 pub use fill::{FillError, fill};
 pub use generate::{CopyChunks, Window, generate};
 pub use parameters::{Parameters, ParametersError, SeedFiles};
+pub use script::{ScriptError, script};

@@ -58,7 +58,7 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         Command::Query { query } => questions::query(&context, &query).await,
         Command::Ask(args) => questions::ask(&context, args).await,
         Command::Eval { file } => questions::eval(&context, &file).await,
-        Command::Status => operate::status(&context).await,
+        Command::Status(args) => operate::status(&context, args).await,
         Command::Restart { actor } => operate::restart(&context, &actor).await,
         Command::Check => check::check(&context).await,
         Command::Doctor => check::doctor(&context),

@@ -7,11 +7,17 @@ use ballpoint_postgres::lock::DataDirLock;
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::cli::StatusArgs;
 use crate::output;
 use crate::remote::Remote;
 
 /// Address, databases and the supervision tree.
-pub(super) async fn status(context: &Context) -> anyhow::Result<ExitCode> {
+pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Result<ExitCode> {
+    if args.ready {
+        // Not ready is an error of its own: 503.
+        running(context)?.get("/readyz").await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let status = running(context)?.get("/api/status").await?;
     if context.place.json {
         output::json(&status)?;

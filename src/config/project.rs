@@ -223,7 +223,8 @@ fn expand(text: &str, at: &str, environment: &Environment) -> Result<String, Str
     Ok(out)
 }
 
-/// Writes an override as the type it looks like: TOML where it parses, text otherwise.
+/// Writes an override as the type it looks like: TOML where it parses, text otherwise. An empty one
+/// takes the key away, which no other value could say.
 fn set(table: &mut Table, keys: &[String], value: &str) {
     let Some((last, parents)) = keys.split_last() else {
         return;
@@ -235,6 +236,10 @@ fn set(table: &mut Table, keys: &[String], value: &str) {
             .or_insert_with(|| Value::Table(Table::new()));
         let Value::Table(inner) = entry else { return };
         table = inner;
+    }
+    if value.is_empty() {
+        table.remove(last);
+        return;
     }
     let parsed = toml::from_str::<Table>(&format!("v = {value}"))
         .ok()
@@ -396,6 +401,18 @@ mod tests {
             &nobody,
         );
         assert!(error.contains("sources.a.url"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_override_takes_the_key_away() {
+        let text = "[sources.a]\nkind = \"postgres\"\nseed = \"seeds/a\"\n";
+        let environment = Environment::from([
+            ("BALLPOINT__SOURCES__A__URL", "postgres://h/d"),
+            ("BALLPOINT__SOURCES__A__SEED", ""),
+        ]);
+        let config = parse(text, "f", &environment).expect("valid");
+        assert_eq!(config.sources["a"].seed, None);
+        assert_eq!(config.sources["a"].url.as_deref(), Some("postgres://h/d"));
     }
 
     #[test]
