@@ -54,7 +54,9 @@ fn print_script(
 ) -> anyhow::Result<ExitCode> {
     let seeded = project.config.sources.get(source);
     let Some(folder) = seeded.and_then(|source| source.seed.as_ref()) else {
-        bail!(UserError(format!("there is no source {source} with a seed")));
+        bail!(UserError(format!(
+            "there is no source {source} with a seed"
+        )));
     };
     if project.is_shipped {
         shipped::lay_out(&project.folder)?;
