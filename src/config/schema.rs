@@ -15,6 +15,7 @@ pub(crate) struct Config {
     pub(crate) sources: BTreeMap<String, SourceConfig>,
     pub(crate) transform: Option<TransformConfig>,
     pub(crate) metrics: Option<MetricsConfig>,
+    pub(crate) reverse_etl: Option<ReverseEtlConfig>,
     pub(crate) auth: AuthConfig,
 }
 
@@ -106,6 +107,13 @@ pub(crate) struct TransformConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct MetricsConfig {
     /// A folder of Cube YAML, relative to the project folder.
+    pub(crate) path: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReverseEtlConfig {
+    /// A folder of sync definitions, relative to the project folder.
     pub(crate) path: String,
 }
 
