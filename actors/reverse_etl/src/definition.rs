@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use column_type::ColumnType;
-pub use file::{DefinitionError, Problem};
 pub(crate) use file::Syncs;
+pub use file::{DefinitionError, Problem};
 
 /// One sync, as its file has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -78,7 +78,9 @@ pub(crate) fn desired(sync: &Sync) -> String {
             let text = field.r#type.text(&value);
             let name = quote_literal(&field.column);
             if letter == 'k' {
-                problems.push(format!("when {value} is null then 'key column ' || {name} || ' is null'"));
+                problems.push(format!(
+                    "when {value} is null then 'key column ' || {name} || ' is null'"
+                ));
             }
             let column = match field.r#type.fits(&value) {
                 None => text,
@@ -88,7 +90,9 @@ pub(crate) fn desired(sync: &Sync) -> String {
                          left(({value})::text, {SHOWN_CHARS}) || ' does not fit ' || {}",
                         quote_literal(&field.r#type.to_string())
                     ));
-                    format!("case when {value} is null then null when {fits} then {text} else ({value})::text end")
+                    format!(
+                        "case when {value} is null then null when {fits} then {text} else ({value})::text end"
+                    )
                 }
             };
             columns.push(format!("{column} as {letter}{n}"));
@@ -146,7 +150,10 @@ pub(crate) fn read_current(sync: &Sync) -> String {
 pub(crate) fn proposed(sync: &Sync, own: Option<Uuid>) -> String {
     let whose = match own {
         Some(id) => format!("p.id = '{id}'"),
-        None => format!("p.sync = {} and p.state = 'applied'", quote_literal(&sync.name)),
+        None => format!(
+            "p.sync = {} and p.state = 'applied'",
+            quote_literal(&sync.name)
+        ),
     };
     let keys: Vec<String> = sync
         .key
@@ -246,7 +253,13 @@ pub(crate) fn store_difference(sync: &Sync, plan: Uuid) -> String {
     let values = sync.columns.len();
     let (mut joined, mut wanted) = (
         "left join",
-        vec!["c.k0 is null or d.k0 is null or (".to_owned() + &list("d.", 'c', values) + ") is distinct from (" + &list("c.", 'c', values) + ")"],
+        vec![
+            "c.k0 is null or d.k0 is null or (".to_owned()
+                + &list("d.", 'c', values)
+                + ") is distinct from ("
+                + &list("c.", 'c', values)
+                + ")",
+        ],
     );
     match sync.mode {
         Mode::Upsert => {}

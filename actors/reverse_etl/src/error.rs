@@ -50,7 +50,9 @@ pub enum WriteBackError {
         keys: Vec<String>,
     },
     /// The target took the rows but holds something else: a trigger or rule of its own.
-    #[error("{table} does not hold what was written to it ({difference}), nothing was kept: a trigger or rule of the table changes it")]
+    #[error(
+        "{table} does not hold what was written to it ({difference}), nothing was kept: a trigger or rule of the table changes it"
+    )]
     Altered { table: String, difference: String },
     /// It cannot be known whether the rows were written.
     #[error(

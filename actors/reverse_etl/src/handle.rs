@@ -57,7 +57,9 @@ impl ReverseEtlHandle {
     /// # Errors
     /// As [`WriteBacks::propose`]; why a plan failed is in the plan, not here.
     pub async fn propose(&self, proposal: &Proposal, by: &str) -> Result<Plan, WriteBackError> {
-        let asked = self.library.ask_for_plan(&proposal.sync, by, Some(proposal));
+        let asked = self
+            .library
+            .ask_for_plan(&proposal.sync, by, Some(proposal));
         let id = asked.await?;
         self.done(id).await
     }

@@ -85,7 +85,9 @@ impl WriteBacks {
     /// # Errors
     /// As [`WriteBacks::plan`], and [`WriteBackError::Proposal`].
     pub async fn propose(&self, proposal: &Proposal, by: &str) -> Result<Plan, WriteBackError> {
-        let id = self.ask_for_plan(&proposal.sync, by, Some(proposal)).await?;
+        let id = self
+            .ask_for_plan(&proposal.sync, by, Some(proposal))
+            .await?;
         self.carry_out(id, PlanRequest::Plan).await
     }
 
@@ -113,8 +115,13 @@ impl WriteBacks {
             return Ok(plan);
         }
         let from = [PlanState::Planned];
-        self.decide(plan, (&from, PlanState::Approved), Some(hash), (by, comment))
-            .await
+        self.decide(
+            plan,
+            (&from, PlanState::Approved),
+            Some(hash),
+            (by, comment),
+        )
+        .await
     }
 
     /// Ends a plan that is not applied.
@@ -156,7 +163,8 @@ impl WriteBacks {
             });
         }
         let detail = json!({ "hash": plan.hash, "comment": comment, "counts": plan.counts });
-        self.note(&mut transaction, by, action, &plan, &detail).await?;
+        self.note(&mut transaction, by, action, &plan, &detail)
+            .await?;
         self.commit(transaction).await?;
         self.announce(plan.id).await
     }

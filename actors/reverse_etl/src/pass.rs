@@ -112,7 +112,9 @@ fn entry(
         sync: sync.to_owned(),
         outcome,
         plan: plan.map(|plan| plan.id),
-        rows: plan.map_or(0, |plan| plan.written.unwrap_or_else(|| plan.counts.writes())),
+        rows: plan.map_or(0, |plan| {
+            plan.written.unwrap_or_else(|| plan.counts.writes())
+        }),
         error: error.map(|error| in_one_line(error)),
     }
 }

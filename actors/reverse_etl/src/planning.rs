@@ -48,9 +48,19 @@ impl WriteBacks {
         refuse(&definitions, sync, look.complaints)?;
         let mut transaction = self.begin("planning").await?;
         let difference = self
-            .difference(&mut transaction, plan, (&definitions, sync), &target, look.exists)
+            .difference(
+                &mut transaction,
+                plan,
+                (&definitions, sync),
+                &target,
+                look.exists,
+            )
             .await?;
-        if only_if_new && self.is_nothing_new(&mut transaction, plan, &difference).await? {
+        if only_if_new
+            && self
+                .is_nothing_new(&mut transaction, plan, &difference)
+                .await?
+        {
             return Ok(None);
         }
         let beyond = beyond_limits(sync, &difference);
@@ -70,11 +80,21 @@ impl WriteBacks {
         target: &Target,
         exists: bool,
     ) -> Result<Difference, WriteBackError> {
-        run(warehouse, "preparing the plan", warehouse::SESSION.to_owned()).await?;
+        run(
+            warehouse,
+            "preparing the plan",
+            warehouse::SESSION.to_owned(),
+        )
+        .await?;
         let complaints = warehouse::complaints(warehouse, sync).await?;
         refuse(definitions, sync, complaints)?;
         run(warehouse, "reading the desired rows", diff::desired(sync)).await?;
-        run(warehouse, "looking for duplicate keys", diff::mark_duplicates(sync)).await?;
+        run(
+            warehouse,
+            "looking for duplicate keys",
+            diff::mark_duplicates(sync),
+        )
+        .await?;
         run(warehouse, "preparing the plan", diff::create_current(sync)).await?;
         if exists {
             copy_current(warehouse, sync, target).await?;
@@ -86,12 +106,19 @@ impl WriteBacks {
         }
         let analyze = format!("analyze {}; analyze {}", diff::DESIRED, diff::CURRENT);
         run(warehouse, "preparing the plan", analyze).await?;
-        let forget = format!("delete from ballpoint.plan_rows where plan_id = '{}'", plan.id);
+        let forget = format!(
+            "delete from ballpoint.plan_rows where plan_id = '{}'",
+            plan.id
+        );
         run(warehouse, "preparing the plan", forget).await?;
         let compare = diff::store_difference(sync, plan.id);
         run(warehouse, "comparing the rows", compare).await?;
         let (counts, current) = count(warehouse, plan.id, sync).await?;
-        let ddl = if exists { Vec::new() } else { target::create(sync) };
+        let ddl = if exists {
+            Vec::new()
+        } else {
+            target::create(sync)
+        };
         let hash = hash(warehouse, plan.id, sync, &ddl).await?;
         Ok(Difference {
             counts,
@@ -110,11 +137,26 @@ impl WriteBacks {
         sync: &Sync,
     ) -> Result<(), WriteBackError> {
         let own = (plan.origin == "proposal").then_some(plan.id);
-        run(warehouse, "reading proposed values", diff::proposed(sync, own)).await?;
+        run(
+            warehouse,
+            "reading proposed values",
+            diff::proposed(sync, own),
+        )
+        .await?;
         if own.is_some() {
-            run(warehouse, "narrowing the plan", diff::narrow_to_proposed(sync)).await?;
+            run(
+                warehouse,
+                "narrowing the plan",
+                diff::narrow_to_proposed(sync),
+            )
+            .await?;
         }
-        run(warehouse, "putting proposed values", diff::put_proposed(sync)).await
+        run(
+            warehouse,
+            "putting proposed values",
+            diff::put_proposed(sync),
+        )
+        .await
     }
 
     async fn is_nothing_new(
@@ -194,7 +236,8 @@ impl WriteBacks {
             .await?;
         if state == PlanState::Approved {
             let detail = json!({ "hash": difference.hash, "counts": counts });
-            self.note(warehouse, POLICY, "approve", plan, &detail).await?;
+            self.note(warehouse, POLICY, "approve", plan, &detail)
+                .await?;
         }
         Ok(())
     }
@@ -212,7 +255,9 @@ fn refuse(
         .into_iter()
         .map(|(needle, message)| definitions.problem(sync, &needle, message))
         .collect();
-    Err(WriteBackError::Definition(crate::DefinitionError { problems }))
+    Err(WriteBackError::Definition(crate::DefinitionError {
+        problems,
+    }))
 }
 
 /// The target's rows, as text, into the warehouse: bytes that nobody looks at on the way.

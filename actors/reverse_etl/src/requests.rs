@@ -44,8 +44,14 @@ impl WriteBacks {
     ) -> Result<Plan, WriteBackError> {
         let plan = self.get(id).await?;
         let trace = TraceContext::current();
-        let run = self.store.runs().start("write_back", request.name(), &trace).await?;
-        let step = run.step(&format!("{} {}", request.name(), plan.sync)).await?;
+        let run = self
+            .store
+            .runs()
+            .start("write_back", request.name(), &trace)
+            .await?;
+        let step = run
+            .step(&format!("{} {}", request.name(), plan.sync))
+            .await?;
         let outcome = match request {
             PlanRequest::Plan => self.plan_or_fail(&plan).await,
             PlanRequest::Apply | PlanRequest::Undo => self.write_or_settle(&plan, request).await,
@@ -229,7 +235,14 @@ impl WriteBacks {
         if !writing::table_exists(&mut looking, target, sync).await? {
             // Undoing the plan that made the table took it away again.
             let gone = writing.request == PlanRequest::Undo;
-            return Ok((if gone { 0 } else { writing.plan.counts.writes() }, Vec::new()));
+            return Ok((
+                if gone {
+                    0
+                } else {
+                    writing.plan.counts.writes()
+                },
+                Vec::new(),
+            ));
         }
         sqlx::raw_sql(warehouse::SESSION)
             .execute(&mut *looking)

@@ -19,7 +19,11 @@ pub(crate) async fn complaints(
     sync: &Sync,
 ) -> Result<Vec<(String, String)>, WriteBackError> {
     let reading = "looking at the desired rows";
-    let needle = if sync.model.is_some() { "model:" } else { "query:" };
+    let needle = if sync.model.is_some() {
+        "model:"
+    } else {
+        "query:"
+    };
     let probe = sqlx::raw_sql(sqlx::AssertSqlSafe(diff::probe(sync)));
     match probe.execute(&mut *connection).await {
         Ok(_) => {}

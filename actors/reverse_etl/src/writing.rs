@@ -228,7 +228,13 @@ async fn drop_if_empty(
     if has_rows {
         return Ok(());
     }
-    run(connection, target, doing, "savepoint before_drop".to_owned()).await?;
+    run(
+        connection,
+        target,
+        doing,
+        "savepoint before_drop".to_owned(),
+    )
+    .await?;
     let drop = format!("drop table {}", table(sync));
     if let Err(error) = run(connection, target, doing, drop).await {
         tracing::info!(%error, table = sync.target_name(), "the empty table stays");
@@ -341,7 +347,8 @@ fn create_rows(sync: &Sync) -> String {
 
 fn read_rows(plan: &Plan, sync: &Sync, backwards: bool) -> String {
     let (kind, old, new) = if backwards {
-        let kind = "case kind when 'added' then 'removed' when 'removed' then 'added' else kind end";
+        let kind =
+            "case kind when 'added' then 'removed' when 'removed' then 'added' else kind end";
         (kind, "new", "old")
     } else {
         ("kind", "old", "new")

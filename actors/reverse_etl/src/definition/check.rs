@@ -17,11 +17,17 @@ pub(super) fn check(sync: &Sync, sources: &[&str]) -> Vec<Complaint> {
     let mut found = Vec::new();
     let mut say = |needle: &str, message: String| found.push((needle.to_owned(), message));
     if !is_plain(&sync.name) {
-        say("name:", "a name is lower-case letters, digits, `_` and `-`".to_owned());
+        say(
+            "name:",
+            "a name is lower-case letters, digits, `_` and `-`".to_owned(),
+        );
     }
     if !sources.contains(&sync.source.as_str()) {
         let known = sources.join(", ");
-        say("source:", format!("no source {}; there are {known}", sync.source));
+        say(
+            "source:",
+            format!("no source {}; there are {known}", sync.source),
+        );
     }
     match (&sync.model, &sync.query) {
         (Some(model), None) if model.split('.').count() != 2 => say(
@@ -46,13 +52,19 @@ pub(super) fn check(sync: &Sync, sources: &[&str]) -> Vec<Complaint> {
 
 fn fields(sync: &Sync, say: &mut impl FnMut(&str, String)) {
     if sync.key.is_empty() {
-        say("key:", "the key has no column: rows could not be told apart".to_owned());
+        say(
+            "key:",
+            "the key has no column: rows could not be told apart".to_owned(),
+        );
     }
     if sync.columns.is_empty() {
         say("columns:", "there is no column to write".to_owned());
     }
     if sync.key.len().max(sync.columns.len()) > FIELDS_MAX {
-        say("columns:", format!("more than {FIELDS_MAX} columns cannot be written by one sync"));
+        say(
+            "columns:",
+            format!("more than {FIELDS_MAX} columns cannot be written by one sync"),
+        );
     }
     let mut seen = BTreeSet::new();
     for field in sync.fields() {
@@ -72,7 +84,10 @@ fn limits(sync: &Sync, say: &mut impl FnMut(&str, String)) {
         say("limits:", "a limit is not negative".to_owned());
     }
     if !(0.0..=100.0).contains(&limits.max_changed_percent) {
-        say("max_changed_percent:", "a percentage is from 0 to 100".to_owned());
+        say(
+            "max_changed_percent:",
+            "a percentage is from 0 to 100".to_owned(),
+        );
     }
     if sync.mode == Mode::Update && sync.create_table {
         say(
@@ -92,7 +107,10 @@ fn actions(sync: &Sync, say: &mut impl FnMut(&str, String)) {
             match sync.column(column) {
                 None => say(
                     &format!("{column}:"),
-                    format!("action {} sets {column}, which is not a writable column", action.name),
+                    format!(
+                        "action {} sets {column}, which is not a writable column",
+                        action.name
+                    ),
                 ),
                 Some(field) if !field.r#type.is_literal(&text) => say(
                     &format!("{column}:"),

@@ -34,7 +34,10 @@ impl FromStr for ColumnType {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || format!("type {text:?} cannot be written back; there are {NAMES}");
         let (name, arguments) = match text.trim().split_once('(') {
-            Some((name, rest)) => (name.trim(), Some(rest.strip_suffix(')').ok_or_else(unknown)?)),
+            Some((name, rest)) => (
+                name.trim(),
+                Some(rest.strip_suffix(')').ok_or_else(unknown)?),
+            ),
             None => (text.trim(), None),
         };
         let numbers: Vec<u32> = arguments
@@ -49,7 +52,9 @@ impl FromStr for ColumnType {
             ("integer" | "int", []) => Self::Integer(32),
             ("bigint", []) => Self::Integer(64),
             ("numeric", []) => Self::Numeric(None),
-            ("numeric", [p, s]) if (1..=1000).contains(p) && s <= p => Self::Numeric(Some((*p, *s))),
+            ("numeric", [p, s]) if (1..=1000).contains(p) && s <= p => {
+                Self::Numeric(Some((*p, *s)))
+            }
             ("double precision", []) => Self::Double,
             ("boolean", []) => Self::Boolean,
             ("date", []) => Self::Date,
@@ -205,7 +210,13 @@ mod tests {
             assert_eq!(parsed.to_string(), shown);
             assert_eq!(shown.parse(), Ok(parsed), "its own spelling is read back");
         }
-        for wrong in ["money", "varchar", "numeric(2,3)", "numeric(a)", "text; drop"] {
+        for wrong in [
+            "money",
+            "varchar",
+            "numeric(2,3)",
+            "numeric(a)",
+            "text; drop",
+        ] {
             assert!(wrong.parse::<ColumnType>().is_err(), "{wrong}");
         }
     }
@@ -222,7 +233,9 @@ mod tests {
         let numeric = ColumnType::Numeric(Some((4, 2)));
         assert!(numeric.is_literal("-99.5") && !numeric.is_literal("100"));
         assert!(ColumnType::Boolean.is_literal("true") && !ColumnType::Boolean.is_literal("yes"));
-        assert!(ColumnType::Varchar(3).is_literal("abc") && !ColumnType::Varchar(3).is_literal("abcd"));
+        assert!(
+            ColumnType::Varchar(3).is_literal("abc") && !ColumnType::Varchar(3).is_literal("abcd")
+        );
         assert!(!ColumnType::Integer(16).is_literal("40000"));
     }
 }

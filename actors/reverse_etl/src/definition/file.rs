@@ -89,7 +89,8 @@ impl Syncs {
         let sources: Vec<&str> = sources.into_iter().collect();
         for sync in &all.syncs {
             let complaints = check::check(sync, &sources).into_iter();
-            problems.extend(complaints.map(|(needle, message)| all.problem(sync, &needle, message)));
+            problems
+                .extend(complaints.map(|(needle, message)| all.problem(sync, &needle, message)));
         }
         if problems.is_empty() {
             Ok(all)
@@ -127,9 +128,9 @@ impl File {
             return 1;
         };
         let indent = |line: &str| line.len() - line.trim_start().len();
-        let mine = lines[start + 1..].iter().take_while(|line| {
-            line.trim().is_empty() || indent(line) > indent(lines[start])
-        });
+        let mine = lines[start + 1..]
+            .iter()
+            .take_while(|line| line.trim().is_empty() || indent(line) > indent(lines[start]));
         let found = mine.clone().position(|line| line.contains(needle));
         found.map_or(start + 1, |offset| start + 2 + offset)
     }
@@ -154,7 +155,10 @@ fn paths(folder: &Path) -> Result<Vec<PathBuf>, DefinitionError> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| cannot_read(folder, &error))?.path();
-        if path.extension().is_some_and(|ext| ext == "yml" || ext == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|ext| ext == "yml" || ext == "yaml")
+        {
             found.push(path);
         }
     }

@@ -1,0 +1,463 @@
+//! Who lets what through: approvals, limits, proposals, and files that are wrong.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use ballpoint_reverse_etl::{
+    PassOutcome, PlanState, Proposal, ProposedRow, ReverseEtlHandle, WriteBackError,
+};
+use serde_json::json;
+
+use support::{Bench, SYNC, WRITTEN};
+
+#[tokio::test]
+async fn an_approval_is_bound_to_what_was_looked_at() {
+    let bench = Bench::new().await;
+    let plan = bench.plan().await;
+    let error = bench
+        .library
+        .approve(plan.id, "0000", "bo", None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, WriteBackError::OtherHash { .. }), "{error}");
+    let unapproved = bench.library.apply(plan.id, "bo").await.unwrap_err();
+    assert!(
+        unapproved
+            .to_string()
+            .contains("is planned: it cannot be applied"),
+        "{unapproved}"
+    );
+    let hash = plan.hash.unwrap();
+    bench
+        .library
+        .approve(plan.id, &hash, "bo", Some("fine"))
+        .await
+        .unwrap();
+    let again = bench
+        .library
+        .approve(plan.id, &hash, "cy", None)
+        .await
+        .unwrap();
+    assert_eq!(again.approved_by.as_deref(), Some("bo"));
+}
+
+#[tokio::test]
+async fn rows_statements_or_file_that_differ_from_the_approval_are_not_applied() {
+    for (tamper, what) in [
+        (
+            "update ballpoint.plan_rows set new = jsonb_set(new, '{score}', '\"1\"') where seq = 1",
+            "rows",
+        ),
+        (
+            "update ballpoint.plans set ddl = array['create table public.feedback ()']",
+            "rows or statements",
+        ),
+        (
+            "insert into ballpoint.plan_rows select plan_id, 99, kind, '{\"id\":\"q\",\"part\":\"1\"}', old, new from ballpoint.plan_rows where seq = 1",
+            "rows",
+        ),
+    ] {
+        let bench = Bench::new().await;
+        let plan = bench.approved().await;
+        bench.warehouse_sql(tamper).await;
+        let error = bench
+            .library
+            .apply(plan.id, "bo")
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(what), "{error}");
+        assert_eq!(bench.rows().await, None);
+        assert_eq!(
+            bench.library.get(plan.id).await.unwrap().state,
+            PlanState::Failed
+        );
+    }
+    let bench = Bench::new().await;
+    let plan = bench.approved().await;
+    bench.write(&SYNC.replace("      - {column: note, type: text}\n", ""));
+    let error = bench
+        .library
+        .apply(plan.id, "bo")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("file of its sync was edited"), "{error}");
+    assert_eq!(bench.rows().await, None);
+}
+
+#[tokio::test]
+async fn a_rejected_plan_is_over_and_a_new_one_supersedes_an_open_one() {
+    let bench = Bench::new().await;
+    let plan = bench.plan().await;
+    let rejected = bench
+        .library
+        .reject(plan.id, "bo", Some("not now"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (rejected.state, rejected.comment.as_deref()),
+        (PlanState::Rejected, Some("not now"))
+    );
+    let hash = plan.hash.unwrap();
+    let error = bench
+        .library
+        .approve(plan.id, &hash, "bo", None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, WriteBackError::State { .. }), "{error}");
+    let (older, newer) = (bench.plan().await, bench.plan().await);
+    assert_eq!(
+        bench.library.get(older.id).await.unwrap().state,
+        PlanState::Rejected
+    );
+    assert_eq!(newer.state, PlanState::Planned);
+}
+
+#[tokio::test]
+async fn limits_refuse_and_the_refused_plan_can_be_looked_at() {
+    let bench = Bench::new().await;
+    bench.write(&SYNC.replace("max_rows: 1000", "max_rows: 4"));
+    let error = bench.refusal().await;
+    assert_eq!(
+        error.to_string(),
+        "the plan writes 5 rows, sync scores allows 4 (limits.max_rows)"
+    );
+    let plan = bench
+        .library
+        .list(Some("scores"), 1)
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!((plan.state, plan.counts.added), (PlanState::Failed, 5));
+    assert_eq!(
+        bench
+            .library
+            .rows(plan.id, None, 0, 10)
+            .await
+            .unwrap()
+            .len(),
+        5
+    );
+    let hash = plan.hash.unwrap();
+    let refused = bench
+        .library
+        .approve(plan.id, &hash, "bo", None)
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, WriteBackError::State { .. }), "{refused}");
+    bench.write(&SYNC.replace("max_changed_percent: 100", "max_changed_percent: 30"));
+    bench.applied().await;
+    bench
+        .warehouse_sql("update marts.scores set score = 1 where id in ('a', 'b')")
+        .await;
+    let error = bench.refusal().await.to_string();
+    assert!(
+        error.starts_with("the plan changes 60.0 % of the 5 rows of public.feedback"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_pass_plans_once_and_applies_only_what_is_approved() {
+    let bench = Bench::new().await;
+    let outcomes = |entries: Vec<ballpoint_reverse_etl::PassEntry>| -> Vec<(PassOutcome, i64)> {
+        entries
+            .iter()
+            .map(|entry| (entry.outcome, entry.rows))
+            .collect()
+    };
+    let first = outcomes(bench.library.pass("run").await.unwrap());
+    assert_eq!(first, [(PassOutcome::Planned, 5)]);
+    let second = outcomes(bench.library.pass("run").await.unwrap());
+    assert_eq!(
+        second,
+        [(PassOutcome::NothingNew, 0)],
+        "the same plan is open already"
+    );
+    assert_eq!(bench.rows().await, None);
+    let plans = bench.library.list(None, 10).await.unwrap();
+    assert_eq!(plans.len(), 1);
+    let hash = plans[0].hash.clone().unwrap();
+    bench
+        .library
+        .approve(plans[0].id, &hash, "bo", None)
+        .await
+        .unwrap();
+    let third = outcomes(bench.library.pass("run").await.unwrap());
+    assert_eq!(third, [(PassOutcome::Applied, 5)]);
+    assert_eq!(bench.rows().await.as_deref(), Some(WRITTEN));
+    let fourth = outcomes(bench.library.pass("run").await.unwrap());
+    assert_eq!(fourth, [(PassOutcome::NothingNew, 0)]);
+    bench.write(&SYNC.replace("    limits:", "    approval: automatic\n    limits:"));
+    bench
+        .warehouse_sql("update marts.scores set score = 1 where id = 'b'")
+        .await;
+    let fifth = outcomes(bench.library.pass("run").await.unwrap());
+    assert_eq!(
+        fifth,
+        [(PassOutcome::Planned, 1), (PassOutcome::Applied, 1)]
+    );
+}
+
+fn row(id: &str, part: &str, set: &[(&str, &str)]) -> ProposedRow {
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    };
+    ProposedRow {
+        key: map(&[("id", id), ("part", part)]),
+        set: map(set),
+    }
+}
+
+fn proposal(rows: Vec<ProposedRow>) -> Proposal {
+    Proposal {
+        sync: "scores".to_owned(),
+        reason: "they look bad".to_owned(),
+        evidence: json!({"threshold": 5}),
+        rows,
+    }
+}
+
+#[tokio::test]
+async fn a_proposal_sets_its_columns_in_its_rows_and_later_plans_leave_them_so() {
+    let bench = Bench::new().await;
+    bench.applied().await;
+    bench
+        .warehouse_sql("update marts.scores set score = 60 where id = 'b'")
+        .await;
+    let held = proposal(vec![
+        row("a", "1", &[("held", "true")]),
+        row("b", "1", &[("held", "true")]),
+        row("q", "7", &[("held", "true")]),
+    ]);
+    let plan = bench.library.propose(&held, "agent").await.unwrap();
+    assert_eq!((plan.counts.changed, plan.counts.invalid), (2, 1));
+    assert_eq!(
+        (plan.origin.as_str(), plan.reason.as_str()),
+        ("proposal", "they look bad")
+    );
+    let rows = bench
+        .library
+        .rows(plan.id, Some("changed"), 0, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        rows[1].new,
+        Some(json!({"score": "50.00", "held": "true", "note": ""})),
+        "only what is proposed"
+    );
+    let hash = plan.hash.clone().unwrap();
+    bench
+        .library
+        .approve(plan.id, &hash, "bo", None)
+        .await
+        .unwrap();
+    bench.library.apply(plan.id, "bo").await.unwrap();
+    let next = bench.plan().await;
+    assert_eq!(
+        next.counts.changed, 1,
+        "the warehouse's score, not its hold"
+    );
+    let rows = bench
+        .library
+        .rows(next.id, Some("changed"), 0, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        rows[0].new,
+        Some(json!({"score": "60.00", "held": "true", "note": ""}))
+    );
+    bench.library.undo(plan.id, "bo").await.unwrap();
+    let after = bench.plan().await;
+    let rows = bench
+        .library
+        .rows(after.id, Some("changed"), 0, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        rows[0].new,
+        Some(json!({"score": "60.00", "held": "false", "note": ""})),
+        "what is undone holds no more"
+    );
+}
+
+#[tokio::test]
+async fn a_proposal_cannot_reach_beyond_its_sync() {
+    let bench = Bench::new().await;
+    for (rows, why) in [
+        (vec![], "names no rows"),
+        (
+            vec![row("a", "1", &[("secret", "1")])],
+            "secret is not a writable column of sync scores",
+        ),
+        (
+            vec![row("a", "1", &[("id", "b")])],
+            "id is not a writable column",
+        ),
+        (
+            vec![row("a", "1", &[("held", "maybe")])],
+            "\"maybe\" is no boolean",
+        ),
+        (
+            vec![row("a", "one", &[("held", "true")])],
+            "\"one\" is no integer",
+        ),
+        (vec![row("a", "1", &[])], "nothing is set"),
+        (
+            vec![
+                row("a", "1", &[("held", "true")]),
+                row("a", "1", &[("held", "false")]),
+            ],
+            "named twice",
+        ),
+    ] {
+        let error = bench
+            .library
+            .propose(&proposal(rows), "agent")
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, WriteBackError::Proposal(_)) && error.to_string().contains(why),
+            "{error}"
+        );
+    }
+    let mut other = proposal(vec![row("a", "1", &[("held", "true")])]);
+    other.sync = "elsewhere".to_owned();
+    let error = bench.library.propose(&other, "agent").await.unwrap_err();
+    assert_eq!(error.to_string(), "no sync elsewhere; there are scores");
+    assert!(bench.library.list(None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_file_is_named_with_its_line() {
+    let bench = Bench::new().await;
+    for (from, to, said) in [
+        (
+            "    mode: upsert\n",
+            "    mode: upsert\n    colour: red\n",
+            ":9: ",
+        ),
+        ("mode: upsert", "mode: overwrite", ":8: "),
+        (
+            "source: shop",
+            "source: shed",
+            ":5: sync scores: no source shed; there are shop",
+        ),
+        (
+            "'numeric(5,2)'",
+            "money",
+            "type \"money\" cannot be written back",
+        ),
+        (
+            "{column: note, type: text}",
+            "{column: held, type: text}",
+            "column held is named twice",
+        ),
+        (
+            "    model: marts.scores\n",
+            "",
+            ":2: sync scores: `model` or `query` is missing",
+        ),
+        (
+            "max_changed_percent: 100",
+            "max_changed_percent: 101",
+            ":16: sync scores: a percentage",
+        ),
+        (
+            "model: marts.scores",
+            "model: marts.absent",
+            ":4: sync scores: relation \"marts.absent\" does not exist",
+        ),
+        (
+            "from: hold",
+            "from: halt",
+            ":14: sync scores: no column halt in the warehouse",
+        ),
+        (
+            "{column: note, type: text}",
+            "{column: note, type: boolean}",
+            ":15: sync scores: column note is text in the warehouse",
+        ),
+        (
+            "    create_table: true\n",
+            "",
+            ":6: sync scores: source shop has no table public.feedback",
+        ),
+    ] {
+        bench.write(&SYNC.replace(from, to));
+        let error = bench.refusal().await;
+        assert!(error.is_users(), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("scores.yml:") && text.contains(said),
+            "{to}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_fit_is_refused_before_anything_is_planned() {
+    let bench = Bench::new().await;
+    bench.target_sql("create table public.feedback (id varchar(10), part integer, score numeric(6,2), held boolean, owner text not null)").await;
+    let text = bench.refusal().await.to_string();
+    for said in [
+        ":13: sync scores: column score is numeric(6,2) in source shop, not numeric(5,2)",
+        ":15: sync scores: public.feedback has no column note in source shop",
+        "public.feedback demands a value for column owner",
+        ":9: sync scores: public.feedback has no unique index on (id, part)",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    bench
+        .target_sql("drop table public.feedback; create view public.feedback as select 1 as id")
+        .await;
+    let text = bench.refusal().await.to_string();
+    assert!(text.contains("public.feedback is not a table"), "{text}");
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_leaves_the_approval_standing() {
+    let bench = Bench::new().await;
+    let plan = bench.approved().await;
+    bench
+        .target_sql("create schema held; create table held.x ()")
+        .await;
+    let name: String = sqlx::query_scalar("select current_database()")
+        .fetch_one(bench.target.pool())
+        .await
+        .unwrap();
+    bench
+        .warehouse_sql(&format!("alter database {name} allow_connections false"))
+        .await;
+    bench
+        .warehouse_sql(&format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+        ))
+        .await;
+    bench.library.apply(plan.id, "bo").await.unwrap_err();
+    let standing = bench.library.get(plan.id).await.unwrap();
+    assert_eq!(standing.state, PlanState::Approved);
+    assert!(standing.error.is_some());
+    bench
+        .warehouse_sql(&format!("alter database {name} allow_connections true"))
+        .await;
+    let applied = bench.library.apply(plan.id, "bo").await.unwrap();
+    assert_eq!(applied.state, PlanState::Applied);
+    assert_eq!(bench.rows().await.as_deref(), Some(WRITTEN));
+}
+
+#[tokio::test]
+async fn reads_work_without_the_actor() {
+    let bench = Bench::new().await;
+    let plan = bench.plan().await;
+    let handle = ReverseEtlHandle::new(bench.library.clone());
+    assert_eq!(handle.get(plan.id).await.unwrap(), plan);
+    assert_eq!(handle.waiting().await.unwrap(), 1);
+    assert_eq!(handle.syncs().unwrap()[0].name, "scores");
+}
