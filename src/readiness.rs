@@ -30,7 +30,7 @@ impl Troubles {
             Event::SyncFinished { source, .. } | Event::SourceRecovered { source } => {
                 self.0.remove(source);
             }
-            Event::SyncFailed { source, error }
+            Event::SyncFailed { source, error, .. }
             | Event::SourceUnavailable { source, error, .. } => {
                 self.0
                     .insert(source.clone(), format!("source {source}: {error}"));

@@ -13,7 +13,9 @@ use std::time::Duration;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::SourceReader;
-use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError};
+use ballpoint_runtime::store::{
+    ClaimedWork, Interruption, RunRecorder, RunStatus, Store, StoreError,
+};
 use ballpoint_runtime::supervision::{Address, AddressError, Looks, Scope};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
@@ -256,6 +258,8 @@ async fn work(
     set_parent(&span, &claimed.trace);
     async {
         let trace = TraceContext::current();
+        let run = loader.store().runs().of_work(&claimed, &trace).await?;
+        let loader = &loader.clone().recording(run.clone());
         let outcome = tokio::select! {
             outcome = AssertUnwindSafe(sync(loader, reader, &claimed, &trace)).catch_unwind() => {
                 match outcome {
@@ -270,7 +274,7 @@ async fn work(
             }
             error = keep_claimed(loader.store(), &claimed) => return Err(error),
         };
-        finish(loader.store(), reader.name(), &claimed, &trace, outcome).await
+        finish(loader.store(), run, &claimed, &trace, outcome).await
     }
     .instrument(span)
     .await
@@ -289,7 +293,9 @@ async fn sync(
             ..
         } => loader.sync(reader, tables, *full_refresh, trace).await,
         // The claim asked for syncs only.
-        WorkKind::Build { .. } | WorkKind::RefreshMetrics | WorkKind::WriteBack => Ok(SyncReport::default()),
+        WorkKind::Build { .. } | WorkKind::RefreshMetrics | WorkKind::WriteBack => {
+            Ok(SyncReport::default())
+        }
     }
 }
 
@@ -306,12 +312,12 @@ async fn keep_claimed(store: &Store, claimed: &ClaimedWork) -> StoreError {
 /// Tells how the sync ended, then ends its row: a kill in between tells twice, never not at all.
 async fn finish(
     store: &Store,
-    source: &str,
+    run: RunRecorder,
     claimed: &ClaimedWork,
     trace: &TraceContext,
     outcome: Result<SyncReport, SyncError>,
 ) -> Result<Worked, StoreError> {
-    let source = source.to_owned();
+    let source = claimed.work.scope().to_owned();
     let error = match outcome {
         Ok(report) => {
             let event = Event::SyncFinished {
@@ -319,6 +325,16 @@ async fn finish(
                 rows: report.changed(),
             };
             store.events().publish(event, trace.clone()).await?;
+            let news = report
+                .tables
+                .iter()
+                .any(|it| it.replaced || it.changed() > 0);
+            let status = if news {
+                RunStatus::Success
+            } else {
+                RunStatus::NothingNew
+            };
+            run.finish(status, None).await?;
             store.work().complete(claimed).await?;
             return Ok(Worked::Synced {
                 report,
@@ -329,16 +345,14 @@ async fn finish(
     };
     let text = in_one_line(&error);
     tracing::warn!(%source, error = %text, attempt = claimed.attempt, "the sync failed");
+    let class = error.class();
     let event = Event::SyncFailed {
         source,
         error: text.clone(),
+        class,
     };
     store.events().publish(event, trace.clone()).await?;
-    if error.is_transient() {
-        store.work().fail(claimed, &text, None).await?;
-    } else {
-        store.work().abandon(claimed, &text).await?;
-    }
+    store.work().failed(claimed, &text, class).await?;
     let report = match error {
         SyncError::Tables { report, .. } => report,
         _ => SyncReport::default(),

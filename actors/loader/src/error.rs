@@ -1,5 +1,6 @@
 //! Why a table could not be loaded, and whether trying again can help.
 
+use ballpoint_runtime::retry::{Directive, FailureClass};
 use ballpoint_runtime::segment::{SourceError, TableName};
 use ballpoint_runtime::store::StoreError;
 
@@ -41,12 +42,13 @@ impl LoadError {
         move |source| Self::Warehouse { doing, source }
     }
 
-    /// Whether trying again later can help.
-    pub fn is_transient(&self) -> bool {
+    /// What kind of failure it is, which says whether the load is tried again.
+    pub fn class(&self) -> FailureClass {
         match self {
-            Self::Source(error) => error.is_transient(),
-            Self::Drift { .. } | Self::Dependent { .. } => false,
-            Self::Store(_) | Self::Warehouse { .. } | Self::CrashPoint(_) => true,
+            Self::Source(error) => class_of(error),
+            Self::Drift { .. } | Self::Dependent { .. } => FailureClass::SourceChangedShape,
+            Self::Store(_) | Self::Warehouse { .. } => FailureClass::WarehouseDown,
+            Self::CrashPoint(_) => FailureClass::Unexpected,
         }
     }
 }
@@ -83,14 +85,28 @@ pub enum SyncError {
 }
 
 impl SyncError {
-    /// Whether trying again later can help with any part of it.
-    pub fn is_transient(&self) -> bool {
+    /// What kind of failure it is: of several tables', the one that is tried again before the others.
+    pub fn class(&self) -> FailureClass {
         match self {
-            Self::Source(error) => error.is_transient(),
-            Self::Load(error) => error.is_transient(),
-            Self::UnknownTable { .. } => false,
-            Self::Tables { failures, .. } => failures.iter().any(|f| f.error.is_transient()),
+            Self::Source(error) => class_of(error),
+            Self::Load(error) => error.class(),
+            Self::UnknownTable { .. } => FailureClass::SourceRefuses,
+            Self::Tables { failures, .. } => {
+                let mut classes = failures.iter().map(|failure| failure.error.class());
+                let first = classes.next().unwrap_or_default();
+                std::iter::once(first)
+                    .chain(classes)
+                    .find(|class| class.directive() == Directive::Retry)
+                    .unwrap_or(first)
+            }
         }
+    }
+}
+
+fn class_of(error: &SourceError) -> FailureClass {
+    match error.is_transient() {
+        true => FailureClass::SourceDown,
+        false => FailureClass::SourceRefuses,
     }
 }
 

@@ -7,10 +7,13 @@ use std::time::Instant;
 use ballpoint_postgres::copy::CopyError;
 use ballpoint_postgres::ident::quote;
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::{
     Position, Segment, SourceError, SourceReader, TableName, TableSpec, WriteMode,
 };
-use ballpoint_runtime::store::{Checkpoints, EventBus, RecordedEvent, Store};
+use ballpoint_runtime::store::{
+    Checkpoints, EventBus, RecordedEvent, RunRecorder, StepStatus, Store,
+};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -32,6 +35,7 @@ pub struct Loader {
     store: Store,
     schema: String,
     progress: Option<ProgressSink>,
+    run: Option<RunRecorder>,
 }
 
 impl Loader {
@@ -41,7 +45,15 @@ impl Loader {
             store,
             schema: schema.into(),
             progress: None,
+            run: None,
         }
+    }
+
+    /// The same loader, recording each table as a step of `run`.
+    #[must_use]
+    pub fn recording(mut self, run: RunRecorder) -> Self {
+        self.run = Some(run);
+        self
     }
 
     /// The same loader, telling `sink` how far it is, beside whoever is told already.
@@ -88,7 +100,7 @@ impl Loader {
                 source = reader.name(), table = %spec.table);
             set_parent(&span, trace);
             let loading = self.load(reader, &spec, full_refresh).instrument(span);
-            match loading.await {
+            match self.as_step(&spec, loading).await {
                 Ok(loaded) => report.tables.push(loaded),
                 Err(error) => {
                     let gone = matches!(&error, LoadError::Source(SourceError::Unavailable { .. }));
@@ -107,6 +119,31 @@ impl Loader {
             return Ok(report);
         }
         Err(SyncError::Tables { failures, report })
+    }
+
+    /// Carries out a load as a step of the run, if there is one.
+    async fn as_step(
+        &self,
+        spec: &TableSpec,
+        loading: impl Future<Output = Result<TableReport, LoadError>>,
+    ) -> Result<TableReport, LoadError> {
+        let Some(run) = &self.run else {
+            return loading.await;
+        };
+        let step = run.step(&spec.table.to_string()).await?;
+        let loaded = loading.await;
+        match &loaded {
+            Ok(report) => {
+                run.add_rows(report.changed());
+                let rows = Some(report.changed());
+                step.finish(StepStatus::Success, rows, None).await?;
+            }
+            Err(error) => {
+                let error = in_one_line(error);
+                step.finish(StepStatus::Failed, None, Some(&error)).await?;
+            }
+        }
+        loaded
     }
 
     /// Creates the schema and the extraction clock.

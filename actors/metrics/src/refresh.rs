@@ -8,7 +8,8 @@ use std::time::Duration;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::files::{self, FileStamps};
-use ballpoint_runtime::store::{ClaimedWork, Interruption, Store, StoreError};
+use ballpoint_runtime::retry::FailureClass;
+use ballpoint_runtime::store::{ClaimedWork, Interruption, RunStatus, Store, StoreError};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
 use ractor::ActorRef;
@@ -101,9 +102,17 @@ impl Refresh {
         let span = tracing::info_span!("refresh_metrics", work = work.id, attempt = work.attempt);
         set_parent(&span, &work.trace);
         async {
+            let trace = TraceContext::current();
+            let run = store.runs().of_work(work, &trace).await?;
             match self.look(Some(store)).await? {
-                Ok(()) => store.work().complete(work).await,
-                Err(error) => store.work().fail(work, &error, None).await,
+                Ok(()) => {
+                    run.finish(RunStatus::Success, None).await?;
+                    store.work().complete(work).await
+                }
+                Err(error) => {
+                    let class = FailureClass::WarehouseDown;
+                    store.work().failed(work, &error, class).await
+                }
             }
         }
         .instrument(span)
@@ -158,6 +167,8 @@ pub(crate) async fn refuse(
         error: error.to_owned(),
     };
     store.events().publish(event, work.trace.clone()).await?;
-    store.work().abandon(&work, &reason).await?;
+    store.runs().of_work(&work, &work.trace).await?;
+    let class = FailureClass::DataModelBroken;
+    store.work().failed(&work, &reason, class).await?;
     Ok(Ended::Refused)
 }

@@ -45,6 +45,7 @@ pub fn work_for(event: &Event, stages: Stages) -> Option<WorkKind> {
 
 #[cfg(test)]
 mod tests {
+    use ballpoint_runtime::retry::FailureClass;
     use ballpoint_runtime::segment::TableName;
 
     use super::*;
@@ -137,6 +138,7 @@ mod tests {
                 Event::SyncFailed {
                     source: source(),
                     error: error(),
+                    class: FailureClass::SourceDown,
                 },
                 None,
             ),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ballpoint_runtime::store::{EventBus, Store, StoreError, WorkQueue};
+use ballpoint_runtime::work::Trigger;
 
 use crate::decide::{Stages, work_for};
 
@@ -49,7 +50,7 @@ async fn enqueue_batch(store: &Store, stages: Stages) -> Result<Enqueued, StoreE
     };
     for event in &events {
         if let Some(work) = work_for(&event.event, stages) {
-            WorkQueue::enqueue_in(&mut transaction, &work, &event.trace).await?;
+            WorkQueue::enqueue_in(&mut transaction, Trigger::Change, &work, &event.trace).await?;
             kinds.insert(work.name());
             batch.commands += 1;
         }

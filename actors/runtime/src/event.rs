@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::retry::FailureClass;
 use crate::segment::TableName;
 
 /// Something that happened. Ids, counts and names only: never rows.
@@ -32,7 +33,12 @@ pub enum Event {
     /// A sync of one source ended; `rows` over all its tables.
     SyncFinished { source: String, rows: u64 },
     /// A sync failed; nothing of the failing table was committed.
-    SyncFailed { source: String, error: String },
+    SyncFailed {
+        source: String,
+        error: String,
+        #[serde(default)]
+        class: FailureClass,
+    },
     /// A build was published: these relations hold new data or a new definition.
     BuildPublished {
         run_id: String,

@@ -3,31 +3,43 @@
 //! What a restart needs is here, never in a mailbox. Timestamps are PostgreSQL's own clock (real
 //! time); they leave it as microseconds, so that no driver type can overflow on them.
 
+mod alerts;
 mod audit;
 mod checkpoints;
 mod conversations;
 mod error;
 mod events;
+mod freshness;
+mod incidents;
 mod migrations;
 mod plans;
 mod proofs;
 mod runs;
+mod schedules;
 mod wake;
 mod work;
 
 use jiff::Timestamp;
 use sqlx::PgPool;
 
+use crate::retry::RetryPolicy;
+
+pub use alerts::{Alerts, DueAlert};
 pub use audit::{Audit, AuditEntry};
 pub use checkpoints::{Checkpoint, Checkpoints};
-pub use conversations::{ConversationSummary, ConversationTitle, Conversations, StoredMessage};
+pub use conversations::{ConversationSummary, Conversations, StoredMessage};
 pub use error::StoreError;
 pub use events::{EventBus, RecordedEvent};
+pub use freshness::{Freshness, Sign, SourceFreshness};
+pub use incidents::{Incident, IncidentKind, Incidents, Severity, Trouble};
 pub use plans::{Intent, NewPlan, Plan, PlanCounts, PlanRequest, PlanRow, PlanState, Plans};
 pub use proofs::Proofs;
-pub use runs::{RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, StepStatus};
+pub use runs::{
+    EndedStep, RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, StepStatus,
+};
+pub use schedules::{CommandEnd, Fire, FireStage, Schedule, Schedules};
 pub use wake::Wake;
-pub use work::{ATTEMPTS_MAX, ClaimedWork, Interruption, WorkQueue, WorkRow};
+pub use work::{ClaimedWork, Interruption, WorkQueue, WorkRow};
 
 /// The one advisory lock of a warehouse: a load holds it from its extraction time to its commit, and
 /// a build from its first statement to its commit. Two keys would be wrong. A build tests staging
@@ -77,7 +89,9 @@ impl Store {
     pub async fn prune(&self) -> Result<(), StoreError> {
         self.work.prune().await?;
         self.events.prune().await?;
-        self.runs().prune().await
+        self.runs().prune().await?;
+        self.incidents().prune().await?;
+        self.schedules().prune().await
     }
 
     /// Commands.
@@ -98,6 +112,33 @@ impl Store {
     /// Executions of stages, with their steps.
     pub fn runs(&self) -> Runs {
         Runs::new(self.pool.clone())
+    }
+
+    /// When the pipeline runs by itself, and when it did.
+    pub fn schedules(&self) -> Schedules {
+        Schedules::new(self.pool.clone())
+    }
+
+    /// Since when the warehouse may lack something that a source has.
+    pub fn freshness(&self) -> Freshness {
+        Freshness::new(self.pool.clone())
+    }
+
+    /// What does not work.
+    pub fn incidents(&self) -> Incidents {
+        Incidents::new(self.pool.clone())
+    }
+
+    /// Messages about incidents, to be delivered.
+    pub fn alerts(&self) -> Alerts {
+        Alerts::new(self.pool.clone())
+    }
+
+    /// The same store, whose queue tries again as `retries` says.
+    #[must_use]
+    pub fn with_retries(mut self, retries: RetryPolicy) -> Self {
+        self.work.set_retries(retries);
+        self
     }
 
     /// Conversations and their messages.
@@ -124,6 +165,11 @@ impl Store {
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+/// A moment for a statement, which makes a `timestamptz` of it.
+fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
 }
 
 /// A `timestamptz` that was read as microseconds since the epoch.

@@ -4,6 +4,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::segment::TableName;
 
+/// What caused a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A time of a schedule.
+    Schedule,
+    /// Something that a stage before it published, or a source.
+    Change,
+    /// A person or another program asked for it.
+    #[default]
+    Manual,
+    /// The first pass of a start.
+    Start,
+}
+
+impl Trigger {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Change => "change",
+            Self::Manual => "manual",
+            Self::Start => "start",
+        }
+    }
+
+    /// The stored text back; what is unknown was asked for by somebody.
+    pub(crate) fn of(text: &str) -> Self {
+        match text {
+            "schedule" => Self::Schedule,
+            "change" => Self::Change,
+            "start" => Self::Start,
+            _ => Self::Manual,
+        }
+    }
+}
+
 /// A command and what it applies to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

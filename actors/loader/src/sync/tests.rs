@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ballpoint_postgres::testing::TestDatabase;
+use ballpoint_runtime::retry::FailureClass;
 use ballpoint_source::{PostgresSource, PostgresSourceConfig};
 use sqlx::PgPool;
 
@@ -262,7 +263,7 @@ async fn an_unreachable_source_fails_in_one_line_and_changes_nothing() {
         .await
         .unwrap_err();
     let text = error.to_string();
-    assert!(error.is_transient(), "{text}");
+    assert_eq!(error.class(), FailureClass::SourceDown, "{text}");
     assert!(
         text.contains("127.0.0.1:1") && !text.contains("secret"),
         "{text}"

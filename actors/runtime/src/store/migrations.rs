@@ -15,6 +15,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0002_claims.sql"),
     ),
     (3, "plans", include_str!("../../migrations/0003_plans.sql")),
+    (
+        4,
+        "orchestration",
+        include_str!("../../migrations/0004_orchestration.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

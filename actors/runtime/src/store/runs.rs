@@ -1,18 +1,23 @@
 //! Executions of stages (`ballpoint.runs`) and their steps (`ballpoint.run_steps`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::{StoreError, timestamp};
+use super::{ClaimedWork, StoreError, timestamp};
 use crate::trace::TraceContext;
 
 /// Runs older than this are pruned, with their steps.
 const KEEP_DAYS: i32 = 30;
+
+/// The sum of a run whose rows nobody counted.
+const UNCOUNTED: i64 = -1;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +57,31 @@ impl StepStatus {
     }
 }
 
+/// A step that has ended, for [`RunRecorder::record`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndedStep {
+    pub name: String,
+    pub status: StepStatus,
+    pub rows: Option<u64>,
+    pub error: Option<String>,
+    pub elapsed: Duration,
+}
+
 /// A run as it is shown to people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunSummary {
     pub id: Uuid,
     pub kind: String,
+    /// What it was for: a source, a schedule; empty where the kind says it.
+    pub scope: String,
     pub trigger: String,
-    /// `running`, `success`, `nothing_new`, `failed` or `interrupted`.
+    /// `running`, `retrying` (between two attempts), `success`, `nothing_new`, `failed` or
+    /// `interrupted`.
     pub status: String,
+    /// The latest attempt, from 1.
+    pub attempt: i32,
+    /// New or different rows.
+    pub row_count: Option<i64>,
     pub error: Option<String>,
     pub trace: TraceContext,
     pub started_at: Timestamp,
@@ -70,6 +92,8 @@ pub struct RunSummary {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunStep {
     pub name: String,
+    /// Of the run's attempts, from 1.
+    pub attempt: i32,
     /// `running`, `success`, `skipped`, `failed` or `interrupted`.
     pub status: String,
     pub row_count: Option<i64>,
@@ -99,22 +123,108 @@ impl Runs {
         trigger: &str,
         trace: &TraceContext,
     ) -> Result<RunRecorder, StoreError> {
+        self.start_for(kind, "", trigger, trace).await
+    }
+
+    /// [`Runs::start`] for a source, schedule or other `scope`.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn start_for(
+        &self,
+        kind: &str,
+        scope: &str,
+        trigger: &str,
+        trace: &TraceContext,
+    ) -> Result<RunRecorder, StoreError> {
+        let mut connection = self
+            .pool
+            .acquire()
+            .await
+            .map_err(StoreError::query("recording a run"))?;
+        let id = Self::start_in(&mut connection, kind, scope, trigger, trace).await?;
+        Ok(self.recorder(id, 1, 0))
+    }
+
+    /// [`Runs::start_for`] in the caller's transaction.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn start_in(
+        connection: &mut PgConnection,
+        kind: &str,
+        scope: &str,
+        trigger: &str,
+        trace: &TraceContext,
+    ) -> Result<Uuid, StoreError> {
         let id = Uuid::now_v7();
         sqlx::query(
-            "insert into ballpoint.runs (id, kind, trigger, traceparent) values ($1, $2, $3, $4)",
+            "insert into ballpoint.runs (id, kind, scope, trigger, traceparent)
+             values ($1, $2, $3, $4, $5)",
         )
         .bind(id)
         .bind(kind)
+        .bind(scope)
         .bind(trigger)
         .bind(&trace.0)
-        .execute(&self.pool)
+        .execute(connection)
         .await
         .map_err(StoreError::query("recording a run"))?;
-        Ok(RunRecorder {
+        Ok(id)
+    }
+
+    /// Records that an attempt at a command begins: its first makes the run, each later one goes on
+    /// with it. When the attempt fails, the queue ends it ([`WorkQueue::failed`] and its like); the
+    /// recorder ends a run that went well.
+    ///
+    /// [`WorkQueue::failed`]: super::WorkQueue::failed
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn of_work(
+        &self,
+        claimed: &ClaimedWork,
+        trace: &TraceContext,
+    ) -> Result<RunRecorder, StoreError> {
+        let attempt = i32::try_from(claimed.attempt).unwrap_or(i32::MAX);
+        let (id, steps): (Uuid, i32) = sqlx::query_as(
+            "with run as (
+                 insert into ballpoint.runs as r
+                     (id, kind, scope, trigger, traceparent, work_id, attempt)
+                 values ($1, $2, $3, $4, $5, $6, $7)
+                 on conflict (work_id) do update
+                 set status = 'running', attempt = excluded.attempt, finished_at = null
+                 returning id
+             )
+             select run.id, coalesce(max(s.step), 0)
+             from run left join ballpoint.run_steps s on s.run_id = run.id group by run.id",
+        )
+        .bind(Uuid::now_v7())
+        .bind(claimed.work.name())
+        .bind(claimed.work.scope())
+        .bind(claimed.trigger.as_str())
+        .bind(&trace.0)
+        .bind(claimed.id)
+        .bind(attempt)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::query("recording a run"))?;
+        Ok(self.recorder(id, attempt, steps))
+    }
+
+    /// Goes on recording a run that was begun before.
+    pub fn resume(&self, id: Uuid) -> RunRecorder {
+        self.recorder(id, 1, 0)
+    }
+
+    fn recorder(&self, id: Uuid, attempt: i32, steps: i32) -> RunRecorder {
+        RunRecorder {
             pool: self.pool.clone(),
             id,
-            steps: Arc::default(),
-        })
+            attempt,
+            rows: Arc::new(AtomicI64::new(UNCOUNTED)),
+            steps: Arc::new(AtomicI32::new(steps)),
+        }
     }
 
     /// The latest runs, newest first.
@@ -122,38 +232,33 @@ impl Runs {
     /// # Errors
     /// As every query.
     pub async fn recent(&self, limit: u32) -> Result<Vec<RunSummary>, StoreError> {
-        type Row = (
-            Uuid,
-            String,
-            String,
-            String,
-            Option<String>,
-            String,
-            i64,
-            Option<i64>,
-        );
-        let rows: Vec<Row> = sqlx::query_as(
-            "select id, kind, trigger, status, error, traceparent,
-                    (extract(epoch from started_at) * 1000000)::bigint,
-                    (extract(epoch from finished_at) * 1000000)::bigint
+        let rows: Vec<PgRow> = sqlx::query(
+            "select id, kind, scope, trigger, status, attempt, row_count, error, traceparent,
+                    (extract(epoch from started_at) * 1000000)::bigint as started,
+                    (extract(epoch from finished_at) * 1000000)::bigint as finished
              from ballpoint.runs order by started_at desc limit $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::query("listing runs"))?;
-        let shown =
-            |(id, kind, trigger, status, error, trace, started, finished): Row| RunSummary {
-                id,
-                kind,
-                trigger,
-                status,
-                error,
-                trace: TraceContext(trace),
-                started_at: timestamp(started),
-                finished_at: finished.map(timestamp),
-            };
-        Ok(rows.into_iter().map(shown).collect())
+        let shown = |row: &PgRow| {
+            Ok(RunSummary {
+                id: row.try_get("id")?,
+                kind: row.try_get("kind")?,
+                scope: row.try_get("scope")?,
+                trigger: row.try_get("trigger")?,
+                status: row.try_get("status")?,
+                attempt: row.try_get("attempt")?,
+                row_count: row.try_get("row_count")?,
+                error: row.try_get("error")?,
+                trace: TraceContext(row.try_get("traceparent")?),
+                started_at: timestamp(row.try_get("started")?),
+                finished_at: row.try_get::<Option<i64>, _>("finished")?.map(timestamp),
+            })
+        };
+        let runs: Result<_, sqlx::Error> = rows.iter().map(shown).collect();
+        runs.map_err(StoreError::query("listing runs"))
     }
 
     /// The steps of a run, in their order.
@@ -163,6 +268,7 @@ impl Runs {
     pub async fn steps(&self, run: Uuid) -> Result<Vec<RunStep>, StoreError> {
         type Row = (
             String,
+            i32,
             String,
             Option<i64>,
             Option<String>,
@@ -170,7 +276,7 @@ impl Runs {
             Option<i64>,
         );
         let rows: Vec<Row> = sqlx::query_as(
-            "select name, status, row_count, error,
+            "select name, attempt, status, row_count, error,
                     (extract(epoch from started_at) * 1000000)::bigint,
                     (extract(epoch from finished_at) * 1000000)::bigint
              from ballpoint.run_steps where run_id = $1 order by step",
@@ -179,8 +285,9 @@ impl Runs {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::query("listing a run's steps"))?;
-        let shown = |(name, status, row_count, error, started, finished): Row| RunStep {
+        let shown = |(name, attempt, status, row_count, error, started, finished): Row| RunStep {
             name,
+            attempt,
             status,
             row_count,
             error,
@@ -223,6 +330,9 @@ impl Runs {
 pub struct RunRecorder {
     pool: PgPool,
     id: Uuid,
+    attempt: i32,
+    /// Below zero: nobody counted.
+    rows: Arc<AtomicI64>,
     steps: Arc<AtomicI32>,
 }
 
@@ -238,18 +348,75 @@ impl RunRecorder {
     /// As every query.
     pub async fn step(&self, name: &str) -> Result<StepRecorder, StoreError> {
         let step = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-        sqlx::query("insert into ballpoint.run_steps (run_id, step, name) values ($1, $2, $3)")
-            .bind(self.id)
-            .bind(step)
-            .bind(name)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::query("recording a step"))?;
+        sqlx::query(
+            "insert into ballpoint.run_steps (run_id, step, name, attempt) values ($1, $2, $3, $4)",
+        )
+        .bind(self.id)
+        .bind(step)
+        .bind(name)
+        .bind(self.attempt)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("recording a step"))?;
         Ok(StepRecorder {
             pool: self.pool.clone(),
             run: self.id,
             step,
         })
+    }
+
+    /// Records steps that have ended, in their order, at once.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn record(&self, steps: &[EndedStep]) -> Result<(), StoreError> {
+        let count = i32::try_from(steps.len()).unwrap_or(i32::MAX);
+        let before = self.steps.fetch_add(count, Ordering::Relaxed);
+        sqlx::query(
+            "insert into ballpoint.run_steps
+                 (run_id, step, attempt, name, status, row_count, error, started_at, finished_at)
+             select $1, $2 + s.ordinal, $3, s.name, s.status, s.row_count, s.error,
+                    clock_timestamp() - s.millis * interval '1 millisecond', clock_timestamp()
+             from unnest($4::text[], $5::text[], $6::bigint[], $7::text[], $8::bigint[])
+                  with ordinality as s (name, status, row_count, error, millis, ordinal)",
+        )
+        .bind(self.id)
+        .bind(before)
+        .bind(self.attempt)
+        .bind(steps.iter().map(|it| it.name.as_str()).collect::<Vec<_>>())
+        .bind(
+            steps
+                .iter()
+                .map(|it| it.status.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            steps
+                .iter()
+                .map(|it| it.rows.map(at_most))
+                .collect::<Vec<_>>(),
+        )
+        .bind(steps.iter().map(|it| it.error.clone()).collect::<Vec<_>>())
+        .bind(
+            steps
+                .iter()
+                .map(|it| at_most_millis(it.elapsed))
+                .collect::<Vec<_>>(),
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("recording steps"))?;
+        Ok(())
+    }
+
+    /// The run brought so many new or different rows; its end records their sum.
+    pub fn add_rows(&self, rows: u64) {
+        let more = at_most(rows);
+        let add = |sum: i64| Some(sum.max(0).saturating_add(more));
+        // The closure always gives a sum.
+        let _ = self
+            .rows
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
     /// Records how the run ended.
@@ -259,11 +426,13 @@ impl RunRecorder {
     pub async fn finish(self, status: RunStatus, error: Option<&str>) -> Result<(), StoreError> {
         sqlx::query(
             "update ballpoint.runs
-             set status = $2, error = $3, finished_at = clock_timestamp() where id = $1",
+             set status = $2, error = $3, row_count = $4,
+                 finished_at = clock_timestamp() where id = $1",
         )
         .bind(self.id)
         .bind(status.as_str())
         .bind(error)
+        .bind(Some(self.rows.load(Ordering::Relaxed)).filter(|rows| *rows >= 0))
         .execute(&self.pool)
         .await
         .map_err(StoreError::query("recording the end of a run"))?;
@@ -298,11 +467,19 @@ impl StepRecorder {
         .bind(self.run)
         .bind(self.step)
         .bind(status.as_str())
-        .bind(rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)))
+        .bind(rows.map(at_most))
         .bind(error)
         .execute(&self.pool)
         .await
         .map_err(StoreError::query("recording the end of a step"))?;
         Ok(())
     }
+}
+
+fn at_most(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+fn at_most_millis(elapsed: Duration) -> i64 {
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }

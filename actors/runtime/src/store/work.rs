@@ -1,7 +1,7 @@
 //! Commands (`ballpoint.work`): durable, coalescing, one running for each kind and scope (R2, R6).
 //!
 //! A row is `queued` → `running` → `done`. A failure queues it again after a backoff, and after
-//! [`ATTEMPTS_MAX`] attempts it is `dead`: visible, and out of the way. When newer work of the same
+//! as many attempts as its [`RetryPolicy`] allows it is `dead`: visible, and out of the way. When newer work of the same
 //! kind and scope is already queued, a failed row's payload moves into it and the row stays `failed`.
 
 mod attempt;
@@ -15,11 +15,9 @@ use attempt::{Ending, end_attempt_in, from_json, lock, merge_into_queued, millis
 
 use super::wake::{Wake, WakeHub};
 use super::{StoreError, timestamp};
+use crate::retry::{Directive, FailureClass, RetryPolicy};
 use crate::trace::TraceContext;
-use crate::work::WorkKind;
-
-/// Attempts until a row is given up.
-pub const ATTEMPTS_MAX: u32 = 8;
+use crate::work::{Trigger, WorkKind};
 
 /// Finished rows older than this, and beyond this many, are pruned.
 const KEEP_DAYS: i32 = 7;
@@ -30,6 +28,7 @@ const KEEP_ROWS: i64 = 50_000;
 pub struct WorkQueue {
     pool: PgPool,
     hub: WakeHub,
+    retries: RetryPolicy,
 }
 
 /// A command that the caller now carries out, until `complete`, `fail` or `abandon`.
@@ -39,6 +38,7 @@ pub struct ClaimedWork {
     pub work: WorkKind,
     /// The trace of what caused it.
     pub trace: TraceContext,
+    pub trigger: Trigger,
     /// Counts from 1.
     pub attempt: u32,
     /// Which claim of the row this is: what a worker says of a row that was taken from it, and may
@@ -74,17 +74,35 @@ impl WorkQueue {
         Self {
             pool,
             hub: WakeHub::default(),
+            retries: RetryPolicy::default(),
         }
     }
 
-    /// Writes a command, or merges it into the queued one of its kind and scope, and wakes whoever
+    pub(super) fn set_retries(&mut self, retries: RetryPolicy) {
+        self.retries = retries;
+    }
+
+    /// Writes a command that a person asked for, or merges it into the queued one of its kind and scope, and wakes whoever
     /// does it. A merge keeps the older row's trace and does not shorten its backoff.
     ///
     /// # Errors
     /// As every query; nothing is enqueued then.
     pub async fn enqueue(&self, work: &WorkKind, trace: &TraceContext) -> Result<i64, StoreError> {
+        self.enqueue_as(Trigger::Manual, work, trace).await
+    }
+
+    /// [`WorkQueue::enqueue`] for whatever caused it. A merge keeps the older row's trigger.
+    ///
+    /// # Errors
+    /// As [`WorkQueue::enqueue`].
+    pub async fn enqueue_as(
+        &self,
+        trigger: Trigger,
+        work: &WorkKind,
+        trace: &TraceContext,
+    ) -> Result<i64, StoreError> {
         let mut transaction = self.begin("enqueueing work").await?;
-        let id = Self::enqueue_in(&mut transaction, work, trace).await?;
+        let id = Self::enqueue_in(&mut transaction, trigger, work, trace).await?;
         transaction
             .commit()
             .await
@@ -93,13 +111,14 @@ impl WorkQueue {
         Ok(id)
     }
 
-    /// [`WorkQueue::enqueue`] in the caller's transaction. The caller calls [`WorkQueue::wake`]
+    /// [`WorkQueue::enqueue_as`] in the caller's transaction. The caller calls [`WorkQueue::wake`]
     /// after its commit; forgetting it costs one poll interval.
     ///
     /// # Errors
     /// As every query.
     pub async fn enqueue_in(
         connection: &mut PgConnection,
+        trigger: Trigger,
         work: &WorkKind,
         trace: &TraceContext,
     ) -> Result<i64, StoreError> {
@@ -108,13 +127,14 @@ impl WorkQueue {
             return Ok(id);
         }
         let (id,): (i64,) = sqlx::query_as(
-            "insert into ballpoint.work (kind, scope, payload, traceparent)
-             values ($1, $2, $3::text::jsonb, $4) returning id",
+            "insert into ballpoint.work (kind, scope, payload, traceparent, trigger)
+             values ($1, $2, $3::text::jsonb, $4, $5) returning id",
         )
         .bind(work.name())
         .bind(work.scope())
         .bind(to_json(work)?)
         .bind(&trace.0)
+        .bind(trigger.as_str())
         .fetch_one(connection)
         .await
         .map_err(StoreError::query("enqueueing work"))?;
@@ -132,7 +152,7 @@ impl WorkQueue {
         scope: &str,
         lease: Duration,
     ) -> Result<Option<ClaimedWork>, StoreError> {
-        type Row = (i64, String, String, i32, i64);
+        type Row = (i64, String, String, i32, i64, String);
         let claimed: Result<Option<Row>, sqlx::Error> = sqlx::query_as(
             "with due as (
                  select id from ballpoint.work
@@ -147,7 +167,7 @@ impl WorkQueue {
                  updated_at = clock_timestamp(),
                  lease_until = clock_timestamp() + $3 * interval '1 millisecond'
              from due where w.id = due.id
-             returning w.id, w.payload::text, w.traceparent, w.attempt, w.claim",
+             returning w.id, w.payload::text, w.traceparent, w.attempt, w.claim, w.trigger",
         )
         .bind(kind)
         .bind(scope)
@@ -160,11 +180,12 @@ impl WorkQueue {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => None,
             Err(error) => return Err(StoreError::query("claiming work")(error)),
         };
-        row.map(|(id, payload, trace, attempt, claim)| {
+        row.map(|(id, payload, trace, attempt, claim, trigger)| {
             Ok(ClaimedWork {
                 id,
                 work: from_json(id, &payload)?,
                 trace: TraceContext(trace),
+                trigger: Trigger::of(&trigger),
                 attempt: attempt.unsigned_abs(),
                 claim,
             })
@@ -213,8 +234,26 @@ impl WorkQueue {
         Ok(())
     }
 
-    /// The attempt failed: again after `retry_in`, or by the exponential backoff (1 s doubling to
-    /// 60 s, with jitter) when it is `None`. The eighth failure makes it dead.
+    /// The attempt failed for a reason of this class, which says whether it is tried again.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn failed(
+        &self,
+        claimed: &ClaimedWork,
+        error: &str,
+        class: FailureClass,
+    ) -> Result<(), StoreError> {
+        match class.directive() {
+            Directive::Retry => self.fail(claimed, error, None).await,
+            Directive::WaitForChange | Directive::WaitForPerson => {
+                self.abandon(claimed, error).await
+            }
+        }
+    }
+
+    /// The attempt failed: again after `retry_in`, or by the policy's backoff when it is `None`. The
+    /// last attempt that the policy allows makes it dead. Its run waits, or has failed.
     ///
     /// # Errors
     /// As every query.
@@ -426,7 +465,8 @@ impl WorkQueue {
         ending: Ending,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin("ending work").await?;
-        if let Some(kind) = end_attempt_in(&mut transaction, claim, error, ending).await? {
+        let ended = end_attempt_in(&mut transaction, claim, error, ending, self.retries).await?;
+        if let Some(kind) = ended {
             transaction
                 .commit()
                 .await

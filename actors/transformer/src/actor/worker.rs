@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
-use ballpoint_runtime::store::{ClaimedWork, Interruption, RunStatus, StepStatus, StoreError};
+use ballpoint_runtime::retry::FailureClass;
+use ballpoint_runtime::store::{
+    ClaimedWork, EndedStep, Interruption, RunStatus, StepStatus, StoreError,
+};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
 use futures_util::FutureExt;
@@ -18,6 +21,7 @@ use super::TransformerArgs;
 use super::resident::{Refreshed, Resident};
 use crate::project::Project;
 use crate::publish::{BuildOutcome, BuildStatus, Changed, PublishError, PublishOptions, publish};
+use crate::run::{NodeResult, Status};
 
 /// The kind of work rows that the transformer carries out.
 pub(super) const KIND: &str = "build";
@@ -155,9 +159,15 @@ impl Worker {
         }
     }
 
-    /// There is no project that could be built: once its files are mended, the retry finds it.
+    /// There is no project that could be built: the edit that mends its files makes a row of its own.
     async fn refuse(&self, claimed: &ClaimedWork, reason: &str) -> Result<(), StoreError> {
-        self.args.store.work().fail(claimed, reason, None).await?;
+        let (trace, class) = (&claimed.trace, FailureClass::ProjectBroken);
+        self.args.store.runs().of_work(claimed, trace).await?;
+        self.args
+            .store
+            .work()
+            .failed(claimed, reason, class)
+            .await?;
         let event = Event::BuildFailed {
             run_id: String::new(),
             failed: vec![reason.to_owned()],
@@ -177,31 +187,26 @@ impl Worker {
         project: &Arc<Project>,
     ) -> Result<Option<BuildFacts>, StoreError> {
         let trace = TraceContext::current();
-        let run = self.args.store.runs().start(KIND, "work", &trace).await?;
+        let run = self.args.store.runs().of_work(claimed, &trace).await?;
         let run_id = run.id().to_string();
         let built = self.publish_with_lease(claimed, project).await;
         let work = self.args.store.work();
         let outcome = match built {
             Ok(outcome) => outcome,
             Err(PublishError::Cancelled) => {
-                run.finish(RunStatus::Failed, Some("cancelled")).await?;
                 work.fail(claimed, "cancelled", Some(Duration::ZERO))
                     .await?;
                 return Ok(None);
             }
             Err(error) => {
                 let reason = in_one_line(&error);
-                run.finish(RunStatus::Failed, Some(&reason)).await?;
                 let failed = Event::BuildFailed {
                     run_id,
                     failed: vec![reason.clone()],
                     skipped: Vec::new(),
                 };
                 self.args.store.events().publish(failed, trace).await?;
-                match error.is_transient() {
-                    true => work.fail(claimed, &reason, None).await?,
-                    false => work.abandon(claimed, &reason).await?,
-                }
+                work.failed(claimed, &reason, class_of(&error)).await?;
                 return Ok(None);
             }
         };
@@ -216,7 +221,6 @@ impl Worker {
                 work.complete(claimed).await?;
             }
             BuildStatus::Published => {
-                run.finish(RunStatus::Success, None).await?;
                 let event = Event::BuildPublished {
                     run_id,
                     relations: outcome.relations.clone(),
@@ -224,11 +228,13 @@ impl Worker {
                     absent: outcome.absent.clone(),
                 };
                 self.args.store.events().publish(event, trace).await?;
+                run.record(&steps(&outcome)).await?;
+                run.finish(RunStatus::Success, None).await?;
                 work.complete(claimed).await?;
             }
             BuildStatus::Failed => {
-                let reason = self.record_failure(&run, &outcome).await?;
-                run.finish(RunStatus::Failed, Some(&reason)).await?;
+                let reason = failure_of(&outcome);
+                run.record(&steps(&outcome)).await?;
                 let event = Event::BuildFailed {
                     run_id,
                     failed: failing.clone(),
@@ -237,10 +243,11 @@ impl Worker {
                 self.args.store.events().publish(event, trace).await?;
                 // Wrong data stays wrong until a source or a model changes, and that makes a new
                 // row; what this one was for is remembered by `publish`.
-                match outcome.transient {
-                    true => work.fail(claimed, &reason, None).await?,
-                    false => work.abandon(claimed, &reason).await?,
-                }
+                let class = match outcome.transient {
+                    true => FailureClass::WarehouseDown,
+                    false => FailureClass::ModelWrong,
+                };
+                work.failed(claimed, &reason, class).await?;
             }
         }
         Ok(Some(BuildFacts {
@@ -284,25 +291,48 @@ impl Worker {
             }
         }
     }
+}
 
-    /// Writes each failed node as a step of the run; what failed, in one line.
-    async fn record_failure(
-        &self,
-        run: &ballpoint_runtime::store::RunRecorder,
-        outcome: &BuildOutcome,
-    ) -> Result<String, StoreError> {
-        for failed in &outcome.failed {
+/// What failed, in one line.
+fn failure_of(outcome: &BuildOutcome) -> String {
+    let names: Vec<&str> = outcome
+        .failed
+        .iter()
+        .map(|failed| {
             tracing::warn!(node = %failed.unique_id, message = %failed.message, "a build failed");
-            let step = run.step(&failed.unique_id).await?;
-            step.finish(StepStatus::Failed, None, Some(&failed.message))
-                .await?;
+            failed.name.as_str()
+        })
+        .collect();
+    format!("failed: {}", names.join(", "))
+}
+
+/// The nodes that ran or were skipped, as the run's steps.
+fn steps(outcome: &BuildOutcome) -> Vec<EndedStep> {
+    let step = |result: &NodeResult| {
+        let (status, error) = match result.status {
+            Status::Success | Status::Pass => (StepStatus::Success, None),
+            Status::Warn => (StepStatus::Success, Some(result.message.clone())),
+            Status::Fail | Status::Error => (StepStatus::Failed, Some(result.message.clone())),
+            Status::Skipped => (StepStatus::Skipped, None),
+        };
+        let failing = result.failures.and_then(|rows| u64::try_from(rows).ok());
+        EndedStep {
+            name: result.unique_id.clone(),
+            status,
+            rows: result.rows.or(failing),
+            error,
+            elapsed: Duration::from_secs_f64(result.seconds.max(0.0)),
         }
-        let names: Vec<&str> = outcome
-            .failed
-            .iter()
-            .map(|failed| failed.name.as_str())
-            .collect();
-        Ok(format!("failed: {}", names.join(", ")))
+    };
+    outcome.results.iter().map(step).collect()
+}
+
+fn class_of(error: &PublishError) -> FailureClass {
+    match error {
+        PublishError::Project(_) => FailureClass::ProjectBroken,
+        PublishError::Cancelled => FailureClass::Unexpected,
+        PublishError::Database(_) if error.is_transient() => FailureClass::WarehouseDown,
+        PublishError::Database(_) => FailureClass::ModelWrong,
     }
 }
 

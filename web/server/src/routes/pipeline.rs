@@ -65,14 +65,15 @@ async fn pass(
     wait_for_build: bool,
 ) -> Result<Json<Value>, ApiError> {
     let known = &app.system.sources;
-    if let Some(unknown) = sources.iter().find(|s| !known.contains(s)) {
+    if let Some(unknown) = sources.iter().find(|s| !known.contains_key(*s)) {
+        let known: Vec<&str> = known.keys().map(String::as_str).collect();
         return Err(ApiError::bad_request(format!(
             "no source {unknown}; there are {}",
             known.join(", ")
         )));
     }
     let sources = if sources.is_empty() {
-        known.clone()
+        known.keys().cloned().collect()
     } else {
         sources
     };
@@ -162,7 +163,7 @@ fn note(report: &mut Report, event: Event, sources: &[String]) {
                 "rows": rows,
             }));
         }
-        Event::SyncFailed { source, error } if sources.contains(&source) => {
+        Event::SyncFailed { source, error, .. } if sources.contains(&source) => {
             report.errors.push(format!("{source}: {error}"));
         }
         Event::BuildPublished {

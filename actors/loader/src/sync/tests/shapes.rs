@@ -105,7 +105,7 @@ async fn a_column_added_in_the_source_is_added_and_a_dropped_one_named() {
     )
     .await;
     let error = pair.try_sync(false).await.unwrap_err();
-    assert!(!error.is_transient());
+    assert_eq!(error.class(), FailureClass::SourceChangedShape);
     assert!(error.to_string().contains("\"colour\""), "{error}");
     pair.try_sync(true).await.unwrap();
     pair.assert_equal("orders").await;

@@ -1,6 +1,8 @@
 //! The queue of commands.
 
 use super::*;
+use crate::retry::RetryPolicy;
+use crate::work::Trigger;
 
 #[tokio::test]
 async fn queued_work_of_one_kind_and_scope_is_one_row_and_keeps_the_first_trace() {
@@ -24,6 +26,7 @@ async fn queued_work_of_one_kind_and_scope_is_one_row_and_keeps_the_first_trace(
         id: first,
         work: sync(&["a", "b"]),
         trace: trace("t"),
+        trigger: Trigger::Manual,
         attempt: 1,
         claim: 1,
     };
@@ -66,7 +69,7 @@ async fn one_runs_at_a_time_and_what_is_queued_meanwhile_runs_next() {
 async fn work_that_always_fails_is_dead_after_eight_attempts() {
     let (_database, store) = open().await;
     let id = enqueue(&store, &["a"]).await;
-    for attempt in 1..=ATTEMPTS_MAX {
+    for attempt in 1..=RetryPolicy::default().attempts {
         let claimed = claim(&store).await.unwrap();
         assert_eq!((claimed.id, claimed.attempt), (id, attempt));
         store
@@ -135,7 +138,7 @@ async fn after_a_kill_the_next_start_runs_the_work_again_without_counting_the_in
         .await
         .unwrap();
     let _step = run.step("public.a").await.unwrap();
-    for _ in 0..2 * ATTEMPTS_MAX {
+    for _ in 0..2 * RetryPolicy::default().attempts {
         let claimed = claim(&store).await.unwrap();
         assert_eq!((claimed.id, claimed.attempt), (id, 1));
         // As if the process had ended here.
@@ -220,7 +223,7 @@ async fn enqueueing_wakes_who_waits_and_a_rolled_back_command_was_never_there() 
     let (database, store) = open().await;
     let mut wake = store.work().subscribe("sync");
     let mut transaction = database.pool().begin().await.unwrap();
-    WorkQueue::enqueue_in(&mut transaction, &sync(&[]), &trace(""))
+    WorkQueue::enqueue_in(&mut transaction, Trigger::Change, &sync(&[]), &trace(""))
         .await
         .unwrap();
     transaction.rollback().await.unwrap();

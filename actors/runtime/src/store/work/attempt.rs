@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::ATTEMPTS_MAX;
+use crate::retry::RetryPolicy;
 use crate::store::StoreError;
 use crate::work::WorkKind;
-
-/// The first retry waits about this long, each later one twice as long.
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// Every write that can move a payload between rows of one kind and scope holds this lock, so that a
 /// payload is in exactly one live row.
@@ -37,6 +33,7 @@ pub(super) async fn end_attempt_in(
     (id, claim): (i64, i64),
     error: &str,
     ending: Ending,
+    retries: RetryPolicy,
 ) -> Result<Option<String>, StoreError> {
     let found: Option<(String, String)> =
         sqlx::query_as("select kind, scope from ballpoint.work where id = $1")
@@ -63,27 +60,28 @@ pub(super) async fn end_attempt_in(
     let attempts = attempt.unsigned_abs();
     let (attempt, delay, give_up) = match ending {
         Ending::Failed { retry_in } => {
-            let delay = retry_in.unwrap_or_else(|| backoff(attempts, rand::random()));
-            (attempt, delay, attempts >= ATTEMPTS_MAX)
+            let delay = retry_in.unwrap_or_else(|| retries.delay(attempts, rand::random()));
+            (attempt, delay, attempts >= retries.attempts)
         }
-        Ending::Interrupted { counts: true } => (attempt, Duration::ZERO, attempts >= ATTEMPTS_MAX),
+        Ending::Interrupted { counts: true } => {
+            (attempt, Duration::ZERO, attempts >= retries.attempts)
+        }
         Ending::Interrupted { counts: false } => (attempt - 1, Duration::ZERO, false),
         Ending::Abandoned => (attempt, Duration::ZERO, true),
     };
-    let state = if give_up {
-        "dead"
-    } else if merge_into_queued(connection, &from_json(id, &payload)?, attempt)
-        .await?
-        .is_some()
-    {
-        "failed"
-    } else {
-        "queued"
+    let moved_to = match give_up {
+        true => None,
+        false => merge_into_queued(connection, &from_json(id, &payload)?, attempt).await?,
+    };
+    let state = match (give_up, moved_to) {
+        (true, _) => "dead",
+        (false, Some(_)) => "failed",
+        (false, None) => "queued",
     };
     sqlx::query(
         "update ballpoint.work
          set state = $2, attempt = $3, last_error = $4, lease_until = null,
-             run_after = clock_timestamp() + $5 * interval '1 millisecond',
+             run_after = clock_timestamp() + $5 * interval '1 millisecond', moved_to = $6,
              updated_at = clock_timestamp()
          where id = $1",
     )
@@ -92,10 +90,43 @@ pub(super) async fn end_attempt_in(
     .bind(attempt)
     .bind(error)
     .bind(millis(delay))
-    .execute(connection)
+    .bind(moved_to)
+    .execute(&mut *connection)
     .await
     .map_err(StoreError::query("ending work"))?;
+    let run = match (state, ending) {
+        ("queued", Ending::Interrupted { .. }) => "interrupted",
+        ("queued", _) => "retrying",
+        _ => "failed",
+    };
+    end_run_in(connection, id, run, error).await?;
     Ok(Some(kind))
+}
+
+/// The run of a command whose attempt ended other than well, if it has one.
+async fn end_run_in(
+    connection: &mut PgConnection,
+    work: i64,
+    status: &str,
+    error: &str,
+) -> Result<(), StoreError> {
+    for statement in [
+        "update ballpoint.run_steps
+         set status = case when $2 = 'interrupted' then $2 else 'failed' end,
+             error = coalesce(error, $3), finished_at = clock_timestamp()
+         where run_id = (select id from ballpoint.runs where work_id = $1) and status = 'running'",
+        "update ballpoint.runs set status = $2, error = $3, finished_at = clock_timestamp()
+         where work_id = $1",
+    ] {
+        sqlx::query(statement)
+            .bind(work)
+            .bind(status)
+            .bind(error)
+            .execute(&mut *connection)
+            .await
+            .map_err(StoreError::query("ending a command's run"))?;
+    }
+    Ok(())
 }
 
 /// Merges `work` into the queued row of its kind and scope, if there is one. `attempt` is what the
@@ -147,14 +178,6 @@ pub(super) async fn lock(
     Ok(())
 }
 
-/// 1 s, 2 s, 4 s … 60 s, each shortened by up to a half: `jitter` is uniform in 0..1.
-fn backoff(attempts: u32, jitter: f64) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(16);
-    (BACKOFF_MIN * 2_u32.pow(doublings))
-        .min(BACKOFF_MAX)
-        .mul_f64(1.0 - jitter / 2.0)
-}
-
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -165,19 +188,4 @@ pub(super) fn to_json(work: &WorkKind) -> Result<String, StoreError> {
 
 pub(super) fn from_json(id: i64, payload: &str) -> Result<WorkKind, StoreError> {
     serde_json::from_str(payload).map_err(StoreError::malformed(format!("work {id}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_wait_twice_as_long_each_time_up_to_a_minute() {
-        let delays: Vec<u64> = (1..=8)
-            .map(|attempts| backoff(attempts, 0.0).as_secs())
-            .collect();
-        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(backoff(1, 1.0), Duration::from_millis(500));
-        assert_eq!(backoff(u32::MAX, 0.0), BACKOFF_MAX);
-    }
 }
