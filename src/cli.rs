@@ -41,7 +41,7 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     /// Start everything, serve, and keep watching
     Up(UpArgs),
-    /// One pass: sync, build, refresh the metrics; then exit
+    /// One pass: sync, build, refresh the metrics, plan the write-backs; then exit
     Run,
     /// Extract and load only
     Sync(SyncArgs),
@@ -64,6 +64,9 @@ pub(crate) enum Command {
         /// One case a line
         file: PathBuf,
     },
+    /// Write back into the sources: plan, look, approve, apply, undo
+    #[command(subcommand)]
+    ReverseEtl(ReverseEtlCommand),
     /// What runs: address, databases, actors
     Status(StatusArgs),
     /// Restart an actor of the running system; a bare role restarts all its members
@@ -77,12 +80,63 @@ pub(crate) enum Command {
     Doctor,
     /// Fill the embedded sources from their seeds
     Seed(SeedArgs),
+    /// Make a project for databases of your own: configuration, models with tests, metrics, README
+    Init(InitArgs),
+}
+
+/// PLAN is a plan's id; a sync's name stands for its latest plan that the step is possible for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReverseEtlCommand {
+    /// Compare what the warehouse wants with what the target has; nothing is written there
+    Plan {
+        /// Name of a sync [default: all]
+        sync: Option<String>,
+    },
+    /// Plan what a request in words asks for, such as 'hold batches with more than 5 % defects'
+    Propose { request: String },
+    /// Show a plan row by row
+    Show {
+        plan: String,
+        /// Only these rows: added, changed, removed or invalid
+        #[arg(long)]
+        kind: Option<String>,
+        /// Rows at most
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Let a plan through
+    Approve {
+        plan: String,
+        /// What was looked at, as `plan` printed it; its first 8 digits or more
+        #[arg(long)]
+        hash: Option<String>,
+        #[arg(long)]
+        comment: Option<String>,
+    },
+    /// End a plan that is not applied
+    Reject {
+        plan: String,
+        #[arg(long)]
+        comment: Option<String>,
+    },
+    /// Carry out an approved plan
+    Apply {
+        /// A plan or a sync [default: all approved plans]
+        plan: Option<String>,
+    },
+    /// Take an applied plan back: every old value
+    Undo { plan: String },
+    /// The latest plans and who did what
+    History {
+        /// Name of a sync [default: all]
+        sync: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
     /// Address of the web app and the APIs
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = crate::config::address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Seed of the shipped sources' generator
     #[arg(long, default_value_t = SEED_BY_DEFAULT)]
@@ -111,6 +165,18 @@ pub(crate) struct AskArgs {
     /// Continue this conversation
     #[arg(long, value_name = "ID")]
     pub(crate) conversation: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Folder to make it in; new or empty
+    pub(crate) dir: PathBuf,
+    /// Database to read, again for each further one; a role that may only SELECT is enough
+    #[arg(long, required = true, value_name = "postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    pub(crate) source: Vec<String>,
+    /// Name of the project [default: the folder's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

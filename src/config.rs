@@ -4,12 +4,14 @@
 //! overrides, flags (applied by the commands). This module is the only one that reads the
 //! environment.
 
+mod address;
 mod environment;
 mod project;
 mod schema;
 
 #[cfg(feature = "failpoints")]
 pub(crate) use environment::arm_abort;
-pub(crate) use environment::{Environment, otlp_endpoint};
+pub(crate) use address::address;
+pub(crate) use environment::{Environment, SECRETS_FILE, otlp_endpoint};
 pub(crate) use project::{Project, ProjectError, locate};
-pub(crate) use schema::{AuthMode, SourceConfig, SourceKind, SyncModeName};
+pub(crate) use schema::{AuthMode, RoleName, SourceConfig, SourceKind, SyncModeName};

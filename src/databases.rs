@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use ballpoint_postgres::cluster::{Cluster, ClusterOptions};
 use ballpoint_postgres::pool::{self, PoolOptions};
+use ballpoint_postgres::roles::{self, QueryRole, RoleError, Scope};
 use ballpoint_seeds::SeedFiles;
 use jiff::Timestamp;
 use sqlx::PgPool;
@@ -110,6 +111,43 @@ impl Databases {
             .context("opening the warehouse")
     }
 
+    /// A pool for queries on the warehouse, as a role that can only read. `schemas` are those that a
+    /// configured warehouse is asked for; on the embedded one every schema but our own is read. A
+    /// configured user who may make no roles queries as himself, in read-only transactions, and
+    /// `check` says so.
+    ///
+    /// # Errors
+    /// When the warehouse cannot be reached.
+    pub(crate) async fn queries(
+        &self,
+        project: &Project,
+        schemas: impl FnOnce() -> Vec<String>,
+    ) -> anyhow::Result<PgPool> {
+        let url = self.url(WAREHOUSE)?;
+        let options = PoolOptions {
+            max_connections: QUERY_CONNECTIONS_MAX,
+            ..PoolOptions::named("ballpoint queries")
+        };
+        let scope = match project.config.warehouse.url {
+            None => Scope::OwnCluster,
+            Some(_) => Scope::Schemas(schemas()),
+        };
+        let is_own = scope == Scope::OwnCluster;
+        match roles::connect_as_query_role(url, &query_role(scope), options.clone()).await {
+            Ok((pool, notes)) => {
+                for note in notes {
+                    tracing::warn!(role = QUERY_ROLE, "{note}");
+                }
+                Ok(pool)
+            }
+            Err(error @ (RoleError::NoPassword { .. } | RoleError::Refused { .. })) if !is_own => {
+                tracing::warn!(%error, "queries run as the configured user, read-only");
+                Ok(pool::connect(url, options).await?)
+            }
+            Err(error) => Err(error).context("opening the warehouse for queries"),
+        }
+    }
+
     /// Fills each embedded source that has a seed and is empty; `rows` of each, or the seed's own
     /// number. Returns the sources that were filled.
     ///
@@ -152,6 +190,22 @@ impl Databases {
             Some(cluster) => Ok(cluster.into_inner().stop().await?),
             None => Ok(()),
         }
+    }
+}
+
+/// Who queries the warehouse.
+pub(crate) const QUERY_ROLE: &str = "ballpoint_query";
+
+/// Ballpoint's own schema: checkpoints, conversations, audit. No query reads it.
+const OWN_SCHEMA: &str = "ballpoint";
+
+/// Queries at a time.
+const QUERY_CONNECTIONS_MAX: u32 = 16;
+
+fn query_role(scope: Scope) -> QueryRole {
+    QueryRole {
+        hidden: vec![OWN_SCHEMA.to_owned()],
+        ..QueryRole::new(QUERY_ROLE, scope)
     }
 }
 

@@ -5,6 +5,8 @@ mod cli;
 mod commands;
 mod config;
 mod databases;
+mod doors;
+mod init;
 mod output;
 mod readiness;
 mod remote;

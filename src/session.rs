@@ -6,6 +6,8 @@ use ballpoint_postgres::lock::DataDirLock;
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
 
+use sqlx::PgPool;
+
 use crate::config::Project;
 use crate::databases::Databases;
 use crate::remote::Remote;
@@ -25,6 +27,8 @@ pub(crate) struct Own {
     pub(crate) project: Arc<Project>,
     pub(crate) databases: Databases,
     pub(crate) store: Store,
+    /// The warehouse, to read and nothing else: what queries run on.
+    pub(crate) queries: PgPool,
     pub(crate) clock: Clock,
 }
 
@@ -74,11 +78,19 @@ impl Own {
         stages::check_collisions(&project, &databases).await?;
         let store = Store::open(databases.warehouse().await?).await?;
         store.recover().await?;
+        let queries = match &project.config.metrics {
+            Some(_) => {
+                let schemas = || stages::query_schemas(&project, &databases);
+                databases.queries(&project, schemas).await?
+            }
+            None => store.pool().clone(),
+        };
         Ok(Self {
             _lock: lock,
             project,
             databases,
             store,
+            queries,
             clock,
         })
     }
@@ -88,6 +100,7 @@ impl Own {
     /// # Errors
     /// When the cluster does not end.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
+        self.queries.close().await;
         self.store.pool().close().await;
         self.databases.stop().await
     }

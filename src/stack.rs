@@ -14,11 +14,13 @@ use ballpoint_loader::actor::{Loader as LoaderActor, LoaderArgs};
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_metrics::registry::{self, MetricRegistry, MetricRegistryArgs};
 use ballpoint_orchestrator::{Orchestrator, OrchestratorArgs};
+use ballpoint_reverse_etl::{ReverseEtl, ReverseEtlArgs, ReverseEtlHandle, WriteBacks};
 use ballpoint_runtime::supervision::{
     ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
 };
 use ballpoint_source::watcher::{SourceWatcher, WatcherArgs};
 use ballpoint_transformer::LoadOptions;
+use ballpoint_transformer::lineage::LineageReader;
 use ballpoint_transformer::actor::{Transformer, TransformerArgs};
 use ballpoint_web::{App, Doors, Readiness, SystemFacts, Web, WebArgs};
 use tokio::sync::watch;
@@ -43,11 +45,16 @@ pub(crate) fn system(
     let mut root = SupervisorSpec::new("root", Strategy::OneForOne);
     root = root.child(ingest(own)?);
     let transform = stages::transform(&own.project, &own.databases, &own.clock, environment)?;
+    let lineage = transform.clone().map(LineageReader::new).map(Arc::new);
     root = root.child(analytics(own, transform));
     root = root.child(agents(own, scope));
+    let write_backs = stages::write_backs(&own.project, &own.databases, &own.store);
+    if let Some(library) = &write_backs {
+        root = root.child(activation(library));
+    }
     root = root.child(orchestrator(own));
     if let Some(door) = door {
-        root = root.child(web(own, scope, door));
+        root = root.child(web(own, scope, door, write_backs, lineage));
     }
     Ok(root)
 }
@@ -113,7 +120,7 @@ fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
     if let Some(metrics) = &own.project.config.metrics {
         let args = MetricRegistryArgs::new(
             own.project.folder.join(&metrics.path),
-            own.store.pool().clone(),
+            own.queries.clone(),
             Some(own.store.clone()),
             own.clock.clone(),
         );
@@ -133,11 +140,13 @@ fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
             own.store.clone(),
             own.clock.clone(),
         );
+        let model = stages::model(&own.project);
         kept(ActorSpec::new(Analyst::NAME, Analyst, move || {
             AnalystArgs {
                 metrics: metrics.clone(),
                 store: store.clone(),
                 clock: clock.clone(),
+                model: model.clone(),
             }
         }))
     };
@@ -151,6 +160,16 @@ fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
     SupervisorSpec::new("agents", Strategy::OneForOne)
         .child(analyst)
         .child(chat)
+}
+
+fn activation(library: &WriteBacks) -> SupervisorSpec {
+    let library = library.clone();
+    let reverse_etl = kept(ActorSpec::new(ReverseEtl::NAME, ReverseEtl, move || {
+        ReverseEtlArgs {
+            library: library.clone(),
+        }
+    }));
+    SupervisorSpec::new("activation", Strategy::OneForOne).child(reverse_etl)
 }
 
 fn orchestrator(own: &Own) -> ActorSpec {
@@ -177,12 +196,20 @@ pub(crate) struct FrontDoor {
     pub(crate) tree: Arc<OnceLock<TreeHandle>>,
 }
 
-fn web(own: &Own, scope: &Scope, door: FrontDoor) -> ActorSpec {
+fn web(
+    own: &Own,
+    scope: &Scope,
+    door: FrontDoor,
+    write_backs: Option<WriteBacks>,
+    lineage: Option<Arc<LineageReader>>,
+) -> ActorSpec {
     let listener = Arc::new(door.listener);
     let app = App {
         chat: ChatHandle::new(scope),
         metrics: MetricRegistryHandle::new(scope),
         tree: door.tree,
+        write_backs: write_backs.map(ReverseEtlHandle::new),
+        lineage,
         store: own.store.clone(),
         readiness: door.readiness,
         system: Arc::new(door.system),

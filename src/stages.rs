@@ -1,14 +1,18 @@
 //! How this project configures each stage's library: used by the tree of `up` and by the commands
 //! that make one pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ballpoint_analyst::{ModelSettings, Secret};
 use ballpoint_metrics::Model;
+use ballpoint_metrics::model::Table;
 use ballpoint_orchestrator::Stages;
+use ballpoint_reverse_etl::{WriteBacks, WriteBacksConfig};
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::segment::{SourceError, SourceReader};
+use ballpoint_runtime::store::Store;
 use ballpoint_source::{Mode, PostgresSource, PostgresSourceConfig, TableConfig};
 use ballpoint_transformer::{LoadOptions, Target};
 use futures_util::future::join_all;
@@ -145,6 +149,46 @@ pub(crate) fn transform(
     Ok(Some(options))
 }
 
+/// The schemas that a project's queries read: where its sources land, where its models are built,
+/// and where its data model says that tables are. What cannot be read yet names none.
+pub(crate) fn query_schemas(project: &Project, databases: &Databases) -> Vec<String> {
+    let landing = project.config.sources.values().map(|it| it.schema.clone());
+    let mut schemas: BTreeSet<String> = landing.collect();
+    let options = transform(project, databases, &Clock::system(), []);
+    if let Ok(Some(options)) = options
+        && let Ok(read) = ballpoint_transformer::Project::load(&options)
+    {
+        schemas.extend(read.nodes.into_values().map(|node| node.relation.schema));
+    }
+    if let Ok(Some(model)) = metrics(project) {
+        let tables = model.cubes.iter().filter_map(|cube| match &cube.table {
+            Some(Table::Name(name)) => Some(name.replace('"', "")),
+            _ => None,
+        });
+        schemas.extend(tables.map(|name| match name.rsplit_once('.') {
+            Some((schema, _)) => schema.rsplit('.').next().unwrap_or(schema).to_owned(),
+            None => DEFAULT_SCHEMA.to_owned(),
+        }));
+    }
+    schemas.into_iter().collect()
+}
+
+/// The write-backs; `None` where the project has none.
+pub(crate) fn write_backs(
+    project: &Project,
+    databases: &Databases,
+    store: &Store,
+) -> Option<WriteBacks> {
+    let config = project.config.reverse_etl.as_ref()?;
+    // Every configured source has a database.
+    let url = |name: &String| Some((name.clone(), databases.url(name).ok()?.to_owned()));
+    let config = WriteBacksConfig {
+        folder: project.folder.join(&config.path),
+        sources: project.config.sources.keys().filter_map(url).collect(),
+    };
+    Some(WriteBacks::new(store.clone(), config))
+}
+
 /// Variables that a build is given. `business_now`: the moment that tests compare data with.
 pub(crate) fn build_vars(clock: &Clock) -> Map<String, Value> {
     let now = Value::String(clock.business_now().to_string());
@@ -164,4 +208,16 @@ pub(crate) fn metrics(project: &Project) -> anyhow::Result<Option<Model>> {
         Ok(model) => Ok(Some(model)),
         Err(error) => bail!(UserError(error.to_string())),
     }
+}
+
+/// The language model beside the local planner; `None` when the project configures none.
+pub(crate) fn model(project: &Project) -> Option<ModelSettings> {
+    let llm = project.config.llm.as_ref()?;
+    let key = llm.api_key.as_ref().map(|it| it.0.clone());
+    Some(ModelSettings::new(
+        &llm.base_url,
+        llm.model.trim(),
+        Secret::new(key.unwrap_or_default().trim()),
+        Duration::from_secs(llm.timeout_secs),
+    ))
 }

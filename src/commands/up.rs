@@ -13,14 +13,15 @@ use ballpoint_postgres::cluster::data_dir;
 use ballpoint_postgres::lock::DataDirLock;
 use ballpoint_runtime::supervision::Scope;
 use ballpoint_runtime::telemetry::{self, TelemetryConfig};
-use ballpoint_web::{Backend, Doors, Keys, Pace, SystemFacts};
+use ballpoint_web::{Backend, SystemFacts};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::cli::UpArgs;
-use crate::config::{AuthMode, otlp_endpoint};
+use crate::config::{AuthMode, Project, otlp_endpoint};
+use crate::doors::doors;
 use crate::readiness::{self, Stages};
 use crate::remote::{SERVER_SECTION, TOKEN_FILE};
 use crate::session::Own;
@@ -68,31 +69,24 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     let sources: Vec<String> = project.config.sources.keys().cloned().collect();
     let readiness = readiness::follow(&own.store);
     let stages = Stages {
-        sources: sources.clone(),
+        sources,
         transform: project.config.transform.is_some(),
         metrics: project.config.metrics.is_some(),
     };
+    let landing = project.config.sources.iter();
+    let landing = landing.map(|(name, source)| (name.clone(), source.schema.clone()));
     let tree = Arc::new(OnceLock::new());
     let program_ends = CancellationToken::new();
     let door = stack::FrontDoor {
         listener,
-        doors: Doors::new(
-            listen,
-            token.as_deref().map_or_else(Keys::none, Keys::owner),
-            Pace::default(),
-            &project.config.server.allowed_origins,
-        ),
+        doors: doors(project, listen, token.as_deref(), &own.clock),
         system: SystemFacts {
             listen: listen.to_string(),
             databases: own.databases.urls().clone(),
-            sources,
+            sources: landing.collect(),
             project: project.name.clone(),
             has_metrics: project.config.metrics.is_some(),
-            has_write_backs: false,
-            backend: Backend {
-                name: "planner",
-                model: None,
-            },
+            backend: backend(project),
         },
         readiness: readiness.subscribe(),
         program_ends: program_ends.clone(),
@@ -123,6 +117,15 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     output::note("stopping");
     handle.stop(SHUTDOWN_MAX).await;
     Ok(())
+}
+
+/// Who plans questions, as the page says it.
+fn backend(project: &Project) -> Backend {
+    let model = project.config.llm.as_ref().map(|llm| llm.model.clone());
+    Backend {
+        name: if model.is_some() { "llm" } else { "planner" },
+        model,
+    }
 }
 
 fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use toml::{Table, Value};
 
-use super::environment::Environment;
-use super::schema::{AuthMode, Config, SourceConfig};
+use super::environment::{Environment, SECRETS_FILE};
+use super::schema::{AuthConfig, AuthMode, Config, LlmConfig, SourceConfig};
 use crate::output::UserError;
 use crate::shipped;
 
@@ -83,7 +83,14 @@ pub(crate) fn locate(
         .unwrap_or(&path)
         .display()
         .to_string();
-    let config = parse(&text, &shown, environment)?;
+    let environment = environment
+        .with_secrets(&folder)
+        .map_err(|(line, message)| ProjectError::Invalid {
+            path: folder.join(SECRETS_FILE).display().to_string(),
+            line,
+            message,
+        })?;
+    let config = parse(&text, &shown, &environment)?;
     let name = config
         .project
         .name
@@ -286,6 +293,8 @@ fn check(config: &Config) -> Result<(), String> {
     for (name, source) in &config.sources {
         check_source(name, source)?;
     }
+    check_auth(&config.auth)?;
+    config.llm.as_ref().map_or(Ok(()), check_llm)?;
     let urls = config
         .sources
         .iter()
@@ -296,6 +305,73 @@ fn check(config: &Config) -> Result<(), String> {
         {
             return Err(format!(
                 "{section}.url cannot be read ({error}); it looks like postgres://user:password@host:5432/database"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A question waits no longer than this for its answer, the model's part included.
+const LLM_SECS_MAX: u64 = 50;
+
+fn check_llm(llm: &LlmConfig) -> Result<(), String> {
+    let url = reqwest::Url::parse(&llm.base_url).ok();
+    let usable = |it: &reqwest::Url| matches!(it.scheme(), "http" | "https") && it.has_host();
+    if !url.as_ref().is_some_and(usable) {
+        return Err(
+            "llm.base_url is no HTTP URL; it looks like https://api.example.com/v1".to_owned(),
+        );
+    }
+    if url.is_some_and(|it| it.password().is_some() || !it.username().is_empty()) {
+        return Err("llm.base_url holds a password; write the key as llm.api_key".to_owned());
+    }
+    if llm.model.trim().is_empty() {
+        return Err("llm.model is empty; name the model as its server does".to_owned());
+    }
+    if llm.api_key.as_ref().is_some_and(|it| it.0.trim().is_empty()) {
+        return Err(
+            "llm.api_key is empty: set the variable that it names, or remove the key if the \
+             server asks for none"
+                .to_owned(),
+        );
+    }
+    if !(1..=LLM_SECS_MAX).contains(&llm.timeout_secs) {
+        return Err(format!("llm.timeout_secs is between 1 and {LLM_SECS_MAX}"));
+    }
+    Ok(())
+}
+
+/// Shorter secrets can be guessed.
+const SECRET_CHARS_MIN: usize = 16;
+
+fn check_auth(auth: &AuthConfig) -> Result<(), String> {
+    let strong = |at: &str, secret: &str| {
+        if secret.chars().count() >= SECRET_CHARS_MIN && secret.trim() == secret {
+            return Ok(());
+        }
+        Err(format!(
+            "{at}: a secret has {SECRET_CHARS_MIN} characters or more and no space around it; \
+             `openssl rand -hex 32` makes one"
+        ))
+    };
+    if let Some(secret) = &auth.jwt_secret {
+        strong("auth.jwt_secret", &secret.0)?;
+    }
+    if auth.mode == AuthMode::None && !auth.tokens.is_empty() {
+        return Err(
+            "auth.tokens: with auth.mode = \"none\" nobody is asked for a token; remove one of them"
+                .to_owned(),
+        );
+    }
+    let mut seen = std::collections::BTreeMap::new();
+    for (name, token) in &auth.tokens {
+        if !is_plain(name) {
+            return Err(format!("auth.tokens.{name}: {PLAIN_NAME}"));
+        }
+        strong(&format!("auth.tokens.{name}.token"), &token.token.0)?;
+        if let Some(other) = seen.insert(&token.token.0, name) {
+            return Err(format!(
+                "auth.tokens.{name}: the token is that of {other}; give each its own"
             ));
         }
     }
@@ -413,6 +489,34 @@ mod tests {
         let config = parse(text, "f", &environment).expect("valid");
         assert_eq!(config.sources["a"].seed, None);
         assert_eq!(config.sources["a"].url.as_deref(), Some("postgres://h/d"));
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_or_means_nothing_is_refused() {
+        let nobody = Environment::default();
+        let token = |name: &str, token: &str| {
+            format!("[auth.tokens.{name}]\nrole = \"viewer\"\ntoken = \"{token}\"\n")
+        };
+        let error = error_of(&token("wall", "short"), &nobody);
+        assert!(error.contains("auth.tokens.wall.token"), "{error}");
+        let long = "0123456789abcdef";
+        let twice = format!("{}{}", token("a", long), token("b", long));
+        assert!(error_of(&twice, &nobody).contains("is that of a"));
+        let unasked = format!("[auth]\nmode = \"none\"\n{}", token("a", long));
+        assert!(error_of(&unasked, &nobody).contains("auth.mode"));
+        let config = parse(&token("wall", long), "f", &nobody).expect("valid");
+        assert!(!format!("{config:?}").contains(long), "a secret is never printed");
+        let error = error_of("[auth.tokens.a]\nrole = \"king\"\ntoken = \"x\"\n", &nobody);
+        assert!(error.contains("viewer") && error.contains(":2:"), "{error}");
+    }
+
+    #[test]
+    fn an_address_may_be_a_name_and_a_wrong_one_is_named_with_its_line() {
+        let nobody = Environment::default();
+        let config = parse("[server]\nlisten = \"localhost:4321\"\n", "f", &nobody);
+        assert_eq!(config.expect("valid").server.listen.port(), 4321);
+        let error = error_of("[server]\nlisten = \"localhost\"\n", &nobody);
+        assert!(error.contains(":2:") && error.contains("port"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) transform: Option<TransformConfig>,
     pub(crate) metrics: Option<MetricsConfig>,
     pub(crate) reverse_etl: Option<ReverseEtlConfig>,
+    pub(crate) llm: Option<LlmConfig>,
     pub(crate) auth: AuthConfig,
 }
 
@@ -30,6 +31,7 @@ pub(crate) struct ProjectConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServerConfig {
     /// The one port of the web app, the APIs and the health checks.
+    #[serde(deserialize_with = "super::address::deserialize")]
     pub(crate) listen: SocketAddr,
     /// TLS ends at a proxy in front of us, so that a non-loopback address may be served.
     pub(crate) tls_terminated: bool,
@@ -110,6 +112,36 @@ pub(crate) struct MetricsConfig {
     pub(crate) path: String,
 }
 
+/// A language model behind the chat completions protocol; absent: the local planner alone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LlmConfig {
+    /// Of any compatible server, up to and without `/chat/completions`.
+    pub(crate) base_url: String,
+    pub(crate) model: String,
+    /// Absent: the server asks for none.
+    #[serde(default)]
+    pub(crate) api_key: Option<ApiKey>,
+    /// What one question may take of the model's time.
+    #[serde(default = "llm_timeout_secs")]
+    pub(crate) timeout_secs: u64,
+}
+
+/// A secret that is never printed.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ApiKey(pub(crate) String);
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+fn llm_timeout_secs() -> u64 {
+    30
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReverseEtlConfig {
@@ -117,10 +149,48 @@ pub(crate) struct ReverseEtlConfig {
     pub(crate) path: String,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AuthConfig {
     pub(crate) mode: AuthMode,
+    /// Whoever signs claims with it (HS256) may query the metrics as whom the claims name.
+    pub(crate) jwt_secret: Option<ApiKey>,
+    /// The claim that lists the groups of Cube's access policies.
+    pub(crate) groups_claim: String,
+    /// Tokens beside the data dir's own, by name.
+    pub(crate) tokens: BTreeMap<String, TokenConfig>,
+    /// What one token may ask.
+    pub(crate) requests_per_second: u32,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            mode: AuthMode::default(),
+            jwt_secret: None,
+            groups_claim: "groups".to_owned(),
+            tokens: BTreeMap::new(),
+            requests_per_second: 1000,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenConfig {
+    pub(crate) role: RoleName,
+    pub(crate) token: ApiKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RoleName {
+    /// Reads and asks.
+    Viewer,
+    /// Also runs, restarts, plans and approves.
+    Operator,
+    /// Also sees connection URLs.
+    Admin,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -8,8 +8,10 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::middleware;
 use ballpoint_chat::ChatHandle;
 use ballpoint_metrics::MetricRegistryHandle;
+use ballpoint_reverse_etl::ReverseEtlHandle;
 use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{ActorState, ActorStatus, TreeHandle};
+use ballpoint_transformer::lineage::LineageReader;
 use tokio::sync::watch;
 use tower_http::trace::TraceLayer;
 
@@ -29,6 +31,10 @@ pub struct App {
     pub metrics: MetricRegistryHandle,
     /// Filled once the tree that this actor is part of has started.
     pub tree: Arc<OnceLock<TreeHandle>>,
+    /// `None` where the project writes nothing back.
+    pub write_backs: Option<ReverseEtlHandle>,
+    /// `None` where the project builds no models.
+    pub lineage: Option<Arc<LineageReader>>,
     pub store: Store,
     pub readiness: watch::Receiver<Readiness>,
     pub system: Arc<SystemFacts>,
@@ -51,13 +57,11 @@ pub struct SystemFacts {
     pub listen: String,
     /// Name → connection URL, passwords included; behind the token.
     pub databases: BTreeMap<String, String>,
-    /// The sources' names.
-    pub sources: Vec<String>,
+    /// The sources' names, each with the schema it lands in.
+    pub sources: BTreeMap<String, String>,
     pub project: String,
     /// Whether there is a data model to ask.
     pub has_metrics: bool,
-    /// Whether there are syncs that write back.
-    pub has_write_backs: bool,
     /// Who plans questions.
     pub backend: Backend,
 }

@@ -1,21 +1,23 @@
 //! One file a concern; each turns HTTP into calls on a handle.
 
-mod actors;
-mod ask;
-mod bootstrap;
-mod conversations;
+pub(crate) mod actors;
+pub(crate) mod ask;
+pub(crate) mod bootstrap;
+pub(crate) mod conversations;
 mod cube;
-mod events;
+pub(crate) mod events;
 mod health;
-mod pipeline;
-mod runs;
-mod stream;
-mod write_backs;
+pub(crate) mod lineage;
+pub(crate) mod pipeline;
+pub(crate) mod runs;
+pub(crate) mod stream;
+pub(crate) mod watch;
+pub(crate) mod write_backs;
 
 pub use bootstrap::Backend;
 
-use crate::page;
 use crate::table::Route;
+use crate::{openapi, page};
 
 /// The whole table. Cube's routes are there when there is a data model to serve.
 pub(crate) fn all(has_metrics: bool) -> Vec<Route> {
@@ -30,7 +32,10 @@ pub(crate) fn all(has_metrics: bool) -> Vec<Route> {
         stream::routes(),
         events::routes(),
         runs::routes(),
+        lineage::routes(),
         write_backs::routes(),
+        watch::routes(),
+        openapi::routes(),
     ]
     .into_iter()
     .flatten()

@@ -57,6 +57,18 @@ pub(crate) struct Answer {
     notices: Option<Vec<Value>>,
 }
 
+/// What running a proof's query again came to.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Replay {
+    /// Whether the rows are those of the proof, to the last digit.
+    same: bool,
+    rows: u64,
+    checksum: String,
+    /// What is another than when the question was asked, in words.
+    changed: Vec<String>,
+}
+
 /// A clarifying choice with the query it stands for.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what another crate serializes")]
@@ -94,6 +106,63 @@ pub(crate) struct Freshness {
     data_to: Option<String>,
     refreshed_at: Option<String>,
     data_version: u64,
+}
+
+/// What is to be done to a table of a source, and what became of it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Plan {
+    id: String,
+    sync: String,
+    source: String,
+    table: String,
+    mode: String,
+    /// `sync`, or `proposal` where an agent or a person proposed it.
+    origin: String,
+    /// `planned`, `approved`, `rejected`, `applied`, `undone` or `failed`.
+    state: String,
+    /// What is being done at this moment: `plan`, `apply` or `undo`.
+    under_way: Option<String>,
+    hash: Option<String>,
+    requested_by: String,
+    reason: String,
+    evidence: Value,
+    counts: Counts,
+    ddl: Vec<String>,
+    error: Option<String>,
+    approved_by: Option<String>,
+    approved_at: Option<String>,
+    comment: Option<String>,
+    written: Option<i64>,
+    read_back: Option<Value>,
+    created_at: String,
+    applied_at: Option<String>,
+    undone_at: Option<String>,
+}
+
+/// How many rows a plan is about.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Counts {
+    added: i64,
+    changed: i64,
+    removed: i64,
+    unchanged: i64,
+    invalid: i64,
+    skipped: i64,
+}
+
+/// One row of a plan; values are PostgreSQL's text of them.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct PlanRow {
+    seq: i64,
+    key: Value,
+    /// `added`, `changed`, `removed` or `invalid`.
+    kind: String,
+    old: Option<Value>,
+    new: Option<Value>,
+    problem: Option<String>,
 }
 
 /// An actor and what it supervises.

@@ -44,7 +44,8 @@ impl Doors {
     /// `origins` are the configured ones; our own address and loopback's names are always allowed.
     pub fn new(listen: SocketAddr, keys: Keys, pace: Pace, origins: &[String]) -> Self {
         let mut hosts = vec![listen.to_string()];
-        if listen.ip().is_loopback() {
+        // A server on every address is reached by loopback's names too, from a container's host, say.
+        if listen.ip().is_loopback() || listen.ip().is_unspecified() {
             let names = ["localhost", "127.0.0.1", "[::1]"];
             hosts.extend(names.iter().map(|name| format!("{name}:{}", listen.port())));
         }
@@ -217,7 +218,7 @@ mod tests {
     fn doors() -> Doors {
         let listen = "127.0.0.1:4000".parse().unwrap();
         let allowed = ["https://App.example".to_owned()];
-        Doors::new(listen, Keys::none(), Pace::default(), &allowed)
+        Doors::new(listen, Keys::none(), Pace::new(1000), &allowed)
     }
 
     fn host(name: &str) -> HeaderMap {

@@ -9,9 +9,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Permits a second where nothing else is configured.
-const REQUESTS_PER_SECOND: u32 = 1000;
-
 /// A caller that was idle may ask this many seconds' worth at once.
 const BURST_SECONDS: f64 = 4.0;
 
@@ -30,12 +27,6 @@ pub struct Pace {
 struct Bucket {
     permits: f64,
     filled: Instant,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self::new(REQUESTS_PER_SECOND)
-    }
 }
 
 impl Pace {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::doors::{Identity, Role};
 use crate::error::ApiError;
+use crate::shapes;
 use crate::table::{OPERATOR, Route, VIEWER, get, post};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -20,12 +21,16 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list(State(app): State<App>) -> Json<Vec<ActorStatus>> {
+#[utoipa::path(get, path = "/api/actors", tag = "system", 
+    responses((status = 200, body = Vec<shapes::Actor>)))]
+pub(crate) async fn list(State(app): State<App>) -> Json<Vec<ActorStatus>> {
     Json(app.actors())
 }
 
 /// Restarts an actor, or all members of a bare role; answers when they run again.
-async fn restart(
+#[utoipa::path(post, path = "/api/actors/{name}/restart", tag = "system", params(("name" = String, Path)),
+    responses((status = 200, body = Value)))]
+pub(crate) async fn restart(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
@@ -34,13 +39,23 @@ async fn restart(
 }
 
 /// Stops an actor, or all members of a bare role, until somebody resumes it.
-async fn pause(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(post, path = "/api/actors/{name}/pause", tag = "system", params(("name" = String, Path)),
+    responses((status = 200, body = Value)))]
+pub(crate) async fn pause(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let paused = tree(&app)?.pause(&name).await.map_err(refused)?;
     Ok(Json(json!({ "paused": paused })))
 }
 
 /// Starts what was paused or parked.
-async fn resume(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(post, path = "/api/actors/{name}/resume", tag = "system", params(("name" = String, Path)),
+    responses((status = 200, body = Value)))]
+pub(crate) async fn resume(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let resumed = tree(&app)?.resume(&name).await.map_err(refused)?;
     Ok(Json(json!({ "resumed": resumed })))
 }
@@ -60,7 +75,12 @@ fn refused(error: TreeError) -> ApiError {
 }
 
 /// Connection URLs hold passwords: only who may see secrets gets them.
-async fn status(State(app): State<App>, Extension(who): Extension<Identity>) -> Json<Value> {
+#[utoipa::path(get, path = "/api/status", tag = "system", 
+    responses((status = 200, body = Value)))]
+pub(crate) async fn status(
+    State(app): State<App>,
+    Extension(who): Extension<Identity>,
+) -> Json<Value> {
     let system = &app.system;
     let mut status = json!({
         "project": system.project,

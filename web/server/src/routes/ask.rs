@@ -3,13 +3,16 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
+use ballpoint_analyst::replay::{self, Replay};
 use ballpoint_analyst::{Answer, AskError};
 use ballpoint_chat::ChatError;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::shapes::{self, Problem};
 use crate::table::{Route, VIEWER, get, post};
 
 /// In characters; what a person types.
@@ -19,22 +22,25 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/api/ask", VIEWER, ask),
         get("/api/proofs/{id}", VIEWER, proof),
+        post("/api/proofs/{id}/replay", VIEWER, replay),
     ]
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(crate) struct Question {
     question: String,
     conversation_id: Option<String>,
 }
 
-async fn ask(
+#[utoipa::path(post, path = "/api/ask", tag = "ask", request_body = Question,
+    responses((status = 200, body = shapes::Answer), (status = 429, body = Problem)))]
+pub(crate) async fn ask(
     State(app): State<App>,
-    asked: Result<Json<Asked>, JsonRejection>,
+    asked: Result<Json<Question>, JsonRejection>,
 ) -> Result<Json<Answer>, ApiError> {
     app.needs_metrics()?;
-    let Json(Asked {
+    let Json(Question {
         question,
         conversation_id,
     }) = asked?;
@@ -63,9 +69,34 @@ pub(super) fn refused(error: ChatError) -> ApiError {
     }
 }
 
-async fn proof(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let proof = app.store.proofs().get(&id).await?;
-    proof
+#[utoipa::path(get, path = "/api/proofs/{id}", tag = "ask", params(("id" = String, Path)),
+    responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(crate) async fn proof(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(kept(&app, &id).await?))
+}
+
+async fn kept(app: &App, id: &str) -> Result<Value, ApiError> {
+    let proof = app.store.proofs().get(id).await?;
+    proof.ok_or_else(|| ApiError::not_found(format!("no proof {id}")))
+}
+
+/// Runs the proof's query again and says what changed.
+#[utoipa::path(post, path = "/api/proofs/{id}/replay", tag = "ask", params(("id" = String, Path)),
+    responses((status = 200, body = shapes::Replay), (status = 404, body = Problem)))]
+pub(crate) async fn replay(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Replay>, ApiError> {
+    let proof = kept(&app, &id).await?;
+    app.needs_metrics()?;
+    let away = |error: &dyn std::fmt::Display| ApiError::unavailable(error.to_string());
+    let service = app.metrics.service().await.map_err(|error| away(&error))?;
+    let replayed = replay::replay(&service, &proof).await;
+    let replayed = replayed.map_err(|error| away(&error))?;
+    replayed
         .map(Json)
-        .ok_or_else(|| ApiError::not_found(format!("no proof {id}")))
+        .ok_or_else(|| ApiError::conflict(format!("proof {id} has no query to run again")))
 }

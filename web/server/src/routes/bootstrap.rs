@@ -72,9 +72,9 @@ pub(crate) async fn bootstrap(
         project: system.project.clone(),
         role: who.role().name(),
         has_metrics: system.has_metrics,
-        has_write_backs: system.has_write_backs,
+        has_write_backs: app.write_backs.is_some(),
         backend: system.backend.clone(),
-        sources: system.sources.clone(),
+        sources: system.sources.keys().cloned().collect(),
         degraded,
         suggested: snapshot
             .as_ref()

@@ -12,6 +12,7 @@ use ballpoint_runtime::work::WorkKind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -30,21 +31,24 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct SyncRequest {
+pub(crate) struct SyncRequest {
     sources: Vec<String>,
     full_refresh: bool,
 }
 
-async fn sync(
+#[utoipa::path(post, path = "/api/sync", tag = "pipeline", request_body = SyncRequest,
+    responses((status = 200, body = Value)))]
+pub(crate) async fn sync(
     State(app): State<App>,
     Json(request): Json<SyncRequest>,
 ) -> Result<Json<Value>, ApiError> {
     pass(&app, request.sources, request.full_refresh, false).await
 }
 
-async fn run(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(post, path = "/api/run", tag = "pipeline", responses((status = 200, body = Value)))]
+pub(crate) async fn run(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     pass(&app, Vec::new(), false, true).await
 }
 

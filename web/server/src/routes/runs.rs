@@ -42,7 +42,7 @@ pub(crate) struct Run {
     kind: String,
     /// What it was for: a source, a schedule; absent where the kind says it.
     scope: Option<String>,
-    /// `running`, `success`, `nothing_new`, `failed` or `interrupted`.
+    /// `running`, `retrying`, `success`, `nothing_new`, `failed` or `interrupted`.
     state: String,
     /// What caused it.
     trigger: String,
@@ -52,10 +52,10 @@ pub(crate) struct Run {
     ended_at: Option<Timestamp>,
     /// Absent while it runs.
     ms: Option<i64>,
-    attempts: i64,
+    attempts: i32,
     error: Option<String>,
     trace_id: Option<String>,
-    /// Rows written by all steps.
+    /// New or different rows.
     rows: Option<i64>,
     /// Only where one run is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +71,8 @@ pub(crate) struct RunList {
 #[derive(Serialize, ToSchema)]
 struct Step {
     name: String,
+    /// Of the run's attempts, from 1.
+    attempt: i32,
     /// `running`, `success`, `skipped`, `failed` or `interrupted`.
     state: String,
     rows: Option<i64>,
@@ -89,6 +91,7 @@ impl From<RunStep> for Step {
         Self {
             ms: ms(step.started_at, step.finished_at),
             name: step.name,
+            attempt: step.attempt,
             state: step.status,
             rows: step.row_count,
             error: step.error,
@@ -102,16 +105,16 @@ impl From<RunSummary> for Run {
         Self {
             id: run.id.to_string(),
             kind: run.kind,
-            scope: None,
+            scope: Some(run.scope).filter(|scope| !scope.is_empty()),
             state: run.status,
             trigger: run.trigger,
             started_at: run.started_at,
             ended_at: run.finished_at,
             ms: ms(run.started_at, run.finished_at),
-            attempts: 1,
+            attempts: run.attempt,
             error: run.error,
             trace_id: run.trace.trace_id().map(str::to_owned),
-            rows: None,
+            rows: run.row_count,
             steps: None,
         }
     }
@@ -152,10 +155,6 @@ pub(crate) async fn one(
     let run = found.into_iter().find(|run| run.id == wanted);
     let mut run = Run::from(run.ok_or_else(unknown)?);
     let steps = app.store.runs().steps(wanted).await?;
-    run.rows = steps
-        .iter()
-        .filter_map(|step| step.row_count)
-        .reduce(|a, b| a + b);
     run.steps = Some(steps.into_iter().map(Step::from).collect());
     Ok(Json(run))
 }
