@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use ballpoint_postgres::lock::DataDirLock;
+use ballpoint_reverse_etl::Sync;
+use ballpoint_runtime::segment::TableName;
+use ballpoint_source::config::TablePatterns;
 use ballpoint_transformer::{LoadOptions, Target};
 use serde_json::json;
 
@@ -22,6 +25,7 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     }
     let models = check_transform(context, &project)?;
     let cubes = stages::metrics(&project)?.map(|model| model.cubes.len());
+    let syncs = check_write_backs(&project)?;
     let (tables, troubles) = explain_sources(&project).await;
     let code = if troubles.is_empty() {
         ExitCode::SUCCESS
@@ -31,7 +35,7 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     if context.place.json {
         let (models, tests) = models.unzip();
         output::json(&json!({
-            "models": models, "tests": tests, "cubes": cubes, "tables": tables, "errors": troubles,
+            "models": models, "tests": tests, "cubes": cubes, "syncs": syncs, "tables": tables, "errors": troubles,
         }))?;
         return Ok(code);
     }
@@ -42,6 +46,9 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     }
     if let Some(cubes) = cubes {
         output::line(format!("data model: {cubes} cubes"));
+    }
+    if let Some(syncs) = syncs {
+        output::line(format!("write-backs: {syncs} syncs"));
     }
     for line in tables {
         output::line(line);
@@ -71,6 +78,33 @@ fn check_transform(context: &Context, project: &Project) -> anyhow::Result<Optio
         }
         Err(error) => bail!(UserError(error.to_string())),
     }
+}
+
+/// Reads the syncs' files; how many syncs there are. Warns of a table that a sync writes and a
+/// source's patterns read: what was written back would be loaded again as if it were new.
+fn check_write_backs(project: &Project) -> anyhow::Result<Option<usize>> {
+    let Some(reverse_etl) = &project.config.reverse_etl else {
+        return Ok(None);
+    };
+    let sources = &project.config.sources;
+    let folder = project.folder.join(&reverse_etl.path);
+    let syncs = match Sync::load(&folder, sources.keys().map(String::as_str)) {
+        Ok(syncs) => syncs,
+        Err(error) => bail!(UserError(error.to_string())),
+    };
+    for sync in &syncs {
+        let (schema, name) = sync.target();
+        let patterns = TablePatterns::compile(&sources[&sync.source].tables);
+        let is_read = patterns.is_ok_and(|it| it.matches(&TableName::new(schema, name)));
+        if is_read {
+            output::note(format!(
+                "warning: sync {} writes {schema}.{name} of source {}, which reads it back: add \
+                 \"!{schema}.{name}\" to its tables in ballpoint.toml",
+                sync.name, sync.source
+            ));
+        }
+    }
+    Ok(Some(syncs.len()))
 }
 
 /// One line a table of each source with a URL or on the running cluster; and what went wrong.

@@ -5,6 +5,7 @@ mod dbt;
 mod operate;
 mod pass;
 mod questions;
+mod reverse_etl;
 mod seed;
 mod up;
 
@@ -58,6 +59,7 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         Command::Query { query } => questions::query(&context, &query).await,
         Command::Ask(args) => questions::ask(&context, args).await,
         Command::Eval { file } => questions::eval(&context, &file).await,
+        Command::ReverseEtl(command) => reverse_etl::run(&context, command).await,
         Command::Status(args) => operate::status(&context, args).await,
         Command::Restart { actor } => operate::restart(&context, &actor).await,
         Command::Check => check::check(&context).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ballpoint_loader::{Loader, TableReport};
 use ballpoint_orchestrator::enqueue_pending;
+use ballpoint_reverse_etl::PassOutcome;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::RunStatus;
 use ballpoint_runtime::trace::TraceContext;
@@ -68,7 +69,25 @@ async fn pass_steps(context: &Context, own: &Own, run_id: &str) -> anyhow::Resul
     fail_if_any(failures)?;
     report["build"] = built?;
     stages::metrics(&own.project)?;
+    report["write_backs"] = write_backs(own).await?;
     Ok(report)
+}
+
+/// Applies what somebody approved and plans every sync; nothing else is written.
+async fn write_backs(own: &Own) -> anyhow::Result<Value> {
+    let Some(library) = stages::write_backs(&own.project, &own.databases, &own.store) else {
+        return Ok(Value::Null);
+    };
+    let entries = library.pass("run").await?;
+    let failed: Vec<String> = entries
+        .iter()
+        .filter(|entry| entry.outcome == PassOutcome::Failed)
+        .map(|entry| format!("{}: {}", entry.sync, entry.error.as_deref().unwrap_or("failed")))
+        .collect();
+    if !failed.is_empty() {
+        bail!("a write-back failed: {}", failed.join("; "));
+    }
+    Ok(serde_json::to_value(entries)?)
 }
 
 /// Carries out the build that the loads asked for. The request is a work row, as under `up`: one
@@ -269,5 +288,18 @@ fn print_pass(report: &Value) {
                 build["tests_passed"]
             ),
         });
+    }
+    for entry in report["write_backs"].as_array().into_iter().flatten() {
+        let text = |key: &str| entry[key].as_str().unwrap_or_default();
+        match text("outcome") {
+            "planned" => output::line(format!(
+                "{}: {} rows wait for approval: ballpoint reverse-etl show {}",
+                text("sync"),
+                entry["rows"],
+                text("plan")
+            )),
+            "applied" => output::line(format!("{}: {} rows written", text("sync"), entry["rows"])),
+            _ => {}
+        }
     }
 }

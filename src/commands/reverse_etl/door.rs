@@ -1,0 +1,205 @@
+//! The write-backs behind one interface: this process's library, or the running system over HTTP.
+
+use anyhow::{Context as _, bail};
+use ballpoint_reverse_etl::{Plan, PlanRow, WriteBackError, WriteBacks};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::BY;
+use crate::output::UserError;
+use crate::remote::Remote;
+use crate::session::Own;
+use crate::stages;
+
+/// Plans and deeds that a history shows.
+const HISTORY_MAX: u32 = 50;
+
+/// Who does it.
+pub(super) enum Door {
+    Running(Remote),
+    Own(WriteBacks),
+}
+
+impl Door {
+    /// This process's write-backs, after what a kill left behind is carried out.
+    ///
+    /// # Errors
+    /// When the project has none, or a target cannot tell what became of a transaction.
+    pub(super) async fn of_own(own: &Own) -> anyhow::Result<Self> {
+        let library = stages::write_backs(&own.project, &own.databases, &own.store);
+        let Some(library) = library else {
+            bail!(UserError(
+                "the project has no [reverse_etl]: there is nothing to write back".to_owned()
+            ));
+        };
+        library.resume().await.map_err(told)?;
+        Ok(Self::Own(library))
+    }
+
+    pub(super) async fn syncs(&self) -> anyhow::Result<Vec<String>> {
+        match self {
+            Self::Own(library) => {
+                let syncs = library.syncs().map_err(told)?;
+                Ok(syncs.into_iter().map(|sync| sync.name).collect())
+            }
+            Self::Running(remote) => {
+                let listed = remote.get("/api/write-backs").await?;
+                if let Some(error) = listed["syncs_error"].as_str() {
+                    bail!(UserError(error.to_owned()));
+                }
+                let syncs = listed["syncs"].as_array().into_iter().flatten();
+                Ok(syncs
+                    .filter_map(|sync| sync["name"].as_str().map(str::to_owned))
+                    .collect())
+            }
+        }
+    }
+
+    pub(super) async fn plans(&self) -> anyhow::Result<Vec<Plan>> {
+        match self {
+            Self::Own(library) => library.list(None, u32::from(u16::MAX)).await.map_err(told),
+            Self::Running(remote) => {
+                let listed = remote.get("/api/write-backs").await?;
+                serde_json::from_value(listed["plans"].clone()).context("reading the plans")
+            }
+        }
+    }
+
+    pub(super) async fn get(&self, id: Uuid) -> anyhow::Result<Plan> {
+        match self {
+            Self::Own(library) => library.get(id).await.map_err(told),
+            Self::Running(remote) => read(remote.get(&path(id, "")).await?),
+        }
+    }
+
+    pub(super) async fn rows(
+        &self,
+        id: Uuid,
+        kind: Option<&str>,
+        limit: u32,
+    ) -> anyhow::Result<Vec<PlanRow>> {
+        match self {
+            Self::Own(library) => library.rows(id, kind, 0, limit).await.map_err(told),
+            Self::Running(remote) => {
+                let query = format!("/rows?limit={limit}&kind={}", kind.unwrap_or_default());
+                let page = remote.get(&path(id, &query)).await?;
+                serde_json::from_value(page["items"].clone()).context("reading a plan's rows")
+            }
+        }
+    }
+
+    pub(super) async fn plan(&self, sync: &str) -> anyhow::Result<Plan> {
+        match self {
+            Self::Own(library) => ended(library, library.plan(sync, BY).await).await,
+            Self::Running(remote) => {
+                let path = format!("/api/write-backs/{sync}/plan");
+                read(remote.post(&path, &json!({})).await?)
+            }
+        }
+    }
+
+    pub(super) async fn propose(&self, request: &str) -> anyhow::Result<Plan> {
+        let Self::Running(remote) = self else {
+            bail!("a request in words is read by the running system: start it with `ballpoint up`");
+        };
+        let body = json!({ "request": request });
+        let reply = remote.post("/api/write-backs/propose", &body).await?;
+        if let Some(reason) = reply["refusal"].as_str() {
+            bail!(UserError(reason.to_owned()));
+        }
+        read(reply)
+    }
+
+    pub(super) async fn approve(
+        &self,
+        id: Uuid,
+        hash: &str,
+        comment: Option<&str>,
+    ) -> anyhow::Result<Plan> {
+        match self {
+            Self::Own(library) => library.approve(id, hash, BY, comment).await.map_err(told),
+            Self::Running(remote) => {
+                let body = json!({ "hash": hash, "comment": comment });
+                read(remote.post(&path(id, "/approve"), &body).await?)
+            }
+        }
+    }
+
+    pub(super) async fn reject(&self, id: Uuid, comment: Option<&str>) -> anyhow::Result<Plan> {
+        match self {
+            Self::Own(library) => library.reject(id, BY, comment).await.map_err(told),
+            Self::Running(remote) => {
+                let body = json!({ "comment": comment });
+                read(remote.post(&path(id, "/reject"), &body).await?)
+            }
+        }
+    }
+
+    pub(super) async fn apply(&self, id: Uuid) -> anyhow::Result<Plan> {
+        match self {
+            Self::Own(library) => ended(library, library.apply(id, BY).await).await,
+            Self::Running(remote) => read(remote.post(&path(id, "/apply"), &json!({})).await?),
+        }
+    }
+
+    pub(super) async fn undo(&self, id: Uuid) -> anyhow::Result<Plan> {
+        match self {
+            Self::Own(library) => ended(library, library.undo(id, BY).await).await,
+            Self::Running(remote) => read(remote.post(&path(id, "/undo"), &json!({})).await?),
+        }
+    }
+
+    /// `{"plans": […], "audit": […]}`; the audit where this process can read it.
+    pub(super) async fn history(&self, sync: Option<&str>) -> anyhow::Result<Value> {
+        match self {
+            Self::Own(library) => {
+                let plans = library.list(sync, HISTORY_MAX).await.map_err(told)?;
+                let audit = library.history(sync, HISTORY_MAX).await.map_err(told)?;
+                Ok(json!({ "plans": plans, "audit": audit }))
+            }
+            Self::Running(_) => {
+                let mut plans = self.plans().await?;
+                plans.retain(|plan| sync.is_none_or(|name| plan.sync == name));
+                plans.truncate(HISTORY_MAX as usize);
+                Ok(json!({ "plans": plans, "audit": [] }))
+            }
+        }
+    }
+}
+
+fn path(id: Uuid, rest: &str) -> String {
+    format!("/api/write-backs/plans/{id}{rest}")
+}
+
+/// A plan as the server sends it, alone or under `plan`.
+fn read(reply: Value) -> anyhow::Result<Plan> {
+    let plan = if reply["plan"].is_object() {
+        reply["plan"].clone()
+    } else {
+        reply
+    };
+    serde_json::from_value(plan).context("reading the plan that the running ballpoint sent")
+}
+
+/// A plan that failed is a result, with its reason in it, as the running system gives it.
+async fn ended(
+    library: &WriteBacks,
+    outcome: Result<Plan, WriteBackError>,
+) -> anyhow::Result<Plan> {
+    match outcome {
+        Err(WriteBackError::Limit(reason)) => {
+            let latest = library.list(None, 1).await.map_err(told)?.pop();
+            latest.with_context(|| reason)
+        }
+        other => other.map_err(told),
+    }
+}
+
+/// What the user can mend has exit code 2.
+fn told(error: WriteBackError) -> anyhow::Error {
+    if error.is_users() {
+        anyhow::Error::new(UserError(error.to_string()))
+    } else {
+        anyhow::Error::new(error)
+    }
+}
