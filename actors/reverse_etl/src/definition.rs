@@ -168,6 +168,18 @@ impl Scalar {
 }
 
 impl Sync {
+    /// Reads every sync of a folder and checks it against the names of the configured sources; no
+    /// database is asked. A folder that is not there holds none.
+    ///
+    /// # Errors
+    /// Every problem, with file and line.
+    pub fn load<'a>(
+        folder: &std::path::Path,
+        sources: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<Self>, DefinitionError> {
+        Ok(Syncs::load(folder, sources)?.syncs)
+    }
+
     /// Schema and name of the target.
     pub fn target(&self) -> (&str, &str) {
         self.table

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::definition::Sync;
 use crate::error::WriteBackError;
 use crate::library::WriteBacks;
+use crate::pass::PassEntry;
 use crate::proposal::Proposal;
 
 /// A large plan reads a large table; whoever waited longer finds it in the history.
@@ -153,6 +154,14 @@ impl ReverseEtlHandle {
             Some(done) => Ok(done),
             None => self.done(id).await,
         }
+    }
+
+    /// One pass: approved plans are applied, every sync is planned, in the name of `by`.
+    ///
+    /// # Errors
+    /// As [`WriteBacks::pass`].
+    pub async fn pass(&self, by: &str) -> Result<Vec<PassEntry>, WriteBackError> {
+        self.library.pass(by).await
     }
 
     /// Who did what when, newest first.

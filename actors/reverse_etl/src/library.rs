@@ -36,6 +36,8 @@ pub struct WriteBacks {
     pub(crate) store: Store,
     config: Arc<WriteBacksConfig>,
     pools: Arc<Mutex<HashMap<String, PgPool>>>,
+    /// Held by whoever carries a plan out: the actor, or a pass beside it.
+    pub(crate) working: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for WriteBacks {
@@ -55,6 +57,7 @@ impl WriteBacks {
             store,
             config: Arc::new(config),
             pools: Arc::default(),
+            working: Arc::default(),
         }
     }
 

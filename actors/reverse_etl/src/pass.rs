@@ -43,6 +43,7 @@ impl WriteBacks {
         self.resume().await?;
         let mut entries = self.apply_approved(by).await?;
         for sync in self.syncs()? {
+            let _working = self.working.lock().await;
             let id = self.ask_for_plan(&sync.name, by, None).await?;
             let plan = self.get(id).await?;
             let made = match self.make(&plan, true).await {

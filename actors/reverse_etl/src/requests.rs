@@ -42,7 +42,12 @@ impl WriteBacks {
         id: Uuid,
         request: PlanRequest,
     ) -> Result<Plan, WriteBackError> {
+        let _working = self.working.lock().await;
         let plan = self.get(id).await?;
+        if plan.under_way.as_deref() != Some(request.name()) {
+            // Somebody else carried it out meanwhile.
+            return Ok(plan);
+        }
         let trace = TraceContext::current();
         let run = self
             .store
