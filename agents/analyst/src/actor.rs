@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ballpoint_llm::{PlanBackend, PlannerBackend};
+use ballpoint_llm::{ModelBackend, ModelSettings, PlanBackend, PlannerBackend};
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_planner::DialogueState;
 use ballpoint_runtime::clock::Clock;
@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use crate::answer::Answer;
 use crate::answerer::Answerer;
-use crate::progress::{Progress, Step};
+use crate::progress::{Step, Turn};
 
 /// Questions answered at the same time; each holds a connection of the warehouse.
 const QUESTIONS_MAX: usize = 16;
@@ -36,6 +36,8 @@ pub struct AnalystArgs {
     /// Where proofs are kept.
     pub store: Store,
     pub clock: Clock,
+    /// The language model that the project configures.
+    pub model: Option<ModelSettings>,
 }
 
 /// An answer, or why there is none.
@@ -48,7 +50,7 @@ pub enum AnalystMsg {
         question: String,
         state: Box<DialogueState>,
         trace: TraceContext,
-        progress: Progress,
+        turn: Turn,
         reply: RpcReplyPort<Box<AnalystReply>>,
     },
 }
@@ -90,23 +92,26 @@ impl AnalystHandle {
         &self,
         question: &str,
         state: &DialogueState,
-        progress: &Progress,
+        turn: &Turn,
     ) -> Result<(Answer, DialogueState), AskError> {
         let _permit = self.permits.try_acquire().map_err(|_| AskError::Busy)?;
         let trace = TraceContext::current();
-        let progress = progress.child();
-        let _stop = progress.stop_token().clone().drop_guard();
+        let turn = Turn {
+            progress: turn.progress.child(),
+            ..turn.clone()
+        };
+        let _stop = turn.progress.stop_token().clone().drop_guard();
         let attempts = AtomicU32::new(0);
         let ask = |reply| {
             let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
             if attempt > 1 {
-                progress.retrying(&Step::PLAN, attempt);
+                turn.progress.retrying(&Step::PLAN, attempt);
             }
             AnalystMsg::Answer {
                 question: question.to_owned(),
                 state: Box::new(state.clone()),
                 trace: trace.clone(),
-                progress: progress.clone(),
+                turn: turn.clone(),
                 reply,
             }
         };
@@ -142,11 +147,15 @@ impl Actor for Analyst {
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let local = Arc::new(PlannerBackend::default());
+        let backend: Arc<dyn PlanBackend> = match args.model {
+            Some(settings) => Arc::new(ModelBackend::new(settings, Arc::clone(&local))),
+            None => Arc::clone(&local) as Arc<dyn PlanBackend>,
+        };
         let answerer = Answerer {
             store: Some(args.store),
             clock: args.clock,
             time_zone: TimeZone::UTC,
-            backend: Arc::clone(&local) as Arc<dyn PlanBackend>,
+            backend,
             local,
         };
         Ok(AnalystState {
@@ -166,10 +175,10 @@ impl Actor for Analyst {
                 question,
                 state: dialogue,
                 trace,
-                progress,
+                turn,
                 reply,
             } => {
-                on_answer(state.clone(), question, dialogue, &trace, progress, reply);
+                on_answer(state.clone(), question, dialogue, &trace, turn, reply);
             }
         }
         Ok(())
@@ -181,7 +190,7 @@ fn on_answer(
     question: String,
     dialogue: Box<DialogueState>,
     trace: &TraceContext,
-    progress: Progress,
+    turn: Turn,
     reply: RpcReplyPort<Box<AnalystReply>>,
 ) {
     let span = tracing::info_span!(
@@ -191,9 +200,9 @@ fn on_answer(
     );
     set_parent(&span, trace);
     let work = async move {
-        let answering = AssertUnwindSafe(answer(&state, &question, &dialogue, &progress));
+        let answering = AssertUnwindSafe(answer(&state, &question, &dialogue, &turn));
         let answered = tokio::select! {
-            () = progress.stopped() => return,
+            () = turn.progress.stopped() => return,
             answered = answering.catch_unwind() => answered,
         };
         // A reply port that is dropped has its question asked again: a bug would be met again.
@@ -211,7 +220,7 @@ async fn answer(
     state: &AnalystState,
     question: &str,
     dialogue: &DialogueState,
-    progress: &Progress,
+    turn: &Turn,
 ) -> AnalystReply {
     let service = state
         .metrics
@@ -220,7 +229,7 @@ async fn answer(
         .map_err(|error| error.to_string())?;
     state
         .answerer
-        .answer(&service, question, dialogue, progress)
+        .answer(&service, question, dialogue, turn)
         .await
         .map_err(|error| match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use ballpoint_llm::{PlanBackend, PlanRequest, PlannerBackend};
+use ballpoint_llm::{PlanBackend, PlanRequest, Planned, PlannerBackend};
 use ballpoint_metrics::catalog::Catalog;
 use ballpoint_metrics::query::{DateRange, Query};
-use ballpoint_metrics::{QueryError, QueryResult, Service, Snapshot};
+use ballpoint_metrics::{QueryError, QueryResult, SecurityContext, Service, Snapshot};
 use ballpoint_planner::plan::{Clarification, MetaPlan, QueryPlan, Question, Refusal};
 use ballpoint_planner::{Context, Coverage, DialogueState, Plan};
 use ballpoint_runtime::clock::Clock;
@@ -17,13 +17,14 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::answer::{Answer, Behaviour, ChoiceOffered, Companion, Freshness, Row};
+use crate::answer::{Answer, Behaviour, ChoiceOffered, Companion, Freshness, Notice, Row};
 use crate::chart;
+use crate::figures::label;
 use crate::follow_up;
 use crate::meta;
 use crate::narrate::{Told, head, moment};
-use crate::progress::{Progress, Step};
-use crate::wording::{CLARIFICATIONS, REFUSALS, say};
+use crate::progress::{Progress, Step, Turn};
+use crate::wording::{CLARIFICATIONS, NOTICES, REFUSALS, say};
 
 /// More offers than this are not read.
 const OFFER_MAX: usize = 16;
@@ -56,13 +57,13 @@ pub struct Answerer {
 }
 
 /// A result with the statements that made it.
-struct Ran {
-    rows: Vec<Row>,
+pub(crate) struct Ran {
+    pub(crate) rows: Vec<Row>,
     results: Vec<QueryResult>,
 }
 
 impl Ran {
-    fn sql(&self) -> Option<String> {
+    pub(crate) fn sql(&self) -> Option<String> {
         let all: Vec<&str> = self.results.iter().map(|it| it.sql.as_str()).collect();
         (!all.is_empty()).then(|| all.join(";\n"))
     }
@@ -78,8 +79,9 @@ impl Answerer {
         service: &Service,
         question: &str,
         state: &DialogueState,
-        progress: &Progress,
+        turn: &Turn,
     ) -> Result<(Answer, DialogueState), AnswerError> {
+        let progress = &turn.progress;
         let snapshot = Arc::clone(&service.snapshot);
         let context = self.context(&snapshot);
         let request = PlanRequest {
@@ -87,6 +89,8 @@ impl Answerer {
             state,
             context: &context,
             catalog: Arc::clone(&snapshot.catalog),
+            check: &|query| valid(service, query),
+            local_only: turn.local_only,
         };
         let span = tracing::info_span!(
             "plan",
@@ -94,10 +98,13 @@ impl Answerer {
             backend = self.backend.name()
         );
         let step = progress.begin(Step::PLAN).await;
-        let plan = self.backend.plan(request).instrument(span).await;
-        step.done(&planned(&plan)).await;
+        let planned = self.backend.plan(request).instrument(span).await;
+        step.done(&planned_label(&planned.plan)).await;
+        let notices = self.notices(&planned);
+        let (plan, backend) = (planned.plan, planned.backend);
         let base = Answer {
-            backend: self.backend.name().to_owned(),
+            backend: backend.to_owned(),
+            notices,
             freshness: Some(freshness(&snapshot)),
             trace_id: TraceContext::current().trace_id().map(str::to_owned),
             ..Answer::default()
@@ -118,6 +125,28 @@ impl Answerer {
         let planner = self.local.planner(Arc::clone(&snapshot.catalog));
         follow_up::add(&planner, &context, &state, &offer, &mut answer);
         Ok((answer, state))
+    }
+
+    /// What the reader is told of the model's part.
+    fn notices(&self, planned: &Planned) -> Vec<Notice> {
+        let model = self.backend.model().unwrap_or_default();
+        let notice = |level: &str, code: &str, text: String| Notice {
+            level: level.to_owned(),
+            code: code.to_owned(),
+            text,
+        };
+        if let Some(trouble) = &planned.trouble {
+            let said = trouble.to_string();
+            let variables = [("model", model), ("trouble", said.as_str())];
+            let text = say(NOTICES, "planner_instead", &variables);
+            return vec![notice("warning", trouble.code(), text)];
+        }
+        let read = planned.backend != PlannerBackend::NAME;
+        if read && matches!(planned.plan, Plan::Answer(_)) {
+            let text = say(NOTICES, "read_by_model", &[("model", model)]);
+            return vec![notice("info", "read_by_model", text)];
+        }
+        Vec::new()
     }
 
     fn context(&self, snapshot: &Snapshot) -> Context {
@@ -296,6 +325,7 @@ impl Answerer {
             backend: base.backend,
             freshness: base.freshness,
             trace_id: base.trace_id,
+            notices: base.notices,
             reading: plan.reading,
             ..told.answer
         };
@@ -304,7 +334,7 @@ impl Answerer {
 }
 
 /// Runs a query; one that compares periods is run for each of them, the rows saying which.
-async fn run(service: &Service, query: &Query) -> Result<Ran, QueryError> {
+pub(crate) async fn run(service: &Service, query: &Query) -> Result<Ran, QueryError> {
     let ranges = query
         .time_dimensions
         .first()
@@ -342,8 +372,18 @@ async fn run(service: &Service, query: &Query) -> Result<Ran, QueryError> {
     Ok(ran)
 }
 
+/// Whether the registry would run a query.
+fn valid(service: &Service, query: &Query) -> Result<(), String> {
+    let request = json!({ "query": query });
+    let reply = service.dry_run(&request, &SecurityContext::default());
+    match reply.status {
+        200 => Ok(()),
+        _ => Err(label(reply.body.get("error"))),
+    }
+}
+
 /// What the plan is, for the step that made it.
-fn planned(plan: &Plan) -> String {
+fn planned_label(plan: &Plan) -> String {
     match plan {
         Plan::Answer(plan) => format!(
             "Planned a query on {}",
@@ -395,6 +435,7 @@ fn clarify(
             say(CLARIFICATIONS, "which_breakdown", &[("measure", measure)])
         }
         Question::DidYouMean { word } => say(CLARIFICATIONS, "did_you_mean", &[("word", word)]),
+        Question::WhichReading => say(CLARIFICATIONS, "which_reading", &[]),
     };
     let labels: Vec<&str> = plan.options.iter().map(|it| it.label.as_str()).collect();
     let definition = plan.options.iter().filter_map(|it| {

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod answerer;
 pub mod eval;
 pub mod progress;
+pub mod replay;
 
 mod chart;
 mod derive;
@@ -18,4 +19,5 @@ mod wording;
 pub use actor::{Analyst, AnalystArgs, AnalystHandle, AnalystMsg, AskError};
 pub use answer::{Answer, Behaviour, Notice};
 pub use answerer::{AnswerError, Answerer};
-pub use progress::{Progress, StepState, TurnPart};
+pub use ballpoint_llm::{ModelSettings, Secret};
+pub use progress::{Progress, StepState, Turn, TurnPart};

@@ -47,6 +47,23 @@ pub enum StepState {
     Failed,
 }
 
+/// How a question is to be answered, besides its words. Clones speak for the same turn.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    pub progress: Progress,
+    /// No language model is asked, whatever is configured.
+    pub local_only: bool,
+}
+
+impl From<Progress> for Turn {
+    fn from(progress: Progress) -> Self {
+        Self {
+            progress,
+            local_only: false,
+        }
+    }
+}
+
 /// Where a turn reports to, and how it learns that it shall stop. Clones speak for the same turn.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {

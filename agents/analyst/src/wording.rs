@@ -1,7 +1,8 @@
-//! The wording kept in `prompts/analyst/`: sections of text with `{variables}`.
+//! The wording kept in `prompts/`: sections of text with `{variables}`.
 
 pub(crate) const REFUSALS: &str = include_str!("../../../prompts/analyst/refusals.md");
 pub(crate) const CLARIFICATIONS: &str = include_str!("../../../prompts/analyst/clarifications.md");
+pub(crate) const NOTICES: &str = include_str!("../../../prompts/chat/notices.md");
 pub(crate) const NOTES: &str = include_str!("../../../prompts/analyst/notes.md");
 
 /// A section's text with its variables filled in; empty for a section that does not exist.

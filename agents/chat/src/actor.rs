@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ballpoint_analyst::progress::{Progress, Step, TurnPart};
+use ballpoint_analyst::progress::{Progress, Step, Turn, TurnPart};
 use ballpoint_analyst::{AnalystHandle, Answer, AskError};
 use ballpoint_runtime::store::{Store, StoreError};
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
@@ -63,7 +63,7 @@ pub enum ChatMsg {
         question: String,
         conversation_id: String,
         trace: TraceContext,
-        progress: Progress,
+        turn: Turn,
         reply: RpcReplyPort<Box<Result<Answer, ChatError>>>,
     },
 }
@@ -92,8 +92,24 @@ impl ChatHandle {
         question: impl Into<String>,
         conversation_id: Option<String>,
     ) -> Result<Answer, ChatError> {
-        self.turn(question.into(), conversation_id, Progress::default())
+        self.turn(question.into(), conversation_id, Turn::default())
             .await
+    }
+
+    /// The same without a language model, whatever is configured.
+    ///
+    /// # Errors
+    /// As [`ChatHandle::ask`].
+    pub async fn ask_locally(
+        &self,
+        question: impl Into<String>,
+        conversation_id: Option<String>,
+    ) -> Result<Answer, ChatError> {
+        let turn = Turn {
+            local_only: true,
+            ..Turn::default()
+        };
+        self.turn(question.into(), conversation_id, turn).await
     }
 
     /// The same, telling how it goes. Dropping the future or the receiver stops the turn.
@@ -106,7 +122,7 @@ impl ChatHandle {
         conversation_id: Option<String>,
         parts: mpsc::Sender<TurnPart>,
     ) -> Result<Answer, ChatError> {
-        self.turn(question.into(), conversation_id, Progress::to(parts))
+        self.turn(question.into(), conversation_id, Progress::to(parts).into())
             .await
     }
 
@@ -114,25 +130,25 @@ impl ChatHandle {
         &self,
         question: String,
         conversation_id: Option<String>,
-        progress: Progress,
+        turn: Turn,
     ) -> Result<Answer, ChatError> {
         let conversation_id = conversation_id.unwrap_or_else(|| Uuid::now_v7().to_string());
         if conversation_id.is_empty() || conversation_id.chars().count() > ID_CHARS_MAX {
             return Err(ChatError::Id);
         }
-        let _stop = progress.stop_token().clone().drop_guard();
+        let _stop = turn.progress.stop_token().clone().drop_guard();
         let trace = TraceContext::current();
         let attempts = AtomicU32::new(0);
         let ask = |reply| {
             let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
             if attempt > 1 {
-                progress.retrying(&Step::UNDERSTAND, attempt);
+                turn.progress.retrying(&Step::UNDERSTAND, attempt);
             }
             ChatMsg::Ask {
                 question: question.clone(),
                 conversation_id: conversation_id.clone(),
                 trace: trace.clone(),
-                progress: progress.clone(),
+                turn: turn.clone(),
                 reply,
             }
         };
@@ -140,7 +156,7 @@ impl ChatHandle {
             // Once the answer is there, a listener that has left misses nothing.
             biased;
             answered = self.address.call(ask, self.timeout) => *answered?,
-            () = progress.stopped() => Err(ChatError::Stopped),
+            () = turn.progress.stopped() => Err(ChatError::Stopped),
         }
     }
 }
@@ -188,10 +204,10 @@ impl Actor for Chat {
                 question,
                 conversation_id,
                 trace,
-                progress,
+                turn,
                 reply,
             } => {
-                state.on_ask(question, conversation_id, &trace, progress, reply);
+                state.on_ask(question, conversation_id, &trace, turn, reply);
             }
         }
         Ok(())
@@ -204,7 +220,7 @@ impl ChatState {
         question: String,
         id: String,
         trace: &TraceContext,
-        progress: Progress,
+        turn: Turn,
         reply: RpcReplyPort<Box<Result<Answer, ChatError>>>,
     ) {
         let span = tracing::info_span!(
@@ -214,15 +230,15 @@ impl ChatState {
             gen_ai.conversation.id = %id
         );
         set_parent(&span, trace);
-        let turn = self.turn(&id);
+        let lock = self.lock(&id);
         let args = self.args.clone();
         let work = async move {
             let taking = AssertUnwindSafe(async {
-                let _turn = turn.lock().await;
-                turn::take(&args, &question, &id, &progress).await
+                let _turn = lock.lock().await;
+                turn::take(&args, &question, &id, &turn).await
             });
             let answered = tokio::select! {
-                () = progress.stopped() => return,
+                () = turn.progress.stopped() => return,
                 answered = taking.catch_unwind() => answered,
             };
             // A reply port that is dropped has its question asked again: a bug would be met again.
@@ -233,7 +249,7 @@ impl ChatState {
         tokio::spawn(work.instrument(span));
     }
 
-    fn turn(&mut self, id: &str) -> Arc<Mutex<()>> {
+    fn lock(&mut self, id: &str) -> Arc<Mutex<()>> {
         self.turns.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = self.turns.get(id).and_then(Weak::upgrade) {
             return turn;

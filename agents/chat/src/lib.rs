@@ -8,5 +8,5 @@ mod turn;
 
 pub use actor::{Chat, ChatArgs, ChatError, ChatHandle, ChatMsg};
 pub use ballpoint_analyst::answer::Notice;
-pub use ballpoint_analyst::progress::{Progress, StepState, TurnPart};
+pub use ballpoint_analyst::progress::{Progress, StepState, Turn, TurnPart};
 pub use history::{Conversation, Message};

@@ -1,7 +1,7 @@
 //! One turn: the dialogue so far is read, the question answered, both kept together.
 
 use ballpoint_analyst::Answer;
-use ballpoint_analyst::progress::{Progress, Step, TurnPart};
+use ballpoint_analyst::progress::{Step, Turn, TurnPart};
 use ballpoint_planner::DialogueState;
 use ballpoint_runtime::trace::TraceContext;
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,9 @@ pub(crate) async fn take(
     args: &ChatArgs,
     question: &str,
     id: &str,
-    progress: &Progress,
+    turn: &Turn,
 ) -> Result<Answer, ChatError> {
+    let progress = &turn.progress;
     let message_id = Uuid::now_v7().to_string();
     progress
         .report(TurnPart::Started {
@@ -57,7 +58,7 @@ pub(crate) async fn take(
             "Read the question and what was said before"
         })
         .await;
-        let (mut answer, state) = args.analyst.answer(question, &state, progress).await?;
+        let (mut answer, state) = args.analyst.answer(question, &state, turn).await?;
         id.clone_into(&mut answer.conversation_id);
         let asked = json!({ "text": question });
         let said = json!(Said {
@@ -65,9 +66,9 @@ pub(crate) async fn take(
             state,
             message_id: message_id.clone(),
         });
-        let turn = [("user", &asked), ("assistant", &said)];
+        let pair = [("user", &asked), ("assistant", &said)];
         // Both or neither: a question without its answer would begin the next one anew.
-        if conversations.append_after(id, seq, &turn).await? {
+        if conversations.append_after(id, seq, &pair).await? {
             for notice in &answer.notices {
                 progress.report(TurnPart::Notice(notice.clone())).await;
             }

@@ -58,6 +58,7 @@ impl Stack {
             metrics: metrics.clone(),
             store: store.clone(),
             clock,
+            model: None,
         };
         let chat_args = ChatArgs {
             analyst,

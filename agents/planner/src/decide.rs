@@ -79,6 +79,31 @@ pub(crate) fn decide(
     decider.plan(question)
 }
 
+/// The elements of a question, without the sentences that are not one.
+pub(crate) fn read_question(planner: &Planner, question: &str, context: &Context) -> Vec<Element> {
+    let kept: Vec<Token> = sentences(question)
+        .into_iter()
+        .filter(|(text, sentence)| judge(text, sentence, false) != Verdict::Ignore)
+        .flat_map(|(_, sentence)| sentence)
+        .collect();
+    after_reset(read(&kept, &planner.lexicon, context).0).0
+}
+
+/// The plan of a frame that did not come from words.
+pub(crate) fn checked(planner: &Planner, frame: Frame, context: &Context) -> Plan {
+    let decider = Decider {
+        planner,
+        registry: Registry {
+            catalog: &planner.catalog,
+        },
+        elements: &[],
+        slots: &Slots::default(),
+        state: &DialogueState::default(),
+        context,
+    };
+    decider.checked(frame)
+}
+
 /// The sentences with their tokens, numbered through.
 fn sentences(question: &str) -> Vec<(String, Vec<Token>)> {
     let mut out: Vec<(String, Vec<Token>)> = Vec::new();

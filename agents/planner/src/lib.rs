@@ -5,7 +5,9 @@
 //! never dropped, since a question answered without one of its words is a wrong answer.
 
 pub mod frame;
+pub mod from_query;
 pub mod plan;
+pub mod understood;
 
 mod compose;
 mod decide;

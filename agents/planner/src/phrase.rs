@@ -46,6 +46,18 @@ impl Planner {
             .find(|text| reads(text, &anew) && (*state == anew || reads(text, state)))
     }
 
+    /// A frame in words, for people to choose by.
+    pub fn label(&self, frame: &Frame, context: &Context) -> String {
+        let words = Words {
+            catalog: self.catalog(),
+        };
+        let (measures, by) = (words.measures(frame, false), words.by(frame));
+        match self.scope(&words, frame, context) {
+            Some(scope) => format!("{measures}{by}{scope}"),
+            None => serde_json::to_string(&frame.query()).unwrap_or(measures),
+        }
+    }
+
     fn wordings(&self, frame: &Frame, context: &Context) -> Vec<String> {
         let words = Words {
             catalog: self.catalog(),

@@ -189,6 +189,8 @@ pub enum Question {
     WhichBreakdown { measure: String },
     /// A word is not known, but near to known ones.
     DidYouMean { word: String },
+    /// The whole question can be read in these ways.
+    WhichReading,
 }
 
 /// A choice offered with a clarifying question: a complete query and its name.

@@ -13,8 +13,9 @@ use jiff::civil::{Date, Time};
 use crate::frame::{Unit, Window};
 use crate::normalise::Token;
 
+pub(crate) use calendar::end_of;
 pub(crate) use calendar::{calendar_window, number_word, unit_of, window_before};
-use calendar::{end_of, month_of, weekday_of};
+use calendar::{month_of, weekday_of};
 
 /// A time expression.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,6 +11,13 @@ pub(super) fn value_aliases(value: &str, nouns: &BTreeSet<String>) -> Vec<Vec<St
     let mut out = vec![parts.clone()];
     let nouns: Vec<String> = nouns.iter().flat_map(|noun| words(noun)).collect();
     let coded = value.contains('-') && parts.len() > 1;
+    if parts.len() == 1 && parts[0].chars().all(|c| c.is_ascii_digit()) {
+        // A bare number is a number; with its noun it is the value.
+        return nouns
+            .iter()
+            .map(|noun| vec![noun.clone(), parts[0].clone()])
+            .collect();
+    }
     if !coded {
         if parts.len() == 1 && parts[0].chars().all(char::is_alphabetic) {
             for noun in &nouns {

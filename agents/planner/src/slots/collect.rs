@@ -177,6 +177,10 @@ impl Collector<'_> {
     }
 
     fn role(&self, k: usize, role: Role, taken: bool, slots: &mut Slots) {
+        if slots.members.last().is_some_and(|it| it.k == k) {
+            // "high" as a value asks for no order.
+            return;
+        }
         let rank = match role {
             Role::Best => Some(Rank::Best),
             Role::Worst => Some(Rank::Worst),

@@ -61,7 +61,7 @@ pub(super) fn days(from: Date, to: Date, unit: Option<Unit>) -> Window {
     }
 }
 
-pub(super) fn end_of(date: Date) -> DateTime {
+pub(crate) fn end_of(date: Date) -> DateTime {
     date.at(23, 59, 59, 999_000_000)
 }
 
