@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { csv } from "../src/charts/csv.ts";
-import { ago, clock, duration, figure, isNumber, moment, withUnit } from "../src/charts/format.ts";
+import { ago, axisMoments, clock, duration, figure, isNumber, moment, withUnit } from "../src/charts/format.ts";
 
 const en = { locale: "en-GB", timeZone: "UTC" };
 const de = { locale: "de-DE", timeZone: "UTC" };
@@ -36,6 +36,12 @@ describe("moments", () => {
     expect(moment("2026-08-24T00:00:00.000", en)).toBe("24 Aug 2026");
     expect(moment("2026-08-24T13:30:00.000", en)).toBe("24 Aug 2026, 13:30");
     expect(moment("2026-08-24", de)).toBe("24.08.2026");
+  });
+
+  it("on an axis leave out what they share", () => {
+    expect(axisMoments(["2026-08-24T00:00:00.000", "2026-08-31"], en)).toEqual(["24 Aug", "31 Aug"]);
+    expect(axisMoments(["2025-12-29", "2026-01-05"], en)).toEqual(["29 Dec 2025", "5 Jan 2026"]);
+    expect(axisMoments(["2026-08-24T06:00:00.000"], en)).toEqual(["24 Aug, 06:00"]);
   });
 
   it("of the machine are shown in a zone", () => {

@@ -2,10 +2,12 @@ import { describe, expect, it } from "vitest";
 import { readEvent } from "../src/api/events.tsx";
 import { takeToken } from "../src/api/session.ts";
 import type { Actor, Lineage, LineageNode, NodeKind, Plan, PlanRow } from "../src/api/types.ts";
+import { chosen } from "../src/ask/reading.ts";
 import { linesOf } from "../src/ask/Facts.tsx";
 import { blocks } from "../src/ask/Prose.tsx";
 import { folded, tokens } from "../src/ask/Sql.tsx";
-import { focused, layout, NODE_HEIGHT, related } from "../src/pipeline/layout.ts";
+import { focused, layout, NODE_HEIGHT } from "../src/pipeline/layout.ts";
+import { related } from "../src/pipeline/related.ts";
 import { describe as sentence } from "../src/system/describe.ts";
 import { lines, onKey, tally } from "../src/system/tree.ts";
 import { changes, deeds, effect, isBusy } from "../src/write-backs/plan.ts";
@@ -159,6 +161,15 @@ describe("a plan", () => {
     const row: PlanRow = { seq: 1, key: { id: "7" }, kind: "changed", old: { id: "7", hold: "f", score: "9" }, new: { id: "7", hold: "t", score: "9" }, problem: null };
     expect(changes(row)).toEqual([{ column: "hold", old: "f", new: "t" }]);
     expect(changes({ ...row, kind: "added", old: null })).toHaveLength(2);
+  });
+});
+
+describe("the reading of a word", () => {
+  it("names the member that the query took before what it could have been", () => {
+    const query = { measures: ["A.rate"], filters: [{ member: "A.part", values: ["x"] }] };
+    expect(chosen("B.rate or A.rate", query)).toEqual({ taken: "A.rate", others: ["B.rate"] });
+    expect(chosen("last week", query)).toEqual({ taken: "last week", others: [] });
+    expect(chosen("C.x or D.x", null)).toEqual({ taken: "C.x or D.x", others: [] });
   });
 });
 

@@ -25,11 +25,11 @@ export const AnswerTurn = memo(function AnswerTurn({ turn, last, onAsk }: Props)
   const { answer } = turn;
   const busy = turn.status === "streaming";
   return (
-    <article className={`turn ${answer?.behaviour ?? ""}`} aria-label={turn.question} data-status={turn.status}>
+    <article className="turn" data-behaviour={answer?.behaviour} aria-label={turn.question} data-status={turn.status}>
       <h2 className="question">{turn.question}</h2>
       <div className="answer-body">
         <Steps steps={turn.steps} busy={busy} ms={took(turn)} />
-        <div className="answer" role="status">
+        <div className="said" role="status">
           {turn.text !== "" && !turn.clarify && <Prose text={turn.text} />}
         </div>
         {turn.clarify && <Clarify clarify={turn.clarify} definitions={answer?.definition ?? []} active={last && !busy} onAsk={onAsk} />}

@@ -9,6 +9,7 @@ import { columns } from "../charts/views.ts";
 import { CopyButton } from "../shell/CopyButton.tsx";
 import { Dialog } from "../shell/Dialog.tsx";
 import { Icon } from "../shell/Icon.tsx";
+import { chosen } from "./reading.ts";
 import { Facts } from "./Facts.tsx";
 import { Sql } from "./Sql.tsx";
 
@@ -103,16 +104,22 @@ function Fact({ name, value }: { name: string; value: string }) {
 
 /** What each word was taken for. */
 function Reading({ answer }: { answer: Answer }) {
-  const reading = answer.reading ?? [];
+  const reading = (answer.reading ?? []).filter(({ words, taken_for }) => words !== taken_for);
   if (reading.length === 0) return <p className="dim">The question was taken as it stands.</p>;
   return (
     <dl className="reading">
-      {reading.map(({ words, taken_for }, i) => (
-        <div key={i}>
-          <dt>“{words}”</dt>
-          <dd>{taken_for}</dd>
-        </div>
-      ))}
+      {reading.map(({ words, taken_for }, i) => {
+        const { taken, others } = chosen(taken_for, answer.query);
+        return (
+          <div key={i}>
+            <dt>“{words}”</dt>
+            <dd>
+              {taken}
+              {others.length > 0 && <span className="dim small effect">could also be {others.join(", ")}</span>}
+            </dd>
+          </div>
+        );
+      })}
     </dl>
   );
 }

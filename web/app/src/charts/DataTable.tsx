@@ -19,7 +19,7 @@ export function DataTable({ caption, columns, rows }: { caption: string; columns
   const shown = all ? sorted : sorted.slice(0, ROWS_FIRST);
   return (
     <>
-      <div className="scroll" tabIndex={0} role="region" aria-label={caption}>
+      <div className="scroll" tabIndex={0} role="group" aria-label={caption}>
         <table>
           <caption className="hidden">{caption}</caption>
           <thead>

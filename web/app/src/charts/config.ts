@@ -53,7 +53,7 @@ const axisIds = (lying: boolean, second: boolean) =>
 
 function barLook(ink: Ink, i: number) {
   const color = ink.series[i % ink.series.length]!;
-  return { type: "bar" as const, backgroundColor: color, borderColor: ink.surface, borderWidth: 1, borderRadius: 2, maxBarThickness: 36 };
+  return { type: "bar" as const, backgroundColor: color, borderColor: ink.surface, borderWidth: 1, borderRadius: 2, maxBarThickness: 44 };
 }
 
 function lineLook(ink: Ink, i: number) {
@@ -116,7 +116,7 @@ function options({ plotted, ink, lying, pareto, second, wording, kind }: Made): 
         display: plotted.series.length > 1 || pareto,
         position: "bottom",
         align: "start",
-        labels: { color: ink.text, font, usePointStyle: kind === "line", boxWidth: 12, boxHeight: 12 },
+        labels: { color: ink.text, font, usePointStyle: kind === "line", boxWidth: 10, boxHeight: kind === "line" ? 7 : 10, padding: 14 },
       },
       tooltip: {
         callbacks: {

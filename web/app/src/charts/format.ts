@@ -79,6 +79,20 @@ export function moment(value: string, wording: Wording = {}): string {
   }).format(at);
 }
 
+/** Moments below each other on an axis: the year only where it changes, the time only where there is one. */
+export function axisMoments(values: string[], wording: Wording = {}): string[] {
+  const years = new Set(values.map((value) => value.slice(0, 4)));
+  const timed = values.some((value) => !/^(00:00(:00(\.0+)?)?)?$/.test(value.slice(11)));
+  const format = new Intl.DateTimeFormat(wording.locale, {
+    day: "numeric",
+    month: "short",
+    ...(years.size > 1 ? { year: "numeric" } : {}),
+    ...(timed ? { hour: "2-digit", minute: "2-digit" } : {}),
+    timeZone: "UTC",
+  });
+  return values.map((value) => format.format(new Date(`${value.slice(0, 10)}T${value.slice(11, 19) || "00:00:00"}Z`)));
+}
+
 /** A moment of the machine (RFC 3339) in the reader's zone, or in the given one. */
 export function clock(value: string | null | undefined, wording: Wording = {}): string {
   if (!value) return "–";

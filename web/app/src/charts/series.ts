@@ -1,6 +1,6 @@
 // Rows → labels and series: the arithmetic before any drawing, so that it can be tested.
 import type { ChartSpec, Row } from "../api/types.ts";
-import { isMoment, moment, toNumber, type Wording } from "./format.ts";
+import { axisMoments, isMoment, moment, toNumber, type Wording } from "./format.ts";
 
 export interface Series {
   name: string;
@@ -20,11 +20,11 @@ export const SERIES_MAX = 5;
 
 export function plot(spec: ChartSpec, rows: Row[], wording: Wording = {}): Plot {
   const xKey = spec.x?.key ?? "";
-  const labelOf = (row: Row) => label(row[xKey], wording);
   const xs = [...new Set(rows.map((row) => String(row[xKey] ?? "")))];
-  if (xs.every(isMoment)) xs.sort();
+  const overTime = xs.every((x) => isMoment(x));
+  if (overTime) xs.sort();
   const at = new Map(xs.map((x, i) => [x, i]));
-  const labels = xs.map((x) => labelOf({ [xKey]: x }));
+  const labels = overTime ? axisMoments(xs, wording) : xs.map((x) => label(x, wording));
   const groups = new Map<string, Series>();
   for (const row of rows) {
     for (const y of spec.y) {

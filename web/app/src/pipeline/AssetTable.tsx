@@ -15,7 +15,7 @@ export function AssetTable({ nodes, selected, now, onSelect }: Props) {
   return (
     <section className="card" aria-label="Assets">
       <h2>Assets</h2>
-      <div className="scroll" tabIndex={0} role="region" aria-label="Table of assets">
+      <div className="scroll" tabIndex={0} role="group" aria-label="Table of assets">
         <table aria-label="Assets">
           <thead>
             <tr>

@@ -19,7 +19,7 @@ export function Runs({ now }: { now: number }) {
       {runs.error && <Problem what="The runs cannot be read" error={runs.error} onRetry={runs.reload} />}
       {runs.data && items.length === 0 && <Empty>Nothing has run yet.</Empty>}
       {items.length > 0 && (
-        <div className="scroll" tabIndex={0} role="region" aria-label="Table of runs">
+        <div className="scroll" tabIndex={0} role="group" aria-label="Table of runs">
           <table aria-label="Runs">
             <thead>
               <tr>
@@ -79,7 +79,7 @@ function RunLine({ run, now, open, onToggle }: LineProps) {
       <td title={clock(run.started_at)}>{ago(run.started_at, now)}</td>
       <td className="number">{duration(run.ms)}</td>
       <td className="number">{run.attempts}</td>
-      <td className={run.error ? "status bad wrap" : "dim"}>{run.error ?? run.trigger ?? ""}</td>
+      <td>{run.error ? <span className="status bad wrap">{run.error}</span> : <span className="dim">{run.trigger}</span>}</td>
     </tr>
   );
 }

@@ -1,8 +1,10 @@
 import { type KeyboardEvent, useMemo } from "react";
 import type { Lineage } from "../api/types.ts";
 import { ago } from "../charts/format.ts";
+import { Icon } from "../shell/Icon.tsx";
 import { look } from "../shell/Status.tsx";
-import { layout, NODE_HEIGHT, type Placed, related } from "./layout.ts";
+import { layout, NODE_HEIGHT, type Placed } from "./layout.ts";
+import { related } from "./related.ts";
 import { KINDS } from "./words.ts";
 
 interface Props {
@@ -11,8 +13,6 @@ interface Props {
   now: number;
   onSelect: (id: string) => void;
 }
-
-const MARKS: Record<string, string> = { ok: "✓", running: "◐", warn: "⚠", bad: "✗", quiet: "·" };
 
 /** Where everything comes from and goes to. The table below it says the same in words. */
 export default function Graph({ lineage, selected, now, onSelect }: Props) {
@@ -48,7 +48,8 @@ interface NodeProps {
 
 function Node({ placed, now, pressed, shade, onSelect }: NodeProps) {
   const { node, x, y, width } = placed;
-  const [tone] = look(node.status);
+  const [tone, icon] = look(node.status);
+  const sub = node.fresh_at ? ago(node.fresh_at, now) : node.status;
   const choose = () => onSelect(node.id);
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Enter" && event.key !== " ") return;
@@ -60,21 +61,21 @@ function Node({ placed, now, pressed, shade, onSelect }: NodeProps) {
       role="button"
       tabIndex={0}
       aria-pressed={pressed}
-      aria-label={`${node.name}, ${KINDS[node.kind] ?? node.kind}, ${node.status}`}
+      aria-label={`${node.name} ${sub}, ${KINDS[node.kind] ?? node.kind}, ${node.status}`}
       className={`node ${tone} ${node.status}${shade}`}
       transform={`translate(${x} ${y})`}
       onClick={choose}
       onKeyDown={onKeyDown}
     >
       <rect width={width} height={NODE_HEIGHT} rx={8} />
-      <text x={12} y={19} className="mark">
-        {MARKS[tone]}
-      </text>
+      <g transform="translate(9 7)" className="mark">
+        <Icon name={icon} />
+      </g>
       <text x={30} y={19} className="name">
         {node.name}
       </text>
       <text x={30} y={36} className="sub">
-        {node.fresh_at ? ago(node.fresh_at, now) : node.status}
+        {sub}
       </text>
     </g>
   );

@@ -1,5 +1,6 @@
 // A layered drawing of the lineage: columns left to right, few crossings. Pure arithmetic.
 import type { Lineage, LineageNode } from "../api/types.ts";
+import { related } from "./related.ts";
 
 export interface Placed {
   node: LineageNode;
@@ -22,52 +23,71 @@ export interface Layout {
   height: number;
 }
 
+/** What stands in a column: a node, or the place where an edge passes through. */
+interface Slot {
+  id: string;
+  node: LineageNode | null;
+}
+
+interface Link {
+  from: string;
+  to: string;
+}
+
 export const NODE_HEIGHT = 46;
-const ROW = 60;
-const GAP = 56;
+const NODE_ROW = 58;
+const PASS_ROW = 16;
+const GAP = 44;
 const TOP = 34;
 const EDGE_PAD = 8;
 /** Widths of letters at 13 px; a bit too wide is better than cut. */
-const LETTER = 7.6;
-const WIDTH_MIN = 120;
-const SWEEPS = 6;
+const LETTER = 7.3;
+const WIDTH_MIN = 116;
+const SWEEPS = 8;
 
 const KIND_TITLES: Record<string, string> = { source: "sources", raw: "raw", metric: "metrics", write_back: "write-backs" };
 
 export function layout({ nodes, edges }: Lineage): Layout {
   const known = new Set(nodes.map((node) => node.id));
   const real = edges.filter((edge) => known.has(edge.from) && known.has(edge.to) && edge.from !== edge.to);
-  const columns = inColumns(nodes, real);
-  for (let i = 0; i < SWEEPS; i += 1) sweep(columns, real, i % 2 === 0);
-  const placed = new Map<string, Placed>();
+  const rank = ranks(nodes, real);
+  const { columns, links, ways } = withPasses(nodes, real, rank);
+  for (let i = 0; i < SWEEPS; i += 1) sweep(columns, links, i % 2 === 0);
+  const rowOf = (slot: Slot) => (slot.node ? NODE_ROW : PASS_ROW);
+  const heightOf = (column: Slot[]) => column.reduce((sum, slot) => sum + rowOf(slot), 0);
+  const tallest = Math.max(0, ...columns.map(heightOf));
+  const places = new Map<string, { x: number; y: number; width: number }>();
   const titles: Layout["columns"] = [];
-  const tallest = Math.max(0, ...columns.map((column) => column.length));
   let x = EDGE_PAD;
   for (const column of columns) {
-    const width = Math.max(WIDTH_MIN, ...column.map((node) => widthOf(node)));
-    const top = TOP + ((tallest - column.length) * ROW) / 2;
-    column.forEach((node, i) => placed.set(node.id, { node, x, y: top + i * ROW, width }));
+    const width = Math.max(WIDTH_MIN, ...column.map(({ node }) => (node ? widthOf(node) : 0)));
+    let y = TOP + (tallest - heightOf(column)) / 2;
+    for (const slot of column) {
+      places.set(slot.id, { x, y, width });
+      y += rowOf(slot);
+    }
     titles.push({ title: titleOf(column), x });
     x += width + GAP;
   }
+  const middle = (id: string) => places.get(id)!.y + (known.has(id) ? NODE_HEIGHT : PASS_ROW) / 2;
   return {
-    nodes: columns.flat().map((node) => placed.get(node.id)!),
-    edges: real.map(({ from, to }) => ({ from, to, path: curve(placed.get(from)!, placed.get(to)!) })),
+    nodes: columns.flat().flatMap(({ node }) => (node ? [{ node, ...places.get(node.id)! }] : [])),
+    edges: real.map(({ from, to }, i) => ({ from, to, path: curve(ways[i]!, places, middle) })),
     columns: titles,
     width: Math.max(0, x - GAP + EDGE_PAD),
-    height: TOP + tallest * ROW,
+    height: TOP + tallest,
   };
 }
 
 export const widthOf = (node: LineageNode): number => Math.ceil(node.name.length * LETTER) + 44;
 
-function titleOf(column: LineageNode[]): string {
-  const names = [...new Set(column.map((node) => KIND_TITLES[node.kind] ?? node.layer ?? "models"))];
-  return names.join(", ");
+function titleOf(column: Slot[]): string {
+  const nodes = column.flatMap(({ node }) => (node ? [node] : []));
+  return [...new Set(nodes.map((node) => KIND_TITLES[node.kind] ?? node.layer ?? "models"))].join(", ");
 }
 
 /** A node stands right of everything it reads; sources first, metrics after all models, write-backs last. */
-function inColumns(nodes: LineageNode[], edges: { from: string; to: string }[]): LineageNode[][] {
+function ranks(nodes: LineageNode[], edges: Link[]): Map<string, number> {
   const rank = new Map(nodes.map((node) => [node.id, base(node)]));
   // As often as there are nodes at most: a cycle must not hang the page.
   for (let i = 0, moved = true; moved && i < nodes.length; i += 1) {
@@ -80,14 +100,14 @@ function inColumns(nodes: LineageNode[], edges: { from: string; to: string }[]):
       }
     }
   }
+  const most = (...kinds: string[]) => Math.max(0, ...nodes.filter((n) => kinds.includes(n.kind)).map((n) => rank.get(n.id)!));
   const last = (kind: string, at: number) => {
     for (const node of nodes) if (node.kind === kind) rank.set(node.id, Math.max(rank.get(node.id)!, at));
   };
-  const most = (...kinds: string[]) => Math.max(0, ...nodes.filter((n) => kinds.includes(n.kind)).map((n) => rank.get(n.id)!));
   last("metric", most("source", "raw", "model") + 1);
   last("write_back", most("source", "raw", "model", "metric") + 1);
-  const ranks = [...new Set(rank.values())].sort((a, b) => a - b);
-  return ranks.map((r) => nodes.filter((node) => rank.get(node.id) === r));
+  const used = [...new Set(rank.values())].sort((a, b) => a - b);
+  return new Map([...rank].map(([id, r]) => [id, used.indexOf(r)]));
 }
 
 function base(node: LineageNode): number {
@@ -95,49 +115,62 @@ function base(node: LineageNode): number {
   return node.kind === "raw" ? 1 : 2;
 }
 
+/** The columns, with a place in each column that an edge crosses, so that it goes around the nodes. */
+function withPasses(nodes: LineageNode[], edges: Link[], rank: Map<string, number>) {
+  const columns: Slot[][] = Array.from({ length: Math.max(0, ...[...rank.values()].map((r) => r + 1)) }, () => []);
+  for (const node of nodes) columns[rank.get(node.id)!]!.push({ id: node.id, node });
+  const links: Link[] = [];
+  const passes = new Set<string>();
+  const ways = edges.map(({ from, to }) => {
+    const way = [from];
+    for (let at = rank.get(from)! + 1; at < rank.get(to)!; at += 1) {
+      // Edges from one node run together as long as they can.
+      const id = `${from} >${at}`;
+      if (!passes.has(id)) columns[at]!.push({ id, node: null });
+      passes.add(id);
+      way.push(id);
+    }
+    way.push(to);
+    way.slice(1).forEach((id, i) => links.push({ from: way[i]!, to: id }));
+    return way;
+  });
+  return { columns, links, ways };
+}
+
 /** Orders each column by the middle of its neighbours in the column before (or after). */
-function sweep(columns: LineageNode[][], edges: { from: string; to: string }[], forward: boolean): void {
+function sweep(columns: Slot[][], links: Link[], forward: boolean): void {
   const position = new Map<string, number>();
-  const note = (column: LineageNode[]) => column.forEach((node, i) => position.set(node.id, (i + 0.5) / column.length));
+  const note = (column: Slot[]) => column.forEach((slot, i) => position.set(slot.id, (i + 0.5) / column.length));
   columns.forEach(note);
-  const order = forward ? columns : columns.toReversed();
-  for (const column of order.slice(1)) {
-    const middle = (node: LineageNode): number => {
-      const near = edges.flatMap((e) => (forward ? (e.to === node.id ? [e.from] : []) : e.from === node.id ? [e.to] : []));
-      const at = near.map((id) => position.get(id)!);
-      return at.length === 0 ? position.get(node.id)! : at.reduce((a, b) => a + b, 0) / at.length;
+  for (const column of (forward ? columns : columns.toReversed()).slice(1)) {
+    const middle = ({ id }: Slot): number => {
+      const near = links.flatMap((link) => (forward ? (link.to === id ? [link.from] : []) : link.from === id ? [link.to] : []));
+      const at = near.map((it) => position.get(it)!);
+      return at.length === 0 ? position.get(id)! : at.reduce((a, b) => a + b, 0) / at.length;
     };
-    const middles = new Map(column.map((node) => [node.id, middle(node)]));
+    const middles = new Map(column.map((slot) => [slot.id, middle(slot)]));
     column.sort((a, b) => middles.get(a.id)! - middles.get(b.id)!);
     note(column);
   }
 }
 
-function curve(from: Placed, to: Placed): string {
-  const [x1, y1] = [from.x + from.width, from.y + NODE_HEIGHT / 2];
-  const [x2, y2] = [to.x, to.y + NODE_HEIGHT / 2];
-  const bend = Math.max(24, (x2 - x1) / 2);
-  return `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
-}
-
-/** The node with everything it comes from and everything that comes of it. */
-export function related(id: string, edges: { from: string; to: string }[]): Set<string> {
-  return new Set([...reach(id, edges, "from", "to"), ...reach(id, edges, "to", "from")]);
-}
-
-function reach(start: string, edges: { from: string; to: string }[], here: "from" | "to", there: "from" | "to"): Set<string> {
-  const found = new Set([start]);
-  const open = [start];
-  while (open.length > 0) {
-    const id = open.pop()!;
-    for (const edge of edges) {
-      if (edge[here] === id && !found.has(edge[there])) {
-        found.add(edge[there]);
-        open.push(edge[there]);
-      }
+function curve(way: string[], places: Map<string, { x: number; y: number; width: number }>, middle: (id: string) => number): string {
+  const first = places.get(way[0]!)!;
+  let x = first.x + first.width;
+  let y = middle(way[0]!);
+  let path = `M${x} ${y}`;
+  way.slice(1).forEach((id, i) => {
+    const place = places.get(id)!;
+    const [toX, toY] = [place.x, middle(id)];
+    const bend = Math.max(22, Math.abs(toX - x) / 2);
+    path += `C${x + bend} ${y} ${toX - bend} ${toY} ${toX} ${toY}`;
+    [x, y] = [toX, toY];
+    if (i < way.length - 2) {
+      x = place.x + place.width;
+      path += `H${x}`;
     }
-  }
-  return found;
+  });
+  return path;
 }
 
 /** Only what is related to `focus`. */

@@ -56,7 +56,7 @@ function FreshnessPill() {
     <Link href={bad ? "/system" : "/pipeline"} className={bad ? "pill warn" : "pill"} title={boot.degraded.join("; ") || undefined}>
       <Icon name={bad ? "warn" : to ? "ok" : "waiting"} />
       <span className="pill-words">{words}</span>
-      {bad && <span>{boot.degraded.length} degraded</span>}
+      {bad && <span>· {boot.degraded.length} degraded</span>}
     </Link>
   );
 }

@@ -75,7 +75,6 @@ function Item({ line, selected, closed, onSelect, onToggle }: ItemProps) {
       aria-setsize={line.siblings}
       aria-selected={selected}
       aria-expanded={branches ? !closed : undefined}
-      aria-label={`${actor.name}, ${actor.state}`}
       data-name={actor.name}
       tabIndex={selected ? 0 : -1}
       className={`line level-${Math.min(level, 6)}`}
@@ -85,9 +84,7 @@ function Item({ line, selected, closed, onSelect, onToggle }: ItemProps) {
       <span className="twist" onClick={branches ? onToggle : undefined}>
         {branches && <Icon name={closed ? "right" : "down"} />}
       </span>
-      <span className="name">{actor.name}</span>
-      <Status state={actor.state} wellWhenRunning />
-      <span className="dim small facts">{facts.join(" · ")}</span>
+      <span className="name">{actor.name}</span> <Status state={actor.state} wellWhenRunning /> <span className="dim small facts">{facts.join(" · ")}</span>
     </div>
   );
 }

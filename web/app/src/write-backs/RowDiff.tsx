@@ -85,7 +85,7 @@ function Rows({ plan, kind }: { plan: Plan; kind: Kind }) {
   if (problem) return <Problem what="The rows cannot be read" error={problem} />;
   return (
     <>
-      <div className="scroll" tabIndex={0} role="region" aria-label={`Rows that are ${kind}`}>
+      <div className="scroll" tabIndex={0} role="group" aria-label={`Rows that are ${kind}`}>
         <table aria-label="Rows of the plan" aria-busy={!read}>
           <thead>
             <tr>

@@ -1,0 +1,10 @@
+// Of the members that a word could stand for, the one that the query took.
+
+/** `A.rate or B.rate` → what the query holds of it, and the rest; all of it where the query holds none. */
+export function chosen(takenFor: string, query: unknown): { taken: string; others: string[] } {
+  const candidates = takenFor.split(" or ");
+  const text = JSON.stringify(query ?? null);
+  const taken = candidates.filter((member) => text.includes(`"${member}"`));
+  if (taken.length === 0) return { taken: takenFor, others: [] };
+  return { taken: taken.join(", "), others: candidates.filter((member) => !taken.includes(member)) };
+}
