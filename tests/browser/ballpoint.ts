@@ -43,7 +43,8 @@ export class Ballpoint {
     const child = spawn(
       program(),
       ['--data-dir', join(folder, 'data'), 'up', '--listen', '127.0.0.1:0', '--now', NOW],
-      { cwd: ROOT, env: environment, stdio: ['ignore', 'pipe', 'pipe'] },
+      // Outside of any project: the one inside the binary is served.
+      { cwd: folder, env: environment, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     const log: string[] = [];
     createInterface({ input: child.stderr! }).on('line', (line) => log.push(line));
@@ -81,6 +82,17 @@ export class Ballpoint {
     return JSON.parse(text) as T;
   }
 
+  /** The types of the parts of a streamed answer, in their order. */
+  async stream(question: string): Promise<string[]> {
+    const reply = await fetch(`${this.base}/api/chat/stream`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${this.token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ question }),
+    });
+    const lines = (await reply.text()).split('\n').filter((line) => line.startsWith('data: {'));
+    return lines.map((line) => (JSON.parse(line.slice(6)) as { type: string }).type);
+  }
+
   /** What psql prints for a statement in one of the databases, unaligned. */
   async sql(database: string, statement: string): Promise<string> {
     const { databases } = await this.api<{ databases: Record<string, string> }>('/api/status');
@@ -89,6 +101,25 @@ export class Ballpoint {
     });
     if (run.status !== 0) throw new Error(`${statement}: ${run.stderr || String(run.error)}`);
     return run.stdout.trim();
+  }
+
+  /** Keeps whoever reads a table waiting, until the function that it returns is called. */
+  async hold(database: string, table: string): Promise<() => Promise<void>> {
+    const { databases } = await this.api<{ databases: Record<string, string> }>('/api/status');
+    const psql = spawn('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', databases[database]!], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const ended = once(psql, 'exit');
+    const locked = new Promise<void>((done, failed) => {
+      createInterface({ input: psql.stdout! }).on('line', (line) => line === 'held' && done());
+      psql.once('exit', () => failed(new Error(`${table} could not be held`)));
+    });
+    psql.stdin!.write(`begin; lock table ${table} in access exclusive mode; select 'held';\n`);
+    await locked;
+    return async () => {
+      psql.stdin!.end('rollback;\n');
+      await ended;
+    };
   }
 
   async until(what: string, holds: () => Promise<boolean>): Promise<void> {

@@ -1,6 +1,6 @@
 // What every spec gets: the running program, and a page that fails its spec when it breaks the
 // content security policy, throws, or logs an error.
-import { test as base, expect, type Page } from '@playwright/test';
+import { test as base, expect, type Locator, type Page } from '@playwright/test';
 
 import { Ballpoint } from './ballpoint.ts';
 
@@ -52,4 +52,4 @@ export async function expectNoSidewaysScroll(page: Page): Promise<void> {
 }
 
 export { expect };
-export type { Page };
+export type { Locator, Page };
