@@ -50,7 +50,7 @@ export function figure(value: Scalar | undefined, unit?: string | null, wording:
   const number = toNumber(value);
   if (number === null) return value === null || value === undefined || value === "" ? "–" : String(value);
   const digits = decimals(unit ?? "", number);
-  const fixed = unit === "percent" || unit === "%" || unit === "currency" || unit === "currency per unit";
+  const fixed = (unit === "fraction" && digits > 0) || unit === "percent" || unit === "%" || unit === "currency" || unit === "currency per unit";
   return new Intl.NumberFormat(wording.locale, {
     maximumFractionDigits: digits,
     minimumFractionDigits: fixed ? digits : 0,

@@ -73,7 +73,7 @@ function Node({ placed, now, pressed, shade, onSelect }: NodeProps) {
       </g>
       <text x={30} y={19} className="name">
         {node.name}
-      </text>
+      </text>{" "}
       <text x={30} y={36} className="sub">
         {sub}
       </text>

@@ -37,7 +37,7 @@ interface Link {
 export const NODE_HEIGHT = 46;
 const NODE_ROW = 58;
 const PASS_ROW = 16;
-const GAP = 44;
+const GAP = 34;
 const TOP = 34;
 const EDGE_PAD = 8;
 /** Widths of letters at 13 px; a bit too wide is better than cut. */
