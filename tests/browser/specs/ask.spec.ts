@@ -14,7 +14,7 @@ test('a question streams its steps and ends in a card that opens to its proof', 
   await expectStatus(answered, 'done');
   await expect(answered.getByText(/^\d+ steps/)).toBeVisible();
 
-  const card = answered.getByRole('group').first();
+  const card = answered.getByRole('figure').first();
   await expect(card.getByRole('img')).toBeVisible();
   await card.getByRole('group', { name: 'View' }).getByRole('button', { name: 'Table' }).click();
   await expect(card.getByRole('table').getByRole('row')).toHaveCount(4);
@@ -40,7 +40,7 @@ test('every figure of an answer is what plain SQL on the source says', async ({ 
   const answered = await ask(page, 'how many refills were made?');
   await expectStatus(answered, 'done');
   const counted = Number(await ballpoint.sql('refills', 'select count(*) from refills_production'));
-  await expect(answered.getByRole('group').first()).toContainText(counted.toLocaleString('en-GB'));
+  await expect(answered.getByRole('figure').first()).toContainText(counted.toLocaleString('en-GB'));
 });
 
 test('a question with two readings is asked back, and a choice answers it', async ({ page, ballpoint }) => {
@@ -94,7 +94,7 @@ test('actors restarted while an answer streams cost nothing: it arrives', async 
   }
   const answered = turn(page, QUESTION);
   await expectStatus(answered, 'done');
-  await expect(answered.getByRole('group').first()).toBeVisible();
+  await expect(answered.getByRole('figure').first()).toBeVisible();
 });
 
 test('a follow-up goes on from the answer before', async ({ page, ballpoint }) => {

@@ -48,7 +48,7 @@ test('an actor is paused and resumed', async ({ page, ballpoint }) => {
 test('the pipeline shows every layer, and a run of it appears with its steps', async ({ page, ballpoint }) => {
   await page.goto(ballpoint.address('/pipeline'));
   const graph = page.getByRole('region', { name: 'Graph' });
-  for (const name of [/^refills, source/, /^fct_production\b/, /^Production, /]) {
+  for (const name of [/^refills\b.*, source/, /^fct_production\b/, /^Production\b.*, metrics/]) {
     await expect(graph.getByRole('button', { name }).first()).toBeVisible();
   }
   await graph.getByRole('button', { name: /^fct_production\b/ }).click();

@@ -18,7 +18,7 @@ export function ResultCard({ answer, onProof }: { answer: Answer; onProof: () =>
   const title = chart?.title ?? "Rows";
   const heads = columns(chart, rows);
   return (
-    <div className="card result" role="group" aria-label={title}>
+    <figure className="card result" aria-label={title}>
       <header className="card-head">
         <h3>{title}</h3>
         {possible.length > 1 && (
@@ -45,6 +45,6 @@ export function ResultCard({ answer, onProof }: { answer: Answer; onProof: () =>
         </button>
         {freshness?.data_to && <span className="dim small facts">Data to {moment(freshness.data_to)}</span>}
       </footer>
-    </div>
+    </figure>
   );
 }

@@ -21,11 +21,11 @@ export function Chart({ spec, rows, kind }: { spec: ChartSpec; rows: Row[]; kind
   }, [spec, rows, kind, theme]);
   const hidden = plot(spec, rows).hidden;
   return (
-    <figure className="chart">
+    <div className="chart">
       <div className="chart-box" style={{ height: height(spec, rows, kind) }}>
         <canvas ref={canvas} role="img" aria-label={`${spec.title}: ${kind} chart. The table holds the same figures.`} />
       </div>
-      {hidden > 0 && <figcaption className="dim small">{hidden} more series are in the table.</figcaption>}
-    </figure>
+      {hidden > 0 && <p className="dim small">{hidden} more series are in the table.</p>}
+    </div>
   );
 }
