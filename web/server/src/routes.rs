@@ -8,6 +8,7 @@ mod cube;
 pub(crate) mod events;
 mod health;
 pub(crate) mod lineage;
+mod original;
 pub(crate) mod pipeline;
 pub(crate) mod runs;
 pub(crate) mod stream;
@@ -35,6 +36,7 @@ pub(crate) fn all(has_metrics: bool) -> Vec<Route> {
         lineage::routes(),
         write_backs::routes(),
         watch::routes(),
+        original::routes(),
         openapi::routes(),
     ]
     .into_iter()
