@@ -204,6 +204,8 @@ export interface Sync {
   source: string;
   table: string;
   mode?: string;
+  /** What may be asked for in words. */
+  actions?: string[];
 }
 
 export type PlanState = "planning" | "planned" | "approved" | "rejected" | "applied" | "undone" | "failed";
@@ -258,6 +260,8 @@ export interface PlanRow {
 export interface WriteBacks {
   syncs: Sync[];
   plans: Plan[];
+  /** Why the syncs cannot be read, with file and line. */
+  syncs_error?: string | null;
 }
 
 export interface Proposal {

@@ -17,13 +17,15 @@ function dispatch(action: Action): void {
   for (const listener of listeners) listener();
 }
 
+export const current = (): Chat => state;
+
 export const useChat = (): Chat =>
   useSyncExternalStore(
     (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    () => state,
+    current,
   );
 
 export const isStreaming = (chat: Chat): boolean => chat.turns.at(-1)?.status === "streaming";

@@ -3,7 +3,7 @@ import { postJson, said } from "../api/client.ts";
 import type { Plan, Proposal } from "../api/types.ts";
 
 /** Words → a plan with its reason. Never a write: that takes an approval. */
-export function ProposeBox({ allowed, onPlan }: { allowed: boolean; onPlan: (plan: Plan) => void }) {
+export function ProposeBox({ allowed, actions, onPlan }: { allowed: boolean; actions: string[]; onPlan: (plan: Plan) => void }) {
   const [request, setRequest] = useState("");
   const [busy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState<string | null>(null);
@@ -31,7 +31,7 @@ export function ProposeBox({ allowed, onPlan }: { allowed: boolean; onPlan: (pla
             <input
               value={request}
               maxLength={500}
-              placeholder="hold the batches with more than 5 % defects"
+              placeholder={actions[0] ? `${actions[0]} … with more than 5 % …` : "what to do, and with which rows"}
               disabled={!allowed}
               onChange={(event) => setRequest(event.target.value)}
             />
@@ -40,7 +40,8 @@ export function ProposeBox({ allowed, onPlan }: { allowed: boolean; onPlan: (pla
             {busy ? "Proposing…" : "Propose"}
           </button>
         </div>
-        <p className="dim small">{allowed ? "Makes a plan with its rows and its reason. Nothing is written before somebody approves it." : "Takes the role operator."}</p>
+        <p className="dim small">{actions.length > 0 && `Known: ${actions.join(", ")}. `}
+          {allowed ? "Makes a plan with its rows and its reason. Nothing is written before somebody approves it." : "Takes the role operator."}</p>
         <div role="status">{refusal && <p className="problem">{refusal}</p>}</div>
       </form>
     </section>

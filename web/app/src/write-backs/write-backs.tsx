@@ -27,15 +27,16 @@ export default function WriteBacksPage() {
     <Page title="Write-backs">
       {all.error && !all.missing && <Problem what="The write-backs cannot be read" error={all.error} onRetry={all.reload} />}
       {!all.data && !all.error && <Loading what="the write-backs" />}
-      {(all.missing || (all.data && syncs.length === 0)) && <Empty>No syncs: add [reverse_etl] path to ballpoint.toml, and a sync file there.</Empty>}
+      {all.data?.syncs_error && <Problem what="The syncs cannot be read" error={all.data.syncs_error} />}
+      {(all.missing || (all.data && syncs.length === 0 && !all.data.syncs_error)) && <Empty>No syncs: add [reverse_etl] path to ballpoint.toml, and a sync file there.</Empty>}
       {syncs.length > 0 && (
         <>
-          <ProposeBox allowed={operator} onPlan={show} />
+          <ProposeBox allowed={operator} actions={[...new Set(syncs.flatMap((sync) => sync.actions ?? []))]} onPlan={show} />
           <Syncs syncs={syncs} allowed={operator} onPlan={show} />
         </>
       )}
       {chosen && <PlanView key={chosen} id={chosen} allowed={operator} onDone={all.reload} />}
-      {syncs.length > 0 && <Plans plans={plans} chosen={chosen ?? null} />}
+      {(syncs.length > 0 || plans.length > 0) && <Plans plans={plans} chosen={chosen ?? null} />}
     </Page>
   );
 }
