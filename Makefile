@@ -1,5 +1,5 @@
 # Each target is one plain command; what takes logic is in tools/ or in the program.
-.PHONY: demo test check bench setup setup-demo fmt
+.PHONY: demo test check bench web screens dist
 
 demo: ## build and start Ballpoint on its embedded default
 	@tools/setup demo
@@ -15,3 +15,18 @@ check: ## format and lints only
 
 bench: ## the figures of the README, printed
 	cargo bench --bench spine
+
+web: ## build the page into web/dist, which is committed
+	@tools/setup web
+	npm --prefix web/app ci
+	npm --prefix web/app run build
+
+screens: ## the pictures of the README
+	@tools/setup test
+	cargo build --features failpoints
+	npm --prefix tests/browser ci
+	npm --prefix tests/browser run screens
+
+dist: ## one release binary with the example inside, tried in an empty folder
+	@tools/setup demo
+	tools/dist
