@@ -241,9 +241,16 @@ impl Builder {
         }
     }
 
+    /// Where rows are called "orders", "orders by month" sorts nothing.
     fn role(&mut self, role: Role, phrase: &str) {
         let key = words(phrase);
-        if key.is_empty() {
+        let opens_with_rows = key.len() > 1
+            && self.entries.get(&key[..1]).is_some_and(|entry| {
+                let rows =
+                    |it: &Meaning| matches!(it, Meaning::Measure(name) if local(name) == "count");
+                entry.role.is_none() && entry.meanings.iter().any(rows)
+            });
+        if key.is_empty() || opens_with_rows {
             return;
         }
         self.entries

@@ -6,16 +6,22 @@ use crate::plan::Reason;
 
 impl Resolver<'_> {
     /// The cube that holds all that was named; the widest of several. Where rows are counted, the
-    /// cube that has them comes before those that only refer to them.
+    /// cube that has them comes before those that only refer to them, and these before others.
     pub(crate) fn cube(&self, held: &[String]) -> Result<String, Open> {
         let cubes = self.fitting(held);
-        let counts = |cube: &&String| {
+        let counts = |cube: &str, how: &dyn Fn(&str) -> bool| {
             self.slots.counted.iter().all(|it| {
-                let own = it.candidates.iter().filter(|name| cube_of(name) == **cube);
-                own.into_iter().any(|name| self.registry.is_measure(name))
+                let mut own = it.candidates.iter().filter(|name| cube_of(name) == cube);
+                own.any(|name| how(name))
             })
         };
-        match cubes.iter().find(counts).or(cubes.first()) {
+        let rows = |name: &str| self.registry.is_measure(name);
+        let different = |name: &str| self.registry.count_of(name, false).is_some();
+        let counted = cubes
+            .iter()
+            .find(|cube| counts(cube, &rows))
+            .or_else(|| cubes.iter().find(|cube| counts(cube, &different)));
+        match counted.or(cubes.first()) {
             Some(cube) => Ok(cube.clone()),
             None => Err(self.no_cube(self.slots.cube.as_deref())),
         }

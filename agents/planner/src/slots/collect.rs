@@ -64,7 +64,10 @@ impl Collector<'_> {
                 return true;
             }
         }
-        if before == Some(Role::HowMany) && !dimensions.is_empty() && measures.is_empty() {
+        // "how many active customers": the adjective is a value, the noun is counted.
+        let entity = members.is_empty() || !element.row_counts().is_empty();
+        let counts = before == Some(Role::HowMany) && entity;
+        if counts && !dimensions.is_empty() && measures.is_empty() {
             let candidates = [dimensions, element.row_counts()].concat();
             slots.counted.push(mention(candidates));
             return true;
@@ -334,16 +337,18 @@ impl Collector<'_> {
     /// Drops mentions that only repeat or narrow down a neighbour.
     pub(super) fn absorb(&self, slots: &mut Slots) {
         let members = slots.members.clone();
+        let measured = !slots.measures.is_empty();
         slots.dimensions.retain(|mention| {
-            !members.iter().any(|member| {
-                let adjacent = member.k + 1 == mention.k || mention.k + 1 == member.k;
-                adjacent
-                    && !self.elements[member.k.max(mention.k)].after_break
-                    && member
-                        .candidates
-                        .iter()
-                        .any(|(name, _)| mention.candidates.contains(name))
-            })
+            !(measured && self.heads(mention, &members))
+                && !members.iter().any(|member| {
+                    let adjacent = member.k + 1 == mention.k || mention.k + 1 == member.k;
+                    adjacent
+                        && !self.elements[member.k.max(mention.k)].after_break
+                        && member
+                            .candidates
+                            .iter()
+                            .any(|(name, _)| mention.candidates.contains(name))
+                })
         });
         let absent: Vec<&Vec<String>> = slots.absent.iter().map(|(_, it)| it).collect();
         slots

@@ -1,8 +1,9 @@
 //! Nouns that name the rows of a cube: what is counted, or which cube is meant.
 
 use super::collect::Collector;
-use super::{Mention, Slots};
-use crate::frame::cube_of;
+use super::{MemberMention, Mention, Slots};
+use crate::frame::{cube_of, local};
+use crate::lexicon::{camel_words, noun};
 use crate::words::Role;
 
 impl Collector<'_> {
@@ -22,6 +23,26 @@ impl Collector<'_> {
         others
             .any(|it| !self.listed(it.k) && it.candidates.iter().any(|n| cube_of(n) == cube.name))
             .then(|| cube.name.clone())
+    }
+
+    /// Whether a noun only says whose value stands before it: "score of physics students".
+    pub(super) fn heads(&self, mention: &Mention, members: &[MemberMention]) -> bool {
+        let rows = self.elements[mention.k].row_counts();
+        let Some(member) = members.iter().find(|it| it.k + 1 == mention.k) else {
+            return false;
+        };
+        let value_of = |(of, _): &(String, String)| {
+            let described = camel_words(local(of));
+            let entity = |it: &String| {
+                cube_of(it) == cube_of(of)
+                    && described.starts_with(&camel_words(&noun(it).replace(' ', "_")))
+            };
+            rows.contains(&format!("{}.count", cube_of(of)))
+                || mention.candidates.iter().any(entity)
+        };
+        !rows.is_empty()
+            && !self.elements[mention.k].after_break
+            && member.candidates.iter().any(value_of)
     }
 
     /// Without a measure, the first noun that names rows is what is counted: "customers in Oslo".
