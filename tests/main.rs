@@ -16,7 +16,6 @@ mod containers;
 mod corruption;
 mod freshness;
 mod kill;
-mod page;
 mod questions;
 mod supervision;
 mod telemetry;
