@@ -6,6 +6,7 @@
 
 mod address;
 mod environment;
+mod operations;
 mod project;
 mod schema;
 

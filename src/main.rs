@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod config;
 mod databases;
+mod duties;
 mod doors;
 mod init;
 mod output;

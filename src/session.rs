@@ -76,7 +76,9 @@ impl Own {
             .fill_empty_sources(&project, None, seed, clock.business_now())
             .await?;
         stages::check_collisions(&project, &databases).await?;
-        let store = Store::open(databases.warehouse().await?).await?;
+        let store = Store::open(databases.warehouse().await?)
+            .await?
+            .with_retries(project.config.retries.policy());
         store.recover().await?;
         let queries = match &project.config.metrics {
             Some(_) => {

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Own;
-use crate::stages;
+use crate::{duties, stages};
 
 /// Restarts allowed within [`WINDOW`] before an actor is parked.
 const RESTARTS_MAX: usize = 5;
@@ -52,7 +52,7 @@ pub(crate) fn system(
     if let Some(library) = &write_backs {
         root = root.child(activation(library));
     }
-    root = root.child(orchestrator(own));
+    root = root.child(orchestrator(own)?);
     if let Some(door) = door {
         root = root.child(web(own, scope, door, write_backs, lineage));
     }
@@ -172,16 +172,17 @@ fn activation(library: &WriteBacks) -> SupervisorSpec {
     SupervisorSpec::new("activation", Strategy::OneForOne).child(reverse_etl)
 }
 
-fn orchestrator(own: &Own) -> ActorSpec {
-    let (store, stages) = (own.store.clone(), stages::of(&own.project));
-    kept(ActorSpec::new(
+fn orchestrator(own: &Own) -> anyhow::Result<ActorSpec> {
+    let args = OrchestratorArgs {
+        store: own.store.clone(),
+        clock: own.clock.clone(),
+        duties: duties::of(own)?,
+    };
+    Ok(kept(ActorSpec::new(
         Orchestrator::NAME,
         Orchestrator,
-        move || OrchestratorArgs {
-            store: store.clone(),
-            stages,
-        },
-    ))
+        move || args.clone(),
+    )))
 }
 
 /// What `web` stands behind.

@@ -98,7 +98,7 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
     else {
         return Ok(Value::Null);
     };
-    enqueue_pending(&own.store, stages::of(&own.project)).await?;
+    enqueue_pending(&own.store, stages::of(&own.project), &own.clock).await?;
     let work = own.store.work();
     let claimed = work.claim("build", "", LEASE).await?;
     let changed = match claimed.as_ref().map(|claimed| &claimed.work) {

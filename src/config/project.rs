@@ -145,7 +145,7 @@ fn folder_name(folder: &Path) -> String {
     )
 }
 
-fn parse(text: &str, path: &str, environment: &Environment) -> Result<Config, ProjectError> {
+pub(super) fn parse(text: &str, path: &str, environment: &Environment) -> Result<Config, ProjectError> {
     let invalid = |error: toml::de::Error| ProjectError::Invalid {
         path: path.to_owned(),
         line: error.span().map_or(1, |span| line_of(text, span.start)),
@@ -294,6 +294,7 @@ fn check(config: &Config) -> Result<(), String> {
         check_source(name, source)?;
     }
     check_auth(&config.auth)?;
+    super::operations::check(config)?;
     config.llm.as_ref().map_or(Ok(()), check_llm)?;
     let urls = config
         .sources
@@ -378,9 +379,9 @@ fn check_auth(auth: &AuthConfig) -> Result<(), String> {
     Ok(())
 }
 
-const PLAIN_NAME: &str = "a name is lower-case letters, digits, `_` and `-`";
+pub(super) const PLAIN_NAME: &str = "a name is lower-case letters, digits, `_` and `-`";
 
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     !name.is_empty() && name.chars().all(allowed)
 }

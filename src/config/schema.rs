@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::operations::{AlertsConfig, FreshnessConfig, RetriesConfig, ScheduleConfig};
+
 /// A whole project. Every section may be absent.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +20,9 @@ pub(crate) struct Config {
     pub(crate) reverse_etl: Option<ReverseEtlConfig>,
     pub(crate) llm: Option<LlmConfig>,
     pub(crate) auth: AuthConfig,
+    pub(crate) schedules: BTreeMap<String, ScheduleConfig>,
+    pub(crate) retries: RetriesConfig,
+    pub(crate) alerts: Option<AlertsConfig>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -72,6 +77,8 @@ pub(crate) struct SourceConfig {
     pub(crate) tables: Vec<String>,
     /// For tables that do not say it themselves; absent: the best that the source allows.
     pub(crate) mode: Option<SyncModeName>,
+    /// Absent: nobody minds how stale it is.
+    pub(crate) freshness: Option<FreshnessConfig>,
     /// By `schema.table`.
     #[serde(default)]
     pub(crate) table: BTreeMap<String, TableConfig>,

@@ -1,12 +1,17 @@
 //! The actor `orchestrator`.
 //!
-//! **In** every announced event, and a poll for those whose announcement was missed. **Out** rows of
-//! `ballpoint.work`. Each event is handled once, whatever restarts: the event's mark and its command
-//! are one transaction, and the actor's own state is only what it shows. Once an hour it
-//! prunes history. It runs no stage and retries none: a command's retries are the queue's.
+//! **In** every announced event, a poll for those whose announcement was missed, and the business
+//! clock. **Out** rows of `ballpoint.work`, incidents, and messages to a webhook. Each event is
+//! handled once, whatever restarts: the event's mark and its command are one transaction, and the
+//! actor's own state is only what it shows. At each poll it also fires the schedules that are due,
+//! holds the sources against their freshness limits and announces incidents. Once an hour it prunes
+//! history. It runs no stage and retries none: a command's retries are the queue's.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::{RecordedEvent, Store, StoreError};
 use ballpoint_runtime::supervision::{Address, AddressError, Looks, Scope};
@@ -14,7 +19,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::alerts::{self, AlertConfig};
 use crate::decide::Stages;
+use crate::fires::{self, ScheduleSpec};
+use crate::freshness::{self, FreshnessLimits};
 use crate::pending::{Enqueued, enqueue_pending};
 
 /// How long an event whose announcement was missed can wait.
@@ -31,7 +39,21 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Debug)]
 pub struct OrchestratorArgs {
     pub store: Store,
+    pub clock: Clock,
+    pub duties: Duties,
+}
+
+/// What the configuration asks of the orchestrator.
+#[derive(Clone, Debug, Default)]
+pub struct Duties {
     pub stages: Stages,
+    /// Every source: what a schedule syncs.
+    pub sources: Vec<String>,
+    pub schedules: Vec<ScheduleSpec>,
+    /// By source.
+    pub freshness: BTreeMap<String, FreshnessLimits>,
+    /// Absent: incidents are kept and shown, and nobody is told.
+    pub alerts: Option<AlertConfig>,
 }
 
 /// What the actor is told.
@@ -39,8 +61,10 @@ pub struct OrchestratorArgs {
 pub enum OrchestratorMsg {
     /// Look for events that nobody has handled.
     Look,
-    /// A look ended; `None` when it panicked.
-    Looked(Option<Result<Enqueued, StoreError>>),
+    /// The same, and see to what time brings.
+    Tick,
+    /// A look ended; `None` when it panicked. Whether the configuration stands in the tables now.
+    Looked(Option<Result<(Enqueued, bool), StoreError>>),
     /// What it has done since it started.
     Describe {
         reply: RpcReplyPort<OrchestratorStatus>,
@@ -95,7 +119,12 @@ impl Orchestrator {
 pub struct OrchestratorState {
     myself: ActorRef<OrchestratorMsg>,
     store: Store,
-    stages: Stages,
+    clock: Clock,
+    duties: Arc<Duties>,
+    /// The next look also sees to what time brings.
+    ticked: bool,
+    /// What the configuration says was written to the tables.
+    declared: bool,
     status: OrchestratorStatus,
     looks: Looks,
 }
@@ -108,7 +137,11 @@ impl Actor for Orchestrator {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        OrchestratorArgs { store, stages }: Self::Arguments,
+        OrchestratorArgs {
+            store,
+            clock,
+            duties,
+        }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let looks = Looks::default();
         // Subscribed before the first look: nothing falls between the two.
@@ -116,10 +149,16 @@ impl Actor for Orchestrator {
         looks.spawn(prune(store.clone()));
         looks.spawn(release_expired(store.clone()));
         looks.spawn(listen(events, myself.clone()));
+        if let Some(alerts) = &duties.alerts {
+            looks.spawn(alerts::deliver(store.clone(), alerts.clone()));
+        }
         Ok(OrchestratorState {
             myself,
             store,
-            stages,
+            clock,
+            duties: Arc::new(duties),
+            ticked: false,
+            declared: false,
             status: OrchestratorStatus::default(),
             looks,
         })
@@ -133,6 +172,10 @@ impl Actor for Orchestrator {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             OrchestratorMsg::Look => state.on_look(),
+            OrchestratorMsg::Tick => {
+                state.ticked = true;
+                state.on_look();
+            }
             OrchestratorMsg::Looked(outcome) => state.on_looked(outcome)?,
             OrchestratorMsg::Describe { reply } => state.on_describe(reply),
         }
@@ -142,19 +185,29 @@ impl Actor for Orchestrator {
 
 impl OrchestratorState {
     fn on_look(&mut self) {
-        let (store, stages) = (self.store.clone(), self.stages);
-        let look = async move { enqueue_pending(&store, stages).await };
+        if self.looks.is_running() {
+            self.looks.want();
+            return;
+        }
+        let tick = std::mem::take(&mut self.ticked).then_some(!self.declared);
+        let (store, clock, duties) = (
+            self.store.clone(),
+            self.clock.clone(),
+            Arc::clone(&self.duties),
+        );
+        let look = async move { look(&store, &clock, &duties, tick).await };
         self.looks
             .start(&self.myself, look, OrchestratorMsg::Looked);
     }
 
     fn on_looked(
         &mut self,
-        outcome: Option<Result<Enqueued, StoreError>>,
+        outcome: Option<Result<(Enqueued, bool), StoreError>>,
     ) -> Result<(), ActorProcessingErr> {
         let again = self.looks.ended();
         match outcome.ok_or("a look for events panicked")? {
-            Ok(enqueued) => {
+            Ok((enqueued, declared)) => {
+                self.declared |= declared;
                 self.status.events_handled += enqueued.events;
                 self.status.commands_enqueued += enqueued.commands;
                 self.status.last_error = None;
@@ -180,6 +233,33 @@ impl OrchestratorState {
     }
 }
 
+/// One look. With a `tick` it also sees to what time brings; the first one declares to the tables what
+/// the configuration says.
+async fn look(
+    store: &Store,
+    clock: &Clock,
+    duties: &Duties,
+    tick: Option<bool>,
+) -> Result<(Enqueued, bool), StoreError> {
+    let done = enqueue_pending(store, duties.stages, clock).await?;
+    let Some(first) = tick else {
+        return Ok((done, false));
+    };
+    let now = clock.business_now();
+    if first {
+        store.freshness().declare(&duties.sources, now).await?;
+        fires::declare(store, &duties.schedules, now).await?;
+    }
+    fires::fire_due(store, &duties.schedules, &duties.sources, now).await?;
+    fires::advance(store, duties.stages).await?;
+    freshness::check(store, &duties.freshness, now).await?;
+    store.incidents().end_by_quiet_build().await?;
+    if let Some(alerts) = &duties.alerts {
+        alerts::announce(store, alerts).await?;
+    }
+    Ok((done, true))
+}
+
 /// Asks for a look at each event, also at one that asks for nothing: it is open until it is marked.
 /// Looks coalesce. Asks at each poll too.
 async fn listen(
@@ -188,15 +268,16 @@ async fn listen(
 ) {
     let mut poll = tokio::time::interval(POLL_INTERVAL);
     loop {
-        tokio::select! {
-            _ = poll.tick() => {}
+        let message = tokio::select! {
+            _ = poll.tick() => OrchestratorMsg::Tick,
             received = events.recv() => {
                 if matches!(received, Err(broadcast::error::RecvError::Closed)) {
                     return;
                 }
+                OrchestratorMsg::Look
             }
-        }
-        if orchestrator.cast(OrchestratorMsg::Look).is_err() {
+        };
+        if orchestrator.cast(message).is_err() {
             return;
         }
     }
@@ -239,9 +320,13 @@ mod tests {
     async fn start(store: &Store) -> TreeHandle {
         let args = OrchestratorArgs {
             store: store.clone(),
-            stages: Stages {
-                transform: true,
-                metrics: true,
+            clock: Clock::system(),
+            duties: Duties {
+                stages: Stages {
+                    transform: true,
+                    metrics: true,
+                },
+                ..Duties::default()
             },
         };
         let spec = ActorSpec::new(Orchestrator::NAME, Orchestrator, move || args.clone());

@@ -4,7 +4,7 @@ use ballpoint_runtime::event::Event;
 use ballpoint_runtime::work::WorkKind;
 
 /// Which stages there are besides the sources: without a stage, nobody is asked for its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
     pub transform: bool,
     pub metrics: bool,

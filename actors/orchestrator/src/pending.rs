@@ -2,10 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use ballpoint_runtime::store::{EventBus, Store, StoreError, WorkQueue};
+use ballpoint_runtime::clock::Clock;
+use ballpoint_runtime::redact::Secrets;
+use ballpoint_runtime::store::{
+    EventBus, Freshness, Incidents, RecordedEvent, Store, StoreError, WorkQueue,
+};
 use ballpoint_runtime::work::Trigger;
+use sqlx::PgConnection;
 
 use crate::decide::{Stages, work_for};
+use crate::trouble::{Turn, sign_of, turn_of};
 
 /// Events in one transaction: enough for a burst, few enough to hold no lock for long.
 const BATCH_MAX: u32 = 200;
@@ -20,14 +26,19 @@ pub struct Enqueued {
 }
 
 /// Turns every event that nobody has looked at into the command it asks for, in the event's trace,
-/// and wakes those who carry the commands out.
+/// and wakes those who carry the commands out. What an event says of incidents and of a source's
+/// freshness is taken in with it.
 ///
 /// # Errors
 /// The database's; events that were not marked then are looked at again.
-pub async fn enqueue_pending(store: &Store, stages: Stages) -> Result<Enqueued, StoreError> {
+pub async fn enqueue_pending(
+    store: &Store,
+    stages: Stages,
+    clock: &Clock,
+) -> Result<Enqueued, StoreError> {
     let mut total = Enqueued::default();
     loop {
-        let batch = enqueue_batch(store, stages).await?;
+        let batch = enqueue_batch(store, stages, clock).await?;
         total.events += batch.events;
         total.commands += batch.commands;
         if batch.events < u64::from(BATCH_MAX) {
@@ -36,7 +47,11 @@ pub async fn enqueue_pending(store: &Store, stages: Stages) -> Result<Enqueued, 
     }
 }
 
-async fn enqueue_batch(store: &Store, stages: Stages) -> Result<Enqueued, StoreError> {
+async fn enqueue_batch(
+    store: &Store,
+    stages: Stages,
+    clock: &Clock,
+) -> Result<Enqueued, StoreError> {
     let failed = |source| StoreError::Query {
         doing: "handling events",
         source,
@@ -46,7 +61,7 @@ async fn enqueue_batch(store: &Store, stages: Stages) -> Result<Enqueued, StoreE
     let mut kinds = BTreeSet::new();
     let mut batch = Enqueued {
         events: events.len() as u64,
-        commands: 0,
+        ..Enqueued::default()
     };
     for event in &events {
         if let Some(work) = work_for(&event.event, stages) {
@@ -54,6 +69,7 @@ async fn enqueue_batch(store: &Store, stages: Stages) -> Result<Enqueued, StoreE
             kinds.insert(work.name());
             batch.commands += 1;
         }
+        take_in(&mut transaction, event, clock).await?;
     }
     let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
     EventBus::mark_handled_in(&mut transaction, &ids).await?;
@@ -62,6 +78,27 @@ async fn enqueue_batch(store: &Store, stages: Stages) -> Result<Enqueued, StoreE
         store.work().wake(kind);
     }
     Ok(batch)
+}
+
+async fn take_in(
+    connection: &mut PgConnection,
+    event: &RecordedEvent,
+    clock: &Clock,
+) -> Result<(), StoreError> {
+    match turn_of(&event.event) {
+        Some(Turn::Begins(mut trouble)) => {
+            trouble.error = Secrets::default().hide(&trouble.error);
+            Incidents::begin_in(connection, &trouble).await?;
+        }
+        Some(Turn::Ends(kind, subject, cause)) => {
+            Incidents::end_in(connection, kind, &subject, cause).await?;
+        }
+        None => {}
+    }
+    if let Some((source, sign)) = sign_of(&event.event) {
+        Freshness::note_in(connection, source, sign, clock.business(event.at)).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -109,14 +146,18 @@ mod tests {
         let (_database, store) = store().await;
         loaded(&store, "a").await;
         assert_eq!(
-            enqueue_pending(&store, ALL).await.unwrap(),
+            enqueue_pending(&store, ALL, &Clock::system())
+                .await
+                .unwrap(),
             Enqueued {
                 events: 1,
                 commands: 1
             }
         );
         assert_eq!(
-            enqueue_pending(&store, ALL).await.unwrap(),
+            enqueue_pending(&store, ALL, &Clock::system())
+                .await
+                .unwrap(),
             Enqueued::default()
         );
         let claimed = store
@@ -141,7 +182,9 @@ mod tests {
         for number in 0..count {
             loaded(&store, &format!("t{number:03}")).await;
         }
-        let enqueued = enqueue_pending(&store, ALL).await.unwrap();
+        let enqueued = enqueue_pending(&store, ALL, &Clock::system())
+            .await
+            .unwrap();
         assert_eq!(enqueued.commands, u64::from(count));
         let claimed = store
             .work()
@@ -161,7 +204,11 @@ mod tests {
         for table in ["a", "b", "c"] {
             loaded(&store, table).await;
         }
-        let (one, two) = tokio::join!(enqueue_pending(&store, ALL), enqueue_pending(&store, ALL));
+        let clock = Clock::system();
+        let (one, two) = tokio::join!(
+            enqueue_pending(&store, ALL, &clock),
+            enqueue_pending(&store, ALL, &clock)
+        );
         assert_eq!(one.unwrap().events + two.unwrap().events, 3);
         assert_eq!(store.work().open_count().await.unwrap(), 1);
     }

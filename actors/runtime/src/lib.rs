@@ -9,6 +9,7 @@ pub mod clock;
 pub mod event;
 pub mod failure;
 pub mod files;
+pub mod redact;
 pub mod retry;
 pub mod segment;
 pub mod store;

@@ -60,7 +60,8 @@ pub enum Severity {
 }
 
 impl Severity {
-    fn as_str(self) -> &'static str {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Warning => "warning",
             Self::Error => "error",
@@ -248,7 +249,7 @@ impl Incidents {
     ///
     /// # Errors
     /// As every query.
-    pub async fn end_by_quiet_build_in(connection: &mut PgConnection) -> Result<(), StoreError> {
+    pub async fn end_by_quiet_build(&self) -> Result<(), StoreError> {
         sqlx::query(
             "update ballpoint.incidents i
              set causes = '{}', state = 'closed', closed_at = clock_timestamp(),
@@ -258,7 +259,7 @@ impl Incidents {
                            where r.kind = 'build' and r.status = 'nothing_new'
                              and r.started_at > i.changed_at)",
         )
-        .execute(connection)
+        .execute(&self.pool)
         .await
         .map_err(StoreError::query("closing the build's incident"))?;
         Ok(())

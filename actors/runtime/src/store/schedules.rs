@@ -11,6 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{StoreError, micros, timestamp};
+use crate::trace::TraceContext;
 
 /// Fires that are through are pruned after this.
 const KEEP_DAYS: i32 = 30;
@@ -153,6 +154,14 @@ impl Schedules {
             .execute(&mut *transaction)
             .await
             .map_err(failed())?;
+        // The start has marked them as interrupted; they go on.
+        sqlx::query(
+            "update ballpoint.runs set status = 'running', finished_at = null
+             where id in (select run_id from ballpoint.schedule_fires where stage <> 'done')",
+        )
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed())?;
         for schedule in schedules {
             sqlx::query(
                 "insert into ballpoint.schedules as s (name, cron, timezone, full_refresh, next_at)
@@ -311,6 +320,74 @@ impl Schedules {
         .await
         .map_err(StoreError::query("moving a schedule's run on"))?;
         Ok(())
+    }
+
+    /// Writes the commands of a fire's stage, which have ended, as steps of its run.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn record_steps_in(
+        connection: &mut PgConnection,
+        fire: &Fire,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "insert into ballpoint.run_steps
+                 (run_id, step, name, status, row_count, error, started_at, finished_at)
+             select $1, (select coalesce(max(step), 0) from ballpoint.run_steps where run_id = $1)
+                        + row_number() over (order by w.id),
+                    trim(w.kind || ' ' || w.scope),
+                    case when w.state = 'dead' then 'failed' else 'success' end, r.row_count,
+                    case when w.state = 'dead' then w.last_error end,
+                    coalesce(r.started_at, w.updated_at), w.updated_at
+             from ballpoint.work w left join ballpoint.runs r on r.work_id = w.id
+             where w.id = any($2)",
+        )
+        .bind(fire.run_id)
+        .bind(&fire.work_ids)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("recording a schedule's steps"))?;
+        Ok(())
+    }
+
+    /// Ends the run of a fire as its steps did.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn finish_run_in(connection: &mut PgConnection, run: Uuid) -> Result<(), StoreError> {
+        sqlx::query(
+            "update ballpoint.runs r
+             set status = case when steps.failed then 'failed' else 'success' end,
+                 error = steps.errors, row_count = steps.row_count,
+                 finished_at = clock_timestamp()
+             from (select coalesce(bool_or(status = 'failed'), false) as failed,
+                          string_agg(name || ': ' || error, '; ' order by step) as errors,
+                          sum(row_count)::bigint as row_count
+                   from ballpoint.run_steps where run_id = $1) steps
+             where r.id = $1",
+        )
+        .bind(run)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("ending a schedule's run"))?;
+        Ok(())
+    }
+
+    /// The trace of a run, for the commands that it goes on with.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn trace_in(
+        connection: &mut PgConnection,
+        run: Uuid,
+    ) -> Result<TraceContext, StoreError> {
+        let trace: Option<String> =
+            sqlx::query_scalar("select traceparent from ballpoint.runs where id = $1")
+                .bind(run)
+                .fetch_optional(connection)
+                .await
+                .map_err(StoreError::query("reading a run's trace"))?;
+        Ok(TraceContext(trace.unwrap_or_default()))
     }
 
     /// How the commands of a fire stand. One that was merged into a later row stands as that does;

@@ -60,6 +60,11 @@ impl Looks {
         });
     }
 
+    /// Remembers that another look is wanted after the one that runs.
+    pub fn want(&mut self) {
+        self.asked_again = true;
+    }
+
     /// The look that ran has ended. Whether another was wanted meanwhile.
     pub fn ended(&mut self) -> bool {
         self.running = false;

@@ -1,0 +1,136 @@
+//! What an event says of what does not work, and of the freshness of a source.
+
+use ballpoint_runtime::event::Event;
+use ballpoint_runtime::retry::FailureClass;
+use ballpoint_runtime::store::{IncidentKind, Severity, Sign, Trouble};
+
+/// The source does not answer, whoever found out.
+const UNREACHABLE: &str = "unreachable";
+
+/// A change of an incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Begins(Trouble),
+    /// A cause is gone, or all.
+    Ends(IncidentKind, String, Option<&'static str>),
+}
+
+/// What an event changes about incidents, if anything.
+///
+/// A source that does not answer is one incident, whether its watcher or a sync found out, and its
+/// answer ends that. A sync that fails for another reason stays an incident until one succeeds.
+pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
+    use IncidentKind::{Actor, Build, Metrics, Source};
+    let begins = |kind, subject: &str, cause, error: String| {
+        Some(Turn::Begins(Trouble {
+            kind,
+            subject: subject.to_owned(),
+            cause,
+            severity: Severity::Error,
+            error,
+        }))
+    };
+    let ends = |kind, subject: &str, cause| Some(Turn::Ends(kind, subject.to_owned(), cause));
+    match event {
+        Event::SourceUnavailable { source, error, .. } => {
+            begins(Source, source, UNREACHABLE, error.clone())
+        }
+        Event::SyncFailed {
+            source,
+            error,
+            class,
+        } => {
+            let away = *class == FailureClass::SourceDown;
+            let cause = if away { UNREACHABLE } else { "sync" };
+            begins(Source, source, cause, error.clone())
+        }
+        Event::SourceRecovered { source } => ends(Source, source, Some(UNREACHABLE)),
+        Event::SyncFinished { source, .. } => ends(Source, source, None),
+        Event::BuildFailed { failed, .. } => begins(Build, "", "build", failed.join(", ")),
+        Event::BuildPublished { .. } => ends(Build, "", None),
+        Event::MetricsRejected { error } => begins(Metrics, "", "model", error.clone()),
+        Event::MetricsRefreshed { .. } => ends(Metrics, "", None),
+        Event::ActorChanged {
+            actor,
+            state,
+            error,
+            ..
+        } => match state.as_str() {
+            "parked" => {
+                let error = error
+                    .clone()
+                    .unwrap_or_else(|| "it failed too often".to_owned());
+                begins(Actor, actor, "parked", error)
+            }
+            "running" => ends(Actor, actor, None),
+            _ => None,
+        },
+        Event::SourceChanged { .. } | Event::TableLoaded { .. } | Event::PlanChanged { .. } => None,
+    }
+}
+
+/// What an event says of the freshness of a source, if anything.
+pub(crate) fn sign_of(event: &Event) -> Option<(&str, Sign)> {
+    match event {
+        Event::SourceChanged { source, .. } | Event::SyncFailed { source, .. } => {
+            Some((source, Sign::Changed))
+        }
+        Event::SyncFinished { source, .. } => Some((source, Sign::Landed)),
+        Event::SourceUnavailable { source, .. } => Some((source, Sign::Unanswered)),
+        Event::SourceRecovered { source } => Some((source, Sign::Answered)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(class: FailureClass) -> Event {
+        Event::SyncFailed {
+            source: "orders".into(),
+            error: "refused".into(),
+            class,
+        }
+    }
+
+    fn cause(event: &Event) -> &'static str {
+        match turn_of(event) {
+            Some(Turn::Begins(trouble)) => trouble.cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_away_is_one_cause_whoever_found_out() {
+        let away = Event::SourceUnavailable {
+            source: "orders".into(),
+            error: "refused".into(),
+            retry_in_ms: 1,
+        };
+        assert_eq!(cause(&away), cause(&failed(FailureClass::SourceDown)));
+        assert_ne!(
+            cause(&away),
+            cause(&failed(FailureClass::SourceChangedShape))
+        );
+        let back = Event::SourceRecovered {
+            source: "orders".into(),
+        };
+        let turn = Turn::Ends(IncidentKind::Source, "orders".into(), Some(UNREACHABLE));
+        assert_eq!(turn_of(&back), Some(turn));
+    }
+
+    #[test]
+    fn a_parked_actor_is_an_incident_until_it_runs_again() {
+        let changed = |state: &str| Event::ActorChanged {
+            actor: "loader.orders".into(),
+            state: state.into(),
+            incarnation: 6,
+            error: Some("boom".into()),
+        };
+        assert_eq!(cause(&changed("parked")), "parked");
+        assert_eq!(turn_of(&changed("backoff")), None);
+        let turn = Turn::Ends(IncidentKind::Actor, "loader.orders".into(), None);
+        assert_eq!(turn_of(&changed("running")), Some(turn));
+    }
+}
