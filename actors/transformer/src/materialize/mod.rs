@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::catalog::RelationKind;
 use crate::compile::Compiled;
 use crate::jinja::relation::Relation;
+use crate::project::md5_hex;
 use crate::project::node::{Materialization, Node};
 
 /// PostgreSQL cuts identifiers beyond this.
@@ -31,14 +32,21 @@ pub(crate) async fn execute(conn: &mut PgConnection, sql: &str) -> Result<u64, s
     Ok(done.rows_affected())
 }
 
-/// A name with a suffix that still fits into an identifier.
+/// A name with a suffix that still fits into an identifier. What is cut off is told by its hash, so
+/// that two long names with one beginning stay two.
 pub(crate) fn suffixed(relation: &Relation, suffix: &str) -> Relation {
-    let room = IDENTIFIER_LENGTH_MAX - suffix.len();
-    let mut end = relation.identifier.len().min(room);
-    while !relation.identifier.is_char_boundary(end) {
+    let name = &relation.identifier;
+    if name.len() + suffix.len() <= IDENTIFIER_LENGTH_MAX {
+        return relation.renamed(format!("{name}{suffix}"));
+    }
+    let hash = &md5_hex(name)[..8];
+    let mut end = name
+        .len()
+        .min(IDENTIFIER_LENGTH_MAX - suffix.len() - hash.len());
+    while !name.is_char_boundary(end) {
         end -= 1;
     }
-    relation.renamed(format!("{}{suffix}", &relation.identifier[..end]))
+    relation.renamed(format!("{}{hash}{suffix}", &name[..end]))
 }
 
 fn drop_if_exists(kind: RelationKind, relation: &Relation) -> String {
@@ -196,5 +204,28 @@ pub(crate) fn relation_kind(node: &Node) -> RelationKind {
     match node.materialization {
         Materialization::View => RelationKind::View,
         _ => RelationKind::Table,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_with_one_beginning_stay_two_and_fit() {
+        let named = |end: &str| Relation {
+            database: "w".to_owned(),
+            schema: "s".to_owned(),
+            identifier: format!("{}{end}", "é".repeat(30)),
+        };
+        let suffixed = |end: &str| suffixed(&named(end), "__ballpoint_new").identifier;
+        assert_ne!(suffixed("a"), suffixed("b"));
+        assert!(suffixed("a").len() <= IDENTIFIER_LENGTH_MAX);
+        assert!(suffixed("a").ends_with("__ballpoint_new"));
+        let short = Relation {
+            identifier: "orders".to_owned(),
+            ..named("")
+        };
+        assert_eq!(super::suffixed(&short, "__x").identifier, "orders__x");
     }
 }
