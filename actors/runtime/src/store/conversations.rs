@@ -23,17 +23,6 @@ pub struct ConversationSummary {
     pub updated_at: Timestamp,
 }
 
-/// A conversation as a person looks for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ConversationTitle {
-    pub id: String,
-    /// The first question.
-    pub title: String,
-    pub messages: i64,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
 /// One message. Its content is JSON of the agent which wrote it; all that is known of it here is that
 /// what a user said stands under `text`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -178,12 +167,14 @@ impl Conversations {
         text: &str,
         limit: u32,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
+        // JSON knows the character zero, PostgreSQL's text does not: a space is shown.
         let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
-            "select c.id, coalesce(first.text, ''), counted.messages,
+            r"select c.id, coalesce(first.text, ''), counted.messages,
                     (extract(epoch from c.updated_at) * 1000000)::bigint
              from ballpoint.conversations c
              left join lateral (
-                 select content ->> 'text' as text from ballpoint.messages
+                 select replace(content::text, '\u0000', '\u0020')::json ->> 'text' as text
+                 from ballpoint.messages
                  where conversation_id = c.id and role = 'user' order by seq limit 1
              ) first on true
              cross join lateral (
@@ -192,7 +183,8 @@ impl Conversations {
              where $1 = '' or exists (
                  select from ballpoint.messages
                  where conversation_id = c.id and role = 'user'
-                   and strpos(lower(content ->> 'text'), lower($1)) > 0
+                   and strpos(lower(replace(content::text, '\u0000', '\u0020')::json ->> 'text'),
+                              lower($1)) > 0
              )
              order by c.updated_at desc, c.id limit $2",
         )
