@@ -15,6 +15,7 @@ mod cold_start;
 mod containers;
 mod corruption;
 mod freshness;
+mod init;
 mod kill;
 mod questions;
 mod supervision;

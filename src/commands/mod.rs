@@ -2,6 +2,7 @@
 
 mod check;
 mod dbt;
+mod init;
 mod operate;
 mod pass;
 mod questions;
@@ -65,5 +66,6 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         Command::Check => check::check(&context).await,
         Command::Doctor => check::doctor(&context),
         Command::Seed(args) => seed::run(&context, args).await,
+        Command::Init(args) => init::run(&context, args).await,
     }
 }

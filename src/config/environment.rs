@@ -1,6 +1,11 @@
 //! The process environment, read here and nowhere else.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Values beside `ballpoint.toml` that are not for version control.
+pub(crate) const SECRETS_FILE: &str = ".env";
 
 /// A snapshot of the environment, so that what follows is a pure function of it.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +21,36 @@ impl Environment {
                 })
                 .collect(),
         )
+    }
+
+    /// With what the secrets file of a project's folder says; what the process was given comes first.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read, or a line of it is no `NAME=value`: (line, what).
+    pub(crate) fn with_secrets(&self, folder: &Path) -> Result<Self, (usize, String)> {
+        let text = match fs::read_to_string(folder.join(SECRETS_FILE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(self.clone()),
+            Err(error) => return Err((1, error.to_string())),
+        };
+        let mut all = self.clone();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            let Some((name, value)) = line.split_once('=') else {
+                return Err((at + 1, "a line is NAME=value".to_owned()));
+            };
+            let value = value.trim();
+            let bare = ['"', '\'']
+                .iter()
+                .find_map(|mark| value.strip_prefix(*mark)?.strip_suffix(*mark));
+            let value = bare.unwrap_or(value).to_owned();
+            all.0.entry(name.trim().to_owned()).or_insert(value);
+        }
+        Ok(all)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {

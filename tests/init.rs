@@ -1,0 +1,594 @@
+//! `init`: from a database that nobody has described to right answers, with no hand edit.
+//!
+//! Right is what plain SQL on the source says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ballpoint_postgres::testing::TestDatabase;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use crate::support::{Folder, Stack, ballpoint, finish};
+
+/// A question and the SQL on the source that answers it.
+type Case = (&'static str, &'static str);
+
+const SHOP: &[Case] = &[
+    ("how many orders are there", "select count(*) from orders"),
+    (
+        "how many orders last month",
+        "select count(*) from orders where placed_at >= '2026-02-01Z' and placed_at < '2026-03-01Z'",
+    ),
+    (
+        "how many orders by country last month",
+        "select c.country, count(*) from orders o join customers c on c.id = o.customer_id
+         where placed_at >= '2026-02-01Z' and placed_at < '2026-03-01Z' group by 1",
+    ),
+    (
+        "top 5 customers by amount",
+        "select c.name, sum(total_amount) from orders o join customers c on c.id = o.customer_id
+         group by 1 order by 2 desc limit 5",
+    ),
+    ("how many orders by status", "select status::text, count(*) from orders group by 1"),
+    (
+        "revenue of shipped orders by month",
+        "select to_char(date_trunc('month', placed_at at time zone 'UTC'), 'YYYY-MM-DD'), sum(total_amount)
+         from orders where status = 'shipped' group by 1",
+    ),
+    (
+        "quantity by category",
+        "select g.name, sum(quantity) from order_items i join products p on p.id = i.product_id
+         join categories g on g.id = p.category_id group by 1",
+    ),
+    (
+        "average unit price by category",
+        "select g.name, avg(unit_price) from products p join categories g on g.id = p.category_id group by 1",
+    ),
+    ("how many customers in Germany", "select count(*) from customers where country = 'Germany'"),
+    ("how many active customers", "select count(*) from customers where is_active"),
+    (
+        "customers by country",
+        "select country, count(*) from customers group by 1",
+    ),
+    (
+        "average order amount by channel in February 2026",
+        "select channel, avg(total_amount) from orders
+         where placed_at >= '2026-02-01Z' and placed_at < '2026-03-01Z' group by 1",
+    ),
+];
+
+const SCHOOL: &[Case] = &[
+    ("how many students by major", "select \"Major\", count(*) from \"Students\" group by 1"),
+    (
+        "average score per course",
+        "select c.\"Title\", avg(\"Score\") from \"Grades\" g join \"Enrolments\" e on e.\"ID\" = g.\"EnrolmentID\"
+         join \"Courses\" c on c.\"Code\" = e.\"CourseCode\" group by 1",
+    ),
+    (
+        "top 2 courses by average score",
+        "select c.\"Title\", avg(\"Score\") from \"Grades\" g join \"Enrolments\" e on e.\"ID\" = g.\"EnrolmentID\"
+         join \"Courses\" c on c.\"Code\" = e.\"CourseCode\" group by 1 order by 2 desc limit 2",
+    ),
+    (
+        "average score per teacher",
+        "select t.\"FirstName\" || ' ' || t.\"LastName\", avg(\"Score\")
+         from \"Grades\" g join \"Enrolments\" e on e.\"ID\" = g.\"EnrolmentID\"
+         join \"Courses\" c on c.\"Code\" = e.\"CourseCode\" join \"Teachers\" t using (\"TeacherID\") group by 1",
+    ),
+    (
+        "how many enrolments in January 2026",
+        "select count(*) from \"Enrolments\" where \"EnrolledOn\" between '2026-01-01' and '2026-01-31'",
+    ),
+    (
+        "how many students per course",
+        "select c.\"Title\", count(distinct \"StudentID\") from \"Enrolments\" e
+         join \"Courses\" c on c.\"Code\" = e.\"CourseCode\" group by 1",
+    ),
+    (
+        "average score in Mechanics",
+        "select avg(\"Score\") from \"Grades\" g join \"Enrolments\" e on e.\"ID\" = g.\"EnrolmentID\"
+         where e.\"CourseCode\" = 'C1'",
+    ),
+    ("how many students", "select count(*) from \"Students\""),
+    ("how many enrolments by semester", "select \"Semester\", count(*) from \"Enrolments\" group by 1"),
+    (
+        "total credits by teacher",
+        "select t.\"FirstName\" || ' ' || t.\"LastName\", sum(\"Credits\")
+         from \"Courses\" c join \"Teachers\" t using (\"TeacherID\") group by 1",
+    ),
+    (
+        "maximum score of physics students",
+        "select max(\"Score\") from \"Grades\" g join \"Enrolments\" e on e.\"ID\" = g.\"EnrolmentID\"
+         join \"Students\" s using (\"StudentID\") where \"Major\" = 'Physics'",
+    ),
+];
+
+const SENSORS: &[Case] = &[
+    (
+        "average temperature per sensor",
+        "select s.name, avg(value) from temperature_readings r join sensors s on s.id = r.sensor_id group by 1",
+    ),
+    (
+        "average temperature by site last week",
+        "select t.name, avg(value) from temperature_readings r join sensors s on s.id = r.sensor_id
+         join sites t on t.id = s.site_id where recorded_at >= '2026-03-23Z' and recorded_at < '2026-03-30Z' group by 1",
+    ),
+    (
+        "maximum humidity yesterday",
+        "select max(value) from humidity_readings where recorded_at >= '2026-03-30Z' and recorded_at < '2026-03-31Z'",
+    ),
+    ("how many temperature alarms by severity", "select severity, count(*) from temperature_alarms group by 1"),
+    (
+        "top 3 sensors by pressure",
+        "select s.name, avg(value) from pressure_readings r join sensors s on s.id = r.sensor_id
+         group by 1 order by 2 desc limit 3",
+    ),
+    (
+        "average humidity in Hamburg",
+        "select avg(value) from humidity_readings r join sensors s on s.id = r.sensor_id
+         join sites t on t.id = s.site_id where t.name = 'Hamburg'",
+    ),
+    (
+        "how many sensors per site",
+        "select t.name, count(*) from sensors s join sites t on t.id = s.site_id group by 1",
+    ),
+    (
+        "average noise by day in March 2026",
+        "select to_char(date_trunc('day', recorded_at at time zone 'UTC'), 'YYYY-MM-DD'), avg(value)
+         from noise_readings where recorded_at >= '2026-03-01Z' and recorded_at < '2026-04-01Z' group by 1",
+    ),
+    (
+        "how many high vibration alarms",
+        "select count(*) from vibration_alarms where severity = 'high'",
+    ),
+    ("how many sites", "select count(*) from sites"),
+];
+
+#[rustfmt::skip]
+const KINDS: [&str; 16] = [
+    "temperature", "humidity", "pressure", "noise", "vibration", "current", "voltage", "flow",
+    "torque", "illuminance", "dust", "ozone", "methane", "wind", "rainfall", "acidity",
+];
+
+/// 50 tables: sites, sensors, and per kind its readings, alarms and calibrations. No foreign key is
+/// declared on the readings: the names say it.
+fn sensors() -> String {
+    let mut sql = "create table sites (id int primary key, name text not null);
+        create table sensors (id int primary key, name text not null, site_id int not null references sites);
+        insert into sites values (1, 'Hamburg'), (2, 'Bremen');
+        insert into sensors select n, 'Probe ' || chr(64 + n), 1 + n % 2 from generate_series(1, 6) n;"
+        .to_owned();
+    for (at, kind) in KINDS.iter().enumerate() {
+        sql.push_str(&format!(
+            "create table {kind}_readings (id bigint generated always as identity primary key,
+               sensor_id int not null, recorded_at timestamptz not null, value double precision);
+             create table {kind}_alarms (id serial primary key, sensor_id int not null references sensors,
+               severity text not null, raised_at timestamptz not null);
+             create table {kind}_calibrations (id serial primary key, sensor_id int references sensors,
+               drift numeric, calibrated_on date);
+             insert into {kind}_readings (sensor_id, recorded_at, value)
+               select 1 + n % 6, timestamptz '2026-02-20Z' + n * interval '1 hour', (n * {m}) % 97 + 0.5
+               from generate_series(1, 930) n;
+             insert into {kind}_alarms (sensor_id, severity, raised_at)
+               select 1 + n % 6, (array['low', 'medium', 'high'])[1 + n % 3], timestamptz '2026-03-01Z' + n * interval '7 hours'
+               from generate_series(1, 40 + {at}) n;",
+            m = 3 + at
+        ));
+    }
+    sql
+}
+
+/// A database of its own name on the tests' server, filled by a script.
+struct Sample {
+    url: String,
+    pool: PgPool,
+    /// Keeps the server.
+    _server: TestDatabase,
+}
+
+impl Sample {
+    async fn new(name: &str, sql: &str) -> Self {
+        let server = TestDatabase::create().await;
+        let drop = format!("drop database if exists {name} with (force)");
+        let create = format!("create database {name}");
+        for statement in [drop, create] {
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(server.pool())
+                .await
+                .unwrap();
+        }
+        let (base, query) = server.url().split_once('?').unwrap_or((server.url(), ""));
+        let base = base.rsplit_once('/').unwrap().0;
+        let url = format!(
+            "{base}/{name}{}{query}",
+            if query.is_empty() { "" } else { "?" }
+        );
+        let pool = PgPool::connect(&url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&pool)
+            .await
+            .unwrap();
+        Self {
+            url,
+            pool,
+            _server: server,
+        }
+    }
+
+    /// Everything that a write would move: objects, rights, slots, and changes counted per table.
+    async fn traces(&self) -> String {
+        const SQL: &str = "select string_agg(t, '|' order by t) from (
+            select 'c' || c.oid || c.relname || coalesce(c.relacl::text, '') || c.relfilenode
+              from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname !~ '^pg_'
+            union all select 'n' || oid || nspname || coalesce(nspacl::text, '') from pg_namespace where nspname !~ '^pg_t'
+            union all select 'p' || oid || proname from pg_proc where oid >= 16384
+            union all select 's' || slot_name from pg_replication_slots where database = current_database()
+            union all select 'b' || pubname from pg_publication
+            union all select 'w' || relname || n_tup_ins || ',' || n_tup_upd || ',' || n_tup_del from pg_stat_user_tables) x(t)";
+        sqlx::query_scalar(SQL).fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+/// Rows as text, numbers in one form, each row's cells and the rows in one order.
+fn canonical(rows: impl IntoIterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let cell = |text: String| match text.parse::<f64>() {
+        Ok(number) => format!("{number:.6}"),
+        Err(_) => text.trim_end_matches("T00:00:00.000").to_owned(),
+    };
+    let mut rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|row| {
+            let mut cells: Vec<String> = row.into_iter().map(cell).collect();
+            cells.sort();
+            cells
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+async fn oracle(pool: &PgPool, sql: &str) -> Vec<Vec<String>> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    let text = |row: &sqlx::postgres::PgRow| -> Vec<String> {
+        (0..row.len())
+            .map(|at| row.try_get_raw(at).unwrap().as_str().unwrap().to_owned())
+            .collect()
+    };
+    canonical(rows.iter().map(text))
+}
+
+fn answered(answer: &Value) -> Vec<Vec<String>> {
+    let rows = answer["rows"].as_array().into_iter().flatten();
+    canonical(rows.map(|row| {
+        let cells = row.as_object().unwrap().iter();
+        // A time comes twice: at its step, and as its own member.
+        let cells = cells.filter(|(key, _)| {
+            !row.as_object()
+                .unwrap()
+                .keys()
+                .any(|other| other.starts_with(&format!("{key}.")))
+        });
+        cells
+            .map(|(_, cell)| {
+                cell.as_str()
+                    .map_or_else(|| cell.to_string(), str::to_owned)
+            })
+            .collect()
+    }))
+}
+
+/// Init, check, up and every question; prints how long the first right answer took.
+async fn journey(name: &str, url: &str, source: &PgPool, cases: &[Case]) {
+    let begun = Instant::now();
+    let folder = Folder::new();
+    let project = folder.path().join(name);
+    let data_dir = folder.path().join("data");
+    let (code, stdout, stderr) = finish(
+        ballpoint(&data_dir)
+            .arg("init")
+            .arg(&project)
+            .args(["--source", url]),
+    );
+    assert_eq!(code, 0, "{stderr}");
+    let made = begun.elapsed();
+    let at = |command: &mut std::process::Command| {
+        command.arg("--project").arg(&project);
+    };
+    let mut check = ballpoint(&data_dir);
+    at(check.arg("check"));
+    let (code, _, stderr) = finish(&mut check);
+    assert_eq!(code, 0, "{name}: check: {stderr}");
+    let checked = begun.elapsed();
+    let stack = Stack::launch(&data_dir, |command| at(command));
+    stack.until_ready().await;
+    let (_, ready) = stack.get("/readyz").await;
+    assert!(
+        ready["degraded"].as_array().is_none_or(Vec::is_empty),
+        "{name}: {ready}"
+    );
+    let mut wrong = Vec::new();
+    let mut first = None;
+    for (question, sql) in cases {
+        let answer = stack.ask(question).await;
+        let (expected, found) = (oracle(source, sql).await, answered(&answer));
+        if answer["behaviour"] == "answer" && found == expected {
+            first.get_or_insert_with(|| begun.elapsed());
+        } else {
+            wrong.push(format!(
+                "{question}\n  expected {expected:?}\n  found {found:?}\n  said {} {}\n  query {}",
+                answer["behaviour"], answer["answer"], answer["query"]
+            ));
+        }
+    }
+    println!(
+        "{name}: init {:.1} s, check at {:.1} s, first right answer at {:.1} s, {} of {} questions right",
+        made.as_secs_f64(),
+        checked.as_secs_f64(),
+        first.unwrap_or_default().as_secs_f64(),
+        cases.len() - wrong.len(),
+        cases.len()
+    );
+    assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
+    // What the README shows answers too.
+    let readme = fs::read_to_string(project.join("README.md")).unwrap();
+    let examples: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.split_once("ask --project . \"")?.1.strip_suffix('"'))
+        .collect();
+    assert_eq!(examples.len(), 5, "{readme}");
+    for question in examples {
+        let answer = stack.ask(question).await;
+        assert_eq!(answer["behaviour"], "answer", "{question}: {answer}");
+        assert!(
+            !answer["rows"].as_array().unwrap().is_empty(),
+            "{question}: {answer}"
+        );
+    }
+    assert!(stdout.contains("ballpoint up"), "{stdout}");
+}
+
+#[tokio::test]
+async fn a_shop_answers_without_a_hand_edit() {
+    let shop = Sample::new("shop", include_str!("init/shop.sql")).await;
+    journey("shop", &shop.url, &shop.pool, SHOP).await;
+}
+
+#[tokio::test]
+async fn fifty_tables_of_sensors_answer_without_a_hand_edit() {
+    let sensors = Sample::new("sensors", &sensors()).await;
+    journey("sensors", &sensors.url, &sensors.pool, SENSORS).await;
+}
+
+#[tokio::test]
+async fn a_school_answers_a_role_that_can_only_read() {
+    let school = Sample::new("school", include_str!("init/school.sql")).await;
+    // A password with every character that a URL gives a meaning to.
+    let role = "drop role if exists school_reader;
+         create role school_reader login password 'p@ss:w/o?rd#1%&= ß${x}';
+         revoke all on schema public from public; grant usage on schema public to school_reader;
+         grant select on all tables in schema public to school_reader;
+         revoke all on \"Salaries\" from school_reader";
+    sqlx::raw_sql(role).execute(&school.pool).await.unwrap();
+    let host = school.url.rsplit_once('@').unwrap().1;
+    let url = format!(
+        "postgres://school_reader:p%40ss%3Aw%2Fo%3Frd%231%25%26%3D%20%C3%9F$%7Bx%7D@{host}"
+    );
+    let reader = PgPool::connect(&url).await.unwrap();
+    for write in [
+        "create table x ()",
+        "delete from \"Grades\"",
+        "create schema s",
+    ] {
+        assert!(
+            sqlx::raw_sql(write).execute(&reader).await.is_err(),
+            "the role cannot: {write}"
+        );
+    }
+    reader.close().await;
+    let before = school.traces().await;
+    journey("school", &url, &school.pool, SCHOOL).await;
+    assert_eq!(
+        school.traces().await,
+        before,
+        "nothing was written to the source"
+    );
+}
+
+#[tokio::test]
+async fn odd_names_types_and_keys_are_taken_as_they_are() {
+    let odd = Sample::new("odd", include_str!("init/odd.sql")).await;
+    const CASES: &[Case] = &[
+        (
+            "total seats by destination city",
+            "select city, sum(seats) from flights f join airports a on a.code = f.destination_code group by 1",
+        ),
+        (
+            "how many flights by origin",
+            "select origin_code, count(*) from flights group by 1",
+        ),
+        (
+            "how many events by kind",
+            "select kind, count(*) from events group by 1",
+        ),
+        (
+            "average height",
+            "select avg(height_m) from \"Other Schema\".tree",
+        ),
+        ("total gross", "select sum(gross) from generated"),
+        ("average c of composites", "select avg(c) from composite"),
+        ("how many empty ones", "select count(*) from empty_one"),
+        ("how many no keys", "select count(*) from no_key"),
+    ];
+    journey("odd", &odd.url, &odd.pool, CASES).await;
+}
+
+/// Runs `init`; the code and what it said.
+fn init(data_dir: &Path, project: &Path, sources: &[&str]) -> (i32, String) {
+    let mut command = ballpoint(data_dir);
+    command.arg("init").arg(project);
+    for source in sources {
+        command.args(["--source", source]);
+    }
+    let (code, _, stderr) = finish(&mut command);
+    (code, stderr)
+}
+
+fn error_line(stderr: &str) -> &str {
+    let errors: Vec<&str> = stderr
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    assert_eq!(errors.len(), 1, "one line says what is wrong:\n{stderr}");
+    errors[0]
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_is_said_in_one_line_and_leaves_nothing() {
+    let folder = Folder::new();
+    let (data, project) = (folder.path().join("data"), folder.path().join("project"));
+    let empty = TestDatabase::create().await;
+
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (code, stderr) = init(
+        &data,
+        &project,
+        &[&format!("postgres://u:hidden@{dead}/shop")],
+    );
+    assert_eq!(code, 1, "{stderr}");
+    assert!(error_line(&stderr).contains(&dead.to_string()), "{stderr}");
+    assert!(!stderr.contains("hidden"), "{stderr}");
+
+    let (code, stderr) = init(&data, &project, &[empty.url()]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(error_line(&stderr).contains("has no tables"), "{stderr}");
+
+    let (code, stderr) = init(&data, &project, &["mysql://u:hidden@h/shop"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(error_line(&stderr).contains("postgres://"), "{stderr}");
+    assert!(!stderr.contains("hidden"), "{stderr}");
+
+    let (code, stderr) = init(&data, &project, &[]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("--source"), "{stderr}");
+
+    sqlx::raw_sql("create table t (id int)")
+        .execute(empty.pool())
+        .await
+        .unwrap();
+    let (code, stderr) = init(&data, &project, &[empty.url(), empty.url()]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(error_line(&stderr).contains("twice"), "{stderr}");
+    assert!(!project.exists(), "nothing was made");
+
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("mine.txt"), "kept").unwrap();
+    let (code, stderr) = init(&data, &project, &[empty.url()]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(error_line(&stderr).contains("is not empty"), "{stderr}");
+    let left: Vec<_> = fs::read_dir(&project)
+        .unwrap()
+        .map(|it| it.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["mine.txt"]);
+}
+
+#[tokio::test]
+async fn a_role_without_rights_is_told_which_it_lacks() {
+    let database = TestDatabase::create().await;
+    let name = database
+        .url()
+        .split('?')
+        .next()
+        .unwrap()
+        .rsplit_once('/')
+        .unwrap()
+        .1;
+    let role = name.replace("test_", "poor_");
+    let setup = format!("create table t (id int); create role {role} login password 'p'");
+    sqlx::raw_sql(AssertSqlSafe(setup))
+        .execute(database.pool())
+        .await
+        .unwrap();
+    let host = database.url().rsplit_once('@').unwrap().1;
+    let folder = Folder::new();
+    let (data, project) = (folder.path().join("data"), folder.path().join("project"));
+    let url = format!("postgres://{role}:p@{host}");
+    let (code, stderr) = init(&data, &project, &[&url]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(error_line(&stderr).contains("GRANT SELECT"), "{stderr}");
+    assert!(stderr.contains("public.t is left out"), "{stderr}");
+    let (code, stderr) = init(&data, &project, &[&url.replace(":p@", ":wrong@")]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        error_line(&stderr).contains("password authentication failed"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("wrong"), "{stderr}");
+    let gone = format!("drop role {role}");
+    sqlx::raw_sql(AssertSqlSafe(gone))
+        .execute(database.pool())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn databases_with_tables_of_one_name_land_apart_and_secrets_stay_in_one_file() {
+    let (one, two) = (TestDatabase::create().await, TestDatabase::create().await);
+    let items =
+        "create table items (id int primary key, label text); insert into items values (1, 'a')";
+    for database in [&one, &two] {
+        sqlx::raw_sql(items).execute(database.pool()).await.unwrap();
+    }
+    let folder = Folder::new();
+    let (data, project) = (folder.path().join("data"), folder.path().join("both"));
+    let (code, stderr) = init(&data, &project, &[one.url(), two.url()]);
+    assert_eq!(code, 0, "{stderr}");
+    let (code, stdout, stderr) = finish(ballpoint(&data).arg("--project").arg(&project).arg("run"));
+    assert_eq!(code, 0, "{stdout}{stderr}");
+
+    let mode = fs::metadata(project.join(".env"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let ignored = fs::read_to_string(project.join(".gitignore")).unwrap();
+    assert!(ignored.lines().any(|line| line == ".env"), "{ignored}");
+    let secret = one
+        .url()
+        .rsplit_once('@')
+        .unwrap()
+        .0
+        .rsplit_once(':')
+        .unwrap()
+        .1;
+    for (path, text) in files(&project) {
+        assert_eq!(
+            text.contains(secret),
+            path.ends_with(".env"),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut out = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()) {
+        if entry.is_dir() {
+            out.extend(files(&entry));
+        } else {
+            out.insert(entry.clone(), fs::read_to_string(&entry).unwrap());
+        }
+    }
+    out
+}

@@ -1,0 +1,37 @@
+-- What real databases hold and samples do not.
+create schema "Other Schema";
+create domain positive as numeric check (value > 0);
+create type point3 as (x int, y int, z int);
+create table "select" ("order" int primary key, "group" text, "user" text, "count" int, "id" text);
+create table "Größen & Maße" ("Länge (cm)" numeric, "名前" text, "weird ""quoted"" name" text, "a{{b}}" int);
+create table no_key (v int, t time, at timestamptz, d interval, m money, j jsonb, a int[], b bytea, r int4range);
+create table empty_one (id int primary key, label text);
+create table nothing ();
+create table composite (a int, b text, c positive, d point3, primary key (a, b));
+create table refers (id int primary key, a int, b text, foreign key (a, b) references composite);
+create table tree (id int primary key, name text not null, parent_id int references tree);
+create table flights (id int primary key, origin_code char(3) not null, destination_code char(3) not null, seats int);
+create table airports (code char(3) primary key, city text not null);
+alter table flights add foreign key (origin_code) references airports, add foreign key (destination_code) references airports;
+create table events (id bigint generated always as identity, at timestamptz not null, kind text, primary key (id, at)) partition by range (at);
+create table events_2026 partition of events for values from ('2026-01-01') to ('2027-01-01');
+create table generated (id int primary key, net numeric, gross numeric generated always as (net * 1.2) stored);
+create table a_table_with_a_name_that_is_as_long_as_postgresql_allows_it_to_be (id int primary key, amount numeric);
+create table "Other Schema".tree (id int primary key, height_m real);
+create table twin (id int primary key, "Name" text, name text);
+create unlogged table scratch (id int primary key);
+create materialized view seen as select 1 as one;
+
+insert into "select" values (1, 'a', 'u', 3, 'x'), (2, 'b', 'u', 4, 'y');
+insert into "Größen & Maße" values (1.5, 'n', 'w', 1), (2.5, 'n', 'w', 2);
+insert into no_key values (1, '10:00', '2026-03-01Z', '90 minutes', 12.5, '{}', '{1}', '\x00', '[1,2)');
+insert into composite values (1, 'x', 2.5, (1, 2, 3)), (2, 'y', 4, null);
+insert into refers values (1, 1, 'x'), (2, null, null);
+insert into tree values (1, 'root', null), (2, 'leaf', 1), (3, 'leaf two', 1);
+insert into airports values ('TXL', 'Berlin'), ('CDG', 'Paris'), ('WAW', 'Warsaw');
+insert into flights values (1, 'TXL', 'CDG', 100), (2, 'CDG', 'TXL', 150), (3, 'TXL', 'WAW', 80);
+insert into events (at, kind) select timestamptz '2026-03-01Z' + n * interval '1 hour', 'k' || n % 2 from generate_series(0, 9) n;
+insert into generated (id, net) values (1, 100);
+insert into a_table_with_a_name_that_is_as_long_as_postgresql_allows_it_to_be values (1, 5);
+insert into "Other Schema".tree values (1, 12.5);
+insert into twin values (1, 'A', 'a');
