@@ -1,0 +1,217 @@
+//! A stop at each durable step, and a start after it: the target is as before or as planned, and the
+//! plan says which. The whole program is killed at the same steps in the root's `tests/write_back.rs`.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use ballpoint_reverse_etl::{Plan, PlanState, ReverseEtl, ReverseEtlArgs, ReverseEtlHandle};
+use ballpoint_runtime::supervision::{ActorSpec, Scope, Strategy, SupervisorSpec, Tree};
+use tokio::sync::Mutex;
+
+use support::{Bench, WRITTEN};
+
+/// Failpoints are the process's: one test at a time uses them.
+static FAILPOINTS: Mutex<()> = Mutex::const_new(());
+
+/// Steps of apply and undo; from the second column on, the transaction has committed.
+const STEPS: [(&str, bool); 8] = [
+    ("reverse_etl.before_intent", false),
+    ("reverse_etl.after_intent", false),
+    ("reverse_etl.mid_write", false),
+    ("reverse_etl.before_commit", false),
+    ("reverse_etl.after_commit", true),
+    ("reverse_etl.after_read_back", true),
+    ("reverse_etl.before_record", true),
+    ("reverse_etl.after_record", true),
+];
+
+async fn stopped_at(step: &str, doing: impl Future<Output = bool>) {
+    fail::cfg(step, "return").unwrap();
+    let failed = doing.await;
+    fail::remove(step);
+    assert!(failed, "nothing passed {step}");
+}
+
+#[tokio::test]
+async fn an_apply_that_stops_anywhere_is_done_once_by_the_next_start() {
+    let _alone = FAILPOINTS.lock().await;
+    for (step, committed) in STEPS {
+        let bench = Bench::new().await;
+        let plan = bench.approved().await;
+        stopped_at(step, async {
+            bench.library.apply(plan.id, "bo").await.is_err()
+        })
+        .await;
+        let expected = committed.then_some(WRITTEN);
+        assert_eq!(bench.rows().await.as_deref(), expected, "{step}");
+        let library = bench.reopened().await;
+        library.resume().await.unwrap();
+        let settled = library.get(plan.id).await.unwrap();
+        assert_eq!(
+            settled.state,
+            PlanState::Applied,
+            "{step}: {:?}",
+            settled.error
+        );
+        assert_eq!(
+            (settled.written, settled.under_way),
+            (Some(5), None),
+            "{step}"
+        );
+        assert_eq!(bench.rows().await.as_deref(), Some(WRITTEN), "{step}");
+        assert_eq!(deeds(&library, "apply").await, 1, "{step}");
+        let again = library.apply(plan.id, "bo").await.unwrap();
+        assert_eq!(again.written, Some(0), "{step}");
+    }
+}
+
+#[tokio::test]
+async fn an_undo_that_stops_anywhere_is_done_once_by_the_next_start() {
+    let _alone = FAILPOINTS.lock().await;
+    for (step, committed) in STEPS {
+        let bench = Bench::new().await;
+        let plan = bench.applied().await;
+        stopped_at(step, async {
+            bench.library.undo(plan.id, "bo").await.is_err()
+        })
+        .await;
+        let expected = (!committed).then_some(WRITTEN);
+        assert_eq!(bench.rows().await.as_deref(), expected, "{step}");
+        let library = bench.reopened().await;
+        library.resume().await.unwrap();
+        let settled = library.get(plan.id).await.unwrap();
+        assert_eq!(
+            settled.state,
+            PlanState::Undone,
+            "{step}: {:?}",
+            settled.error
+        );
+        assert_eq!(bench.rows().await, None, "{step}");
+        assert_eq!(deeds(&library, "undo").await, 1, "{step}");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_stops_anywhere_is_made_whole_by_the_next_start() {
+    let _alone = FAILPOINTS.lock().await;
+    for step in [
+        "reverse_etl.mid_plan",
+        "reverse_etl.before_plan_commit",
+        "reverse_etl.after_plan_commit",
+    ] {
+        let bench = Bench::new().await;
+        stopped_at(step, async {
+            bench.library.plan("scores", "ana").await.is_err()
+        })
+        .await;
+        let library = bench.reopened().await;
+        library.resume().await.unwrap();
+        let plans = library.list(None, 10).await.unwrap();
+        assert_eq!(plans.len(), 1, "{step}");
+        assert_eq!(
+            (plans[0].state, plans[0].counts.added),
+            (PlanState::Planned, 5),
+            "{step}"
+        );
+        assert_eq!(
+            library.rows(plans[0].id, None, 0, 10).await.unwrap().len(),
+            5,
+            "{step}"
+        );
+        assert_eq!(bench.rows().await, None, "{step}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_target_no_longer_remembers_is_told_by_its_rows() {
+    let _alone = FAILPOINTS.lock().await;
+    let other_cluster = "update ballpoint.plans set intent_system = '1'";
+    let forgotten = "update ballpoint.plans set intent_xid = intent_xid + 4000000000";
+    for lost in [other_cluster, forgotten] {
+        for (step, _) in [STEPS[1], STEPS[4]] {
+            let bench = Bench::new().await;
+            let plan = bench.approved().await;
+            stopped_at(step, async {
+                bench.library.apply(plan.id, "bo").await.is_err()
+            })
+            .await;
+            bench.warehouse_sql(lost).await;
+            let library = bench.reopened().await;
+            library.resume().await.unwrap();
+            let settled = library.get(plan.id).await.unwrap();
+            assert_eq!(
+                settled.state,
+                PlanState::Applied,
+                "{step}: {:?}",
+                settled.error
+            );
+            assert_eq!(bench.rows().await.as_deref(), Some(WRITTEN), "{step}");
+        }
+        let bench = Bench::new().await;
+        let plan = bench.approved().await;
+        stopped_at("reverse_etl.after_commit", async {
+            bench.library.apply(plan.id, "bo").await.is_err()
+        })
+        .await;
+        bench.warehouse_sql(lost).await;
+        bench
+            .target_sql("update public.feedback set score = 1 where id = 'b'")
+            .await;
+        let library = bench.reopened().await;
+        library.resume().await.unwrap();
+        let settled = library.get(plan.id).await.unwrap();
+        assert_eq!(settled.state, PlanState::Failed);
+        let error = settled.error.unwrap();
+        assert!(error.contains("it is not known whether"), "{error}");
+    }
+}
+
+async fn deeds(library: &ballpoint_reverse_etl::WriteBacks, action: &str) -> usize {
+    let deeds = library.history(None, 100).await.unwrap();
+    deeds.iter().filter(|deed| deed.action == action).count()
+}
+
+/// The actor over the library, as `up` runs it.
+#[tokio::test]
+async fn the_actor_carries_out_what_the_handle_asks_for_and_what_a_kill_left() {
+    let _alone = FAILPOINTS.lock().await;
+    let bench = Bench::new().await;
+    let plan = bench.approved().await;
+    stopped_at("reverse_etl.after_commit", async {
+        bench.library.apply(plan.id, "bo").await.is_err()
+    })
+    .await;
+    let library = bench.reopened().await;
+    let handle = ReverseEtlHandle::new(library.clone());
+    let root = SupervisorSpec::new("root", Strategy::OneForOne).child(ActorSpec::new(
+        ReverseEtl::NAME,
+        ReverseEtl,
+        move || ReverseEtlArgs {
+            library: library.clone(),
+        },
+    ));
+    let tree = Tree::start(Scope::unique(), root, None).await.unwrap();
+    let settled = until(&handle, plan.id, PlanState::Applied).await;
+    assert_eq!(settled.written, Some(5));
+    let undone = handle.undo(plan.id, "cy").await.unwrap();
+    assert_eq!(undone.state, PlanState::Undone, "{:?}", undone.error);
+    let planned = handle.plan("scores", "cy").await.unwrap();
+    assert_eq!(
+        (planned.state, planned.counts.added),
+        (PlanState::Planned, 5)
+    );
+    tree.stop(Duration::from_secs(5)).await;
+}
+
+async fn until(handle: &ReverseEtlHandle, id: uuid::Uuid, state: PlanState) -> Plan {
+    for _ in 0..3000 {
+        let plan = handle.get(id).await.unwrap();
+        if plan.state == state {
+            return plan;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("plan {id} does not become {}", state.name());
+}
