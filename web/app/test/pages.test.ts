@@ -154,7 +154,7 @@ describe("a plan", () => {
   });
 
   it("says what approving it will do", () => {
-    expect(effect("approve", plan({})).replaceAll("\u00a0", " ")).toContain("add 2 rows, change 1 row of public.q in shop. 1 statement run first. 1 invalid row stay out.");
+    expect(effect("approve", plan({})).replaceAll("\u00a0", " ")).toContain("add 2 rows, change 1 row of public.q in shop. 1 statement run first. Left out: 1 invalid row.");
   });
 
   it("shows the columns that differ, old and new", () => {

@@ -71,7 +71,7 @@ export function ProofDrawer({ answer, question, onClose }: Props) {
           {answer.proof_id && <Fact name="Proof" value={answer.proof_id} />}
           {proof.data?.checksum && <Fact name="Checksum" value={proof.data.checksum} />}
           {answer.trace_id && <Fact name="Trace" value={answer.trace_id} />}
-          <Fact name="Planned by" value={answer.backend === "planner" ? "Local planner" : answer.backend} />
+          <Fact plain name="Planned by" value={answer.backend === "planner" ? "Local planner" : answer.backend} />
         </dl>
         {answer.proof_id && <ReplayButton id={answer.proof_id} />}
       </Part>
@@ -91,13 +91,11 @@ export function Part({ title, action, children }: { title: string; action?: Reac
   );
 }
 
-function Fact({ name, value }: { name: string; value: string }) {
+function Fact({ name, value, plain = false }: { name: string; value: string; plain?: boolean }) {
   return (
     <div>
       <dt>{name}</dt>
-      <dd>
-        <code>{value}</code>
-      </dd>
+      <dd>{plain ? value : <code>{value}</code>}</dd>
     </div>
   );
 }
@@ -156,9 +154,9 @@ function FreshnessFacts({ answer }: { answer: Answer }) {
   if (!freshness) return <p className="dim">No data was read for this.</p>;
   return (
     <dl className="facts-list">
-      {freshness.data_from && <Fact name="Data from" value={moment(freshness.data_from)} />}
-      {freshness.data_to && <Fact name="Data to" value={moment(freshness.data_to)} />}
-      {freshness.refreshed_at && <Fact name="Looked at" value={clock(freshness.refreshed_at)} />}
+      {freshness.data_from && <Fact plain name="Data from" value={moment(freshness.data_from)} />}
+      {freshness.data_to && <Fact plain name="Data to" value={moment(freshness.data_to)} />}
+      {freshness.refreshed_at && <Fact plain name="Looked at" value={clock(freshness.refreshed_at)} />}
       <Fact name="Data version" value={String(freshness.data_version)} />
     </dl>
   );

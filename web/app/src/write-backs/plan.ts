@@ -33,7 +33,7 @@ export function effect(deed: Deed, plan: Plan): string {
   const what = parts.length > 0 ? parts.join(", ") : "write no row";
   switch (deed) {
     case "approve":
-      return `This plan may then be applied: it will ${what} of ${target}.${plan.ddl.length > 0 ? ` ${count(plan.ddl.length, "statement")} run first.` : ""}${invalid > 0 ? ` ${count(invalid, "invalid row")} stay out.` : ""} The approval holds for exactly the rows shown here.`;
+      return `This plan may then be applied: it will ${what} of ${target}.${plan.ddl.length > 0 ? ` ${count(plan.ddl.length, "statement")} run first.` : ""}${invalid > 0 ? ` Left out: ${count(invalid, "invalid row")}.` : ""} The approval holds for exactly the rows shown here.`;
     case "reject":
       return "Nothing is written. The plan is kept with your comment.";
     case "apply":
