@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ballpoint_activation::{Activation, ActivationArgs, ActivationHandle};
 use ballpoint_analyst::{Analyst, AnalystArgs, AnalystHandle};
 use ballpoint_chat::{Chat, ChatArgs, ChatHandle};
 use ballpoint_loader::Loader;
@@ -47,8 +48,8 @@ pub(crate) fn system(
     let transform = stages::transform(&own.project, &own.databases, &own.clock, environment)?;
     let lineage = transform.clone().map(LineageReader::new).map(Arc::new);
     root = root.child(analytics(own, transform));
-    root = root.child(agents(own, scope));
     let write_backs = stages::write_backs(&own.project, &own.databases, &own.store);
+    root = root.child(agents(own, scope, write_backs.as_ref()));
     if let Some(library) = &write_backs {
         root = root.child(activation(library));
     }
@@ -63,7 +64,7 @@ pub(crate) fn system(
 pub(crate) fn answering(own: &Own, scope: &Scope) -> SupervisorSpec {
     SupervisorSpec::new("root", Strategy::OneForOne)
         .child(analytics(own, None))
-        .child(agents(own, scope))
+        .child(agents(own, scope, None))
 }
 
 /// One subtree a source, so that a bad source stays alone with its trouble.
@@ -133,7 +134,7 @@ fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
     analytics
 }
 
-fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
+fn agents(own: &Own, scope: &Scope, write_backs: Option<&WriteBacks>) -> SupervisorSpec {
     let analyst = {
         let (metrics, store, clock) = (
             MetricRegistryHandle::new(scope),
@@ -157,9 +158,24 @@ fn agents(own: &Own, scope: &Scope) -> SupervisorSpec {
             store: store.clone(),
         }))
     };
-    SupervisorSpec::new("agents", Strategy::OneForOne)
+    let agents = SupervisorSpec::new("agents", Strategy::OneForOne)
         .child(analyst)
-        .child(chat)
+        .child(chat);
+    match write_backs {
+        Some(library) => agents.child(reverse_etl_agent(own, scope, library)),
+        None => agents,
+    }
+}
+
+fn reverse_etl_agent(own: &Own, scope: &Scope, library: &WriteBacks) -> ActorSpec {
+    let args = ActivationArgs {
+        metrics: MetricRegistryHandle::new(scope),
+        write_backs: ReverseEtlHandle::new(library.clone()),
+        clock: own.clock.clone(),
+    };
+    kept(ActorSpec::new(Activation::NAME, Activation, move || {
+        args.clone()
+    }))
 }
 
 fn activation(library: &WriteBacks) -> SupervisorSpec {
@@ -210,6 +226,7 @@ fn web(
         metrics: MetricRegistryHandle::new(scope),
         tree: door.tree,
         write_backs: write_backs.map(ReverseEtlHandle::new),
+        activation: ActivationHandle::new(scope),
         lineage,
         store: own.store.clone(),
         readiness: door.readiness,

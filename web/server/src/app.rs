@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::middleware;
+use ballpoint_activation::ActivationHandle;
 use ballpoint_chat::ChatHandle;
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_reverse_etl::ReverseEtlHandle;
@@ -33,6 +34,8 @@ pub struct App {
     pub tree: Arc<OnceLock<TreeHandle>>,
     /// `None` where the project writes nothing back.
     pub write_backs: Option<ReverseEtlHandle>,
+    /// Turns requests in words into such plans.
+    pub activation: ActivationHandle,
     /// `None` where the project builds no models.
     pub lineage: Option<Arc<LineageReader>>,
     pub store: Store,

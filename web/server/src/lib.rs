@@ -11,6 +11,8 @@ mod page;
 mod routes;
 mod shapes;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use actor::{Web, WebArgs, WebMsg};
 pub use app::{App, Backend, Readiness, SystemFacts};

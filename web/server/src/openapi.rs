@@ -46,6 +46,7 @@ pub(crate) fn routes() -> Vec<Route> {
         watch::schedules,
         write_backs::list,
         write_backs::plan,
+        write_backs::propose,
         write_backs::one,
         write_backs::rows,
         write_backs::approve,

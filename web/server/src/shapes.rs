@@ -75,6 +75,8 @@ pub(crate) struct Replay {
 pub(crate) struct Choice {
     label: String,
     query: Value,
+    /// The choice as a whole question.
+    question: String,
 }
 
 /// How to draw the rows.
@@ -138,6 +140,16 @@ pub(crate) struct Plan {
     created_at: String,
     applied_at: Option<String>,
     undone_at: Option<String>,
+}
+
+/// What became of a request in words: a plan that waits for approval, or why there is none.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Proposed {
+    plan: Option<Plan>,
+    refusal: Option<String>,
+    rule: Option<String>,
+    words: Option<Vec<String>>,
 }
 
 /// How many rows a plan is about.

@@ -13,7 +13,7 @@ use crate::doors::{self, Role};
 use crate::error;
 
 /// What it takes to come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Needs {
     /// Nothing: health checks and the page's own files.
     Nothing,
@@ -30,7 +30,10 @@ pub(crate) const OPEN: Needs = Needs::Nothing;
 
 /// A row of the table.
 pub(crate) struct Route {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the tests walk the table by it"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the tests walk the table by it")
+    )]
     pub(crate) method: Method,
     /// As axum and OpenAPI write it: `/api/runs/{id}`.
     pub(crate) path: &'static str,

@@ -31,6 +31,18 @@ pub(super) fn routes() -> Vec<Route> {
 pub(crate) struct Question {
     question: String,
     conversation_id: Option<String>,
+    /// Absent: as the project configures.
+    backend: Option<Backend>,
+}
+
+/// Whoever reads a question.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Backend {
+    /// The local planner alone.
+    Planner,
+    /// The local planner with the configured model beside it.
+    Llm,
 }
 
 #[utoipa::path(post, path = "/api/ask", tag = "ask", request_body = Question,
@@ -43,8 +55,18 @@ pub(crate) async fn ask(
     let Json(Question {
         question,
         conversation_id,
+        backend,
     }) = asked?;
-    let answer = app.chat.ask(checked(question)?, conversation_id).await;
+    let question = checked(question)?;
+    let answer = match backend {
+        Some(Backend::Planner) => app.chat.ask_locally(question, conversation_id).await,
+        Some(Backend::Llm) if app.system.backend.model.is_none() => {
+            return Err(ApiError::bad_request(
+                "no language model is configured: see [llm] in ballpoint.toml".to_owned(),
+            ));
+        }
+        _ => app.chat.ask(question, conversation_id).await,
+    };
     Ok(Json(answer.map_err(refused)?))
 }
 

@@ -15,6 +15,9 @@ use crate::table::{Route, VIEWER, get};
 /// Questions that a newcomer is offered.
 const SUGGESTED_MAX: usize = 4;
 
+/// Values of a dimension that make a readable chart.
+const HANDFUL_MAX: usize = 12;
+
 pub(super) fn routes() -> Vec<Route> {
     vec![get("/api/bootstrap", VIEWER, bootstrap)]
 }
@@ -105,21 +108,28 @@ fn widest(catalog: &Catalog) -> Option<&CubeInfo> {
     catalog.cubes.iter().max_by_key(|cube| cube.measures.len())
 }
 
-/// Measures of the widest cube, by what its rows can be told apart by: a few values, not an id.
+/// What the first measures of the widest cube are, by what tells its rows apart and over time.
 pub(crate) fn suggested(catalog: &Catalog) -> Vec<String> {
     let Some(cube) = widest(catalog) else {
         return Vec::new();
     };
-    let mut splits: Vec<&MemberInfo> = cube
+    let splits: Vec<&MemberInfo> = cube
         .dimensions
         .iter()
-        .filter(|it| it.member_type == "string" && !it.primary_key && it.values.len() != 1)
+        .filter(|it| it.member_type == "string" && !it.primary_key)
         .collect();
-    // One whose values were not found yet may have any number of them.
-    splits.sort_by_key(|it| match it.values.len() {
-        0 => usize::MAX,
-        values => values,
-    });
+    // A handful of values makes a chart; one whose values were not found yet may have any number.
+    let handful = |it: &&&MemberInfo| (3..=HANDFUL_MAX).contains(&it.values.len());
+    let mut by: Vec<&MemberInfo> = splits.iter().filter(handful).copied().collect();
+    let unknown = splits.iter().filter(|it| it.values.is_empty());
+    by.extend(unknown);
+    by.extend(splits.iter().filter(|it| it.values.len() == 2));
+    let is_timed = cube.dimensions.iter().any(|it| it.member_type == "time");
+    let over = |at: usize| match (at, is_timed) {
+        (2, true) => Some("week".to_owned()),
+        (3, _) => by.get(1).or(by.first()).map(|it| it.short_title.clone()),
+        _ => by.first().map(|it| it.short_title.clone()),
+    };
     let plain = |it: &&MemberInfo| it.member_type != "count";
     let mut measures: Vec<&MemberInfo> = cube.measures.iter().filter(plain).collect();
     if measures.is_empty() {
@@ -127,12 +137,10 @@ pub(crate) fn suggested(catalog: &Catalog) -> Vec<String> {
     }
     let asked = measures.iter().take(SUGGESTED_MAX).enumerate();
     asked
-        .map(
-            |(at, measure)| match splits.get(at % splits.len().clamp(1, 2)) {
-                Some(split) => format!("{} by {}", measure.short_title, split.short_title),
-                None => measure.short_title.clone(),
-            },
-        )
+        .map(|(at, measure)| match over(at) {
+            Some(split) => format!("{} by {split}", measure.short_title),
+            None => measure.short_title.clone(),
+        })
         .collect()
 }
 
@@ -151,19 +159,32 @@ mod tests {
     }
 
     #[test]
-    fn suggestions_ask_measures_by_what_has_few_values() {
+    fn suggestions_ask_measures_by_what_has_a_handful_of_values() {
         let cube = CubeInfo {
             name: "Orders".to_owned(),
-            measures: vec![member("Count", "count", &[]), member("Revenue", "sum", &[])],
+            measures: vec![
+                member("Count", "count", &[]),
+                member("Revenue", "sum", &[]),
+                member("Margin", "avg", &[]),
+                member("Discount", "avg", &[]),
+                member("Freight", "sum", &[]),
+            ],
             dimensions: vec![
                 member("Customer", "string", &[]),
-                member("Status", "string", &["open", "paid"]),
+                member("Status", "string", &["late", "open", "paid"]),
                 member("Only", "string", &["one"]),
+                member("Placed", "time", &[]),
             ],
             ..CubeInfo::default()
         };
         let catalog = Catalog { cubes: vec![cube] };
-        assert_eq!(suggested(&catalog), ["Revenue by Status"]);
+        let questions = [
+            "Revenue by Status",
+            "Margin by Status",
+            "Discount by week",
+            "Freight by Customer",
+        ];
+        assert_eq!(suggested(&catalog), questions);
         assert!(suggested(&Catalog::default()).is_empty());
     }
 }

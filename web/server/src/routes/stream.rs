@@ -265,7 +265,15 @@ fn clarification(answer: &Answer) -> Value {
     let options: Vec<Value> = answer
         .options
         .iter()
-        .map(|it| json!({ "label": it.label, "query": it.query, "question": it.label }))
+        .map(|it| {
+            // Answers of an older version have labels alone.
+            let asked = if it.question.is_empty() {
+                &it.label
+            } else {
+                &it.question
+            };
+            json!({ "label": it.label, "query": it.query, "question": asked })
+        })
         .collect();
     // The text repeats the labels for who has no buttons.
     let question = answer

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, Path, Query, State};
+use ballpoint_activation::{ActivationError, Outcome};
 use ballpoint_reverse_etl::{Plan, PlanRow, ReverseEtlHandle, Sync, WriteBackError};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -24,6 +25,7 @@ const ROWS_MAX: u32 = 1000;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/write-backs", VIEWER, list),
+        post("/api/write-backs/propose", OPERATOR, propose),
         post("/api/write-backs/{sync}/plan", OPERATOR, plan),
         get("/api/write-backs/plans/{id}", VIEWER, one),
         get("/api/write-backs/plans/{id}/rows", VIEWER, rows),
@@ -119,6 +121,30 @@ pub(crate) async fn plan(
 ) -> Result<Json<Plan>, ApiError> {
     let planned = handle(&app)?.plan(&sync, who.name()).await;
     planned.map(Json).map_err(refused)
+}
+
+/// What somebody wants done, in their words.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Request {
+    request: String,
+}
+
+#[utoipa::path(post, path = "/api/write-backs/propose", tag = "write-backs",
+    request_body = Request,
+    responses((status = 200, body = shapes::Proposed), (status = 400, body = Problem)))]
+pub(crate) async fn propose(
+    State(app): State<App>,
+    Extension(who): Extension<Identity>,
+    request: Result<Json<Request>, JsonRejection>,
+) -> Result<Json<Outcome>, ApiError> {
+    handle(&app)?;
+    let Json(Request { request }) = request?;
+    let proposed = app.activation.propose(&request, who.name()).await;
+    proposed.map(Json).map_err(|error| match error {
+        ActivationError::Refused(said) => ApiError::conflict(said),
+        error => ApiError::unavailable(error.to_string()),
+    })
 }
 
 #[utoipa::path(get, path = "/api/write-backs/plans/{id}", tag = "write-backs",
