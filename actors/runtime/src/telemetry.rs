@@ -22,8 +22,9 @@ use tracing_subscriber::{EnvFilter, Layer};
 /// How long the end of the program waits for the last batch.
 const FLUSH_MAX: Duration = Duration::from_secs(3);
 
-/// ractor wraps each actor's whole life in one span, and the exporter logs its own beginnings.
-const QUIET: &str = "ractor=warn,opentelemetry=warn,opentelemetry_sdk=warn,hyper=warn,reqwest=warn";
+/// ractor wraps each actor's whole life in one span, the exporter logs its own beginnings, and async-openai
+/// the replies of a model that it cannot read.
+const QUIET: &str = "ractor=warn,opentelemetry=warn,opentelemetry_sdk=warn,hyper=warn,reqwest=warn,async_openai=off";
 
 /// What is logged, and where spans go.
 #[derive(Clone, Debug)]

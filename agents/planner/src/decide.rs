@@ -79,14 +79,24 @@ pub(crate) fn decide(
     decider.plan(question)
 }
 
-/// The elements of a question, without the sentences that are not one.
-pub(crate) fn read_question(planner: &Planner, question: &str, context: &Context) -> Vec<Element> {
+/// The elements of a question, without the sentences that are not one; and its words that were read
+/// as others.
+pub(crate) fn read_question(
+    planner: &Planner,
+    question: &str,
+    context: &Context,
+) -> (Vec<Element>, Vec<String>) {
     let kept: Vec<Token> = sentences(question)
         .into_iter()
         .filter(|(text, sentence)| judge(text, sentence, false) != Verdict::Ignore)
         .flat_map(|(_, sentence)| sentence)
         .collect();
-    after_reset(read(&kept, &planner.lexicon, context).0).0
+    let (elements, notes) = read(&kept, &planner.lexicon, context);
+    let corrected = notes.into_iter().filter_map(|note| match note {
+        Note::Spelling { word, .. } => Some(word),
+        _ => None,
+    });
+    (after_reset(elements).0, corrected.collect())
 }
 
 /// The plan of a frame that did not come from words.

@@ -8,6 +8,7 @@ use crate::decide::read_question;
 use crate::frame::{Condition, Frame, Unit, Window, local};
 use crate::plan::Context;
 use crate::reader::Kind;
+use crate::registry::Registry;
 use crate::slots::Slots;
 use crate::time::end_of;
 use crate::words::Role;
@@ -19,6 +20,10 @@ pub struct Understood {
     pub members: Vec<NamedMember>,
     pub measures: Vec<Named>,
     pub dimensions: Vec<Named>,
+    /// Dimensions of `dimensions` that the result is wanted by.
+    pub groups: Vec<Named>,
+    /// One member is held against the others.
+    pub compares: bool,
     /// Numbers that are neither a time nor part of a member's name.
     pub numbers: Vec<f64>,
     pub step: Option<Unit>,
@@ -59,7 +64,17 @@ pub enum Disagreement {
 impl Planner {
     /// What is certain about a question.
     pub fn understood(&self, question: &str, context: &Context) -> Understood {
-        let elements = read_question(self, question, context);
+        let (elements, corrected) = read_question(self, question, context);
+        // A word that had to be corrected may well be another one.
+        let certain = |words: &str| {
+            words
+                .split_whitespace()
+                .all(|it| !corrected.iter().any(|word| word == it))
+        };
+        let grouped = |k: usize| {
+            let before = k.checked_sub(1).and_then(|it| elements.get(it));
+            matches!(before.and_then(|it| it.role()), Some(Role::By | Role::Each))
+        };
         let slots = Slots::collect(&elements, self.catalog());
         let numbers = elements.iter().filter_map(|it| match it.kind {
             Kind::Number(number) => Some(number),
@@ -83,7 +98,7 @@ impl Planner {
             measures: slots
                 .measures
                 .iter()
-                .filter(|it| !it.everyday && !it.counting)
+                .filter(|it| !it.everyday && !it.counting && certain(&it.words))
                 .map(|it| named(&it.words, &it.candidates))
                 .collect(),
             dimensions: slots
@@ -91,6 +106,13 @@ impl Planner {
                 .iter()
                 .map(|it| named(&it.words, &it.candidates))
                 .collect(),
+            groups: slots
+                .dimensions
+                .iter()
+                .filter(|it| grouped(it.k) && certain(&it.words))
+                .map(|it| named(&it.words, &it.candidates))
+                .collect(),
+            compares: COMPARING.iter().any(|role| slots.has(*role)),
             numbers: numbers.collect(),
             step: slots.step,
             negates: slots.has(Role::Except) || slots.has(Role::Without),
@@ -100,14 +122,30 @@ impl Planner {
     }
 }
 
-impl Understood {
-    /// The first thing that was said and that a frame does not say, or says otherwise.
-    pub fn disagreement(&self, frame: &Frame) -> Option<Disagreement> {
-        self.time(frame)
-            .or_else(|| self.member(frame))
-            .or_else(|| self.lost(frame))
-    }
+/// Words that hold one thing against others.
+const COMPARING: [Role; 6] = [
+    Role::Than,
+    Role::Versus,
+    Role::Compare,
+    Role::MoreComparative,
+    Role::LessComparative,
+    Role::SlowComparative,
+];
 
+impl Planner {
+    /// The first thing that was said and that a frame does not say, or says otherwise.
+    pub fn disagreement(&self, understood: &Understood, frame: &Frame) -> Option<Disagreement> {
+        let registry = Registry {
+            catalog: self.catalog(),
+        };
+        understood
+            .time(frame)
+            .or_else(|| understood.member(frame, registry))
+            .or_else(|| understood.lost(frame))
+    }
+}
+
+impl Understood {
     fn time(&self, frame: &Frame) -> Option<Disagreement> {
         if self.windows.is_empty() {
             return None;
@@ -132,7 +170,26 @@ impl Understood {
             .map(|at| at.strftime("%Y-%m-%dT%H:%M").to_string())
     }
 
-    fn member(&self, frame: &Frame) -> Option<Disagreement> {
+    fn member(&self, frame: &Frame, registry: Registry<'_>) -> Option<Disagreement> {
+        // What a measure exists for alone need not be said of it.
+        let implied = |named: &NamedMember| {
+            let only = frame.measures.first().and_then(|it| registry.only(it));
+            only.is_some_and(|only| {
+                let own = |(dimension, value): &(String, String)| {
+                    local(dimension) == only.member && only.values == [value.as_str()]
+                };
+                !named.negated && named.candidates.iter().any(own)
+            })
+        };
+        let told_apart = |named: &NamedMember| {
+            let own = |(dimension, _): &(String, String)| {
+                frame
+                    .dimensions
+                    .iter()
+                    .any(|it| local(it) == local(dimension))
+            };
+            self.compares && !named.negated && named.candidates.iter().any(own)
+        };
         let differs = |named: &&NamedMember| {
             let holds = |condition: &Condition, operator: &str| {
                 condition.operator == operator
@@ -148,7 +205,14 @@ impl Understood {
             };
             let said = frame.filters.iter().any(|it| holds(it, wanted));
             let opposite = frame.filters.iter().any(|it| holds(it, turned));
-            !said || opposite
+            let filtered = frame.filters.iter().any(|it| {
+                named
+                    .candidates
+                    .iter()
+                    .any(|(dimension, _)| local(dimension) == local(&it.member))
+            });
+            let elsewise = !filtered && (implied(named) || told_apart(named));
+            opposite || !said && !elsewise
         };
         self.members
             .iter()
@@ -168,6 +232,12 @@ impl Understood {
             let named = |it: &String| frame.measures.iter().any(|own| same(own, it)) || bounded(it);
             if !measure.candidates.iter().any(named) {
                 return lost(&measure.words);
+            }
+        }
+        for group in &self.groups {
+            let held = |it: &String| frame.dimensions.iter().any(|own| same(own, it));
+            if !group.candidates.iter().any(held) {
+                return lost(&group.words);
             }
         }
         for number in &self.numbers {

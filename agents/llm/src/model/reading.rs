@@ -120,9 +120,13 @@ impl Reading<'_> {
         Ok(frame)
     }
 
+    fn disagreement(&self, frame: &Frame) -> Option<Disagreement> {
+        self.planner.disagreement(self.understood, frame)
+    }
+
     fn query(&self, query: &Query) -> Result<Plan, Fault> {
         let frame = self.frame(query)?;
-        match self.understood.disagreement(&frame) {
+        match self.disagreement(&frame) {
             None => Ok(self.plan(frame)),
             Some(Disagreement::Time { said }) => {
                 let mut windows = said;
@@ -190,7 +194,7 @@ impl Reading<'_> {
     fn which(&self, about: &str, as_said: Frame, as_read: Frame) -> Result<Plan, Fault> {
         (self.request.check)(&as_said.query()).map_err(|_| Fault::End(Trouble::Contradicts))?;
         // What is offered as the planner's reading must be one.
-        if self.understood.disagreement(&as_said).is_some() {
+        if self.disagreement(&as_said).is_some() {
             return Err(Fault::End(Trouble::Contradicts));
         }
         self.offer(about, vec![as_said, as_read])
@@ -204,7 +208,7 @@ impl Reading<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         let frames: Vec<Frame> = frames
             .into_iter()
-            .filter(|it| self.understood.disagreement(it).is_none())
+            .filter(|it| self.disagreement(it).is_none())
             .collect();
         self.offer("metric", frames)
     }
