@@ -10,7 +10,7 @@ use std::time::Duration;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::{RecordedEvent, Store, StoreError};
 use ballpoint_runtime::trace::TraceContext;
-use ballpoint_runtime::work::WorkKind;
+use ballpoint_runtime::work::{Trigger, WorkKind};
 use ballpoint_web::Readiness;
 use tokio::sync::{broadcast, watch};
 
@@ -119,7 +119,12 @@ async fn pass(store: &Store, stages: &Stages) -> Result<(), StoreError> {
             tables: Vec::new(),
             full_refresh: false,
         };
-        syncs.push(store.work().enqueue(&work, &nobody).await?);
+        syncs.push(
+            store
+                .work()
+                .enqueue_as(Trigger::Start, &work, &nobody)
+                .await?,
+        );
     }
     for sync in syncs {
         ended(store, sync).await?;
@@ -128,17 +133,13 @@ async fn pass(store: &Store, stages: &Stages) -> Result<(), StoreError> {
         let build = WorkKind::Build {
             changed: Vec::new(),
         };
-        ended(store, store.work().enqueue(&build, &nobody).await?).await?;
+        let build = store.work().enqueue_as(Trigger::Start, &build, &nobody);
+        ended(store, build.await?).await?;
     }
     if stages.metrics {
-        ended(
-            store,
-            store
-                .work()
-                .enqueue(&WorkKind::RefreshMetrics, &nobody)
-                .await?,
-        )
-        .await?;
+        let refresh = WorkKind::RefreshMetrics;
+        let refresh = store.work().enqueue_as(Trigger::Start, &refresh, &nobody);
+        ended(store, refresh.await?).await?;
     }
     Ok(())
 }

@@ -35,7 +35,9 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     if context.place.json {
         let (models, tests) = models.unzip();
         output::json(&json!({
-            "models": models, "tests": tests, "cubes": cubes, "syncs": syncs, "tables": tables, "errors": troubles,
+            "models": models, "tests": tests, "cubes": cubes, "syncs": syncs, "tables": tables,
+            "backend": if project.config.llm.is_some() { "llm" } else { "planner" },
+            "errors": troubles,
         }))?;
         return Ok(code);
     }
@@ -49,6 +51,11 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     }
     if let Some(syncs) = syncs {
         output::line(format!("write-backs: {syncs} syncs"));
+    }
+    output::line(format!("questions: read by {}", stages::reader_of_questions(&project)));
+    for (name, schedule) in &project.config.schedules {
+        let (cron, zone) = (&schedule.cron, &schedule.timezone);
+        output::line(format!("schedule {name}: `{cron}` {zone}"));
     }
     for line in tables {
         output::line(line);

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use ballpoint_postgres::lock::DataDirLock;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -11,14 +12,25 @@ use crate::cli::StatusArgs;
 use crate::output;
 use crate::remote::Remote;
 
-/// Address, databases and the supervision tree.
+/// Of the latest runs.
+const RUNS_SHOWN: usize = 8;
+
+/// Address, databases, the supervision tree, what is due, what does not work, and what ran last.
 pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Result<ExitCode> {
     if args.ready {
         // Not ready is an error of its own: 503.
         running(context)?.get("/readyz").await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let status = running(context)?.get("/api/status").await?;
+    let remote = running(context)?;
+    let mut status = remote.get("/api/status").await?;
+    for (key, path) in [
+        ("schedules", "/api/schedules".to_owned()),
+        ("incidents", "/api/incidents".to_owned()),
+        ("runs", format!("/api/runs?limit={RUNS_SHOWN}")),
+    ] {
+        status[key] = remote.get(&path).await?["items"].take();
+    }
     if context.place.json {
         output::json(&status)?;
         return Ok(ExitCode::SUCCESS);
@@ -34,7 +46,66 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
     for actor in status["actors"].as_array().into_iter().flatten() {
         print_actor(actor, 0);
     }
+    items(&status, "schedules").for_each(print_schedule);
+    items(&status, "incidents")
+        .filter(|incident| incident["state"] == "open")
+        .for_each(print_incident);
+    items(&status, "runs").for_each(print_run);
     Ok(ExitCode::SUCCESS)
+}
+
+fn items<'a>(status: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    status[key].as_array().into_iter().flatten()
+}
+
+fn print_schedule(schedule: &Value) {
+    let text = |key: &str| schedule[key].as_str().unwrap_or_default();
+    let next = text("next_at")
+        .parse::<Timestamp>()
+        .ok()
+        .and_then(|at| at.in_tz(text("timezone")).ok())
+        .map(|at| at.strftime("%a %Y-%m-%d %H:%M %Z").to_string())
+        .unwrap_or_default();
+    let last = match text("last_state") {
+        "" => String::new(),
+        state => format!(", last: {state}"),
+    };
+    output::line(format!(
+        "schedule {}: `{}` {}, next {next}{last}",
+        text("name"),
+        text("cron"),
+        text("timezone")
+    ));
+}
+
+fn print_incident(incident: &Value) {
+    let text = |key: &str| incident[key].as_str().unwrap_or_default();
+    output::line(format!(
+        "{} since {}: {}: {}",
+        text("severity"),
+        text("opened_at"),
+        text("title"),
+        text("detail")
+    ));
+}
+
+fn print_run(run: &Value) {
+    let text = |key: &str| run[key].as_str().unwrap_or_default();
+    let name = format!("{} {}", text("kind"), text("scope"));
+    let attempts = match run["attempts"].as_i64() {
+        Some(0 | 1) | None => String::new(),
+        Some(n) => format!(", attempt {n}"),
+    };
+    let rows = run["rows"].as_i64().map(|rows| format!(", {rows} rows")).unwrap_or_default();
+    let took = run["ms"].as_i64().map(|ms| format!(", {ms} ms")).unwrap_or_default();
+    let error = run["error"].as_str().map(|e| format!(" - {e}")).unwrap_or_default();
+    output::line(format!(
+        "run {} {:<20} {} ({}{attempts}{rows}{took}){error}",
+        text("started_at"),
+        name.trim_end(),
+        text("state"),
+        text("trigger"),
+    ));
 }
 
 fn print_actor(actor: &Value, depth: usize) {
