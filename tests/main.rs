@@ -20,3 +20,4 @@ mod kill;
 mod questions;
 mod supervision;
 mod telemetry;
+mod write_back;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::{ClaimedWork, Interruption, StoreError};
 use ballpoint_runtime::supervision::Looks;
-use ballpoint_runtime::trace::set_parent;
+use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::Instrument;
@@ -152,6 +152,11 @@ async fn work(library: &WriteBacks, reclaim: Option<Interruption>) -> Result<Wor
     let kind = WorkKind::WriteBack.name();
     if let Some(why) = reclaim {
         queue.reclaim(kind, "", why).await?;
+        // A command that worked without this actor, and was killed, left no work row.
+        if library.store().plans().next_requested().await?.is_some() {
+            let trace = TraceContext::current();
+            queue.enqueue(&WorkKind::WriteBack, &trace).await?;
+        }
     }
     let Some(claimed) = queue.claim(kind, "", LEASE).await? else {
         return Ok(Worked::Idle);

@@ -1,7 +1,11 @@
 //! The write-backs behind one interface: this process's library, or the running system over HTTP.
 
 use anyhow::{Context as _, bail};
+use ballpoint_activation::Proposer;
+use ballpoint_metrics::Service;
 use ballpoint_reverse_etl::{Plan, PlanRow, WriteBackError, WriteBacks};
+use ballpoint_runtime::clock::Clock;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -17,7 +21,11 @@ const HISTORY_MAX: u32 = 50;
 /// Who does it.
 pub(super) enum Door {
     Running(Remote),
-    Own(WriteBacks),
+    Own {
+        library: WriteBacks,
+        metrics: Option<Service>,
+        clock: Clock,
+    },
 }
 
 impl Door {
@@ -33,12 +41,20 @@ impl Door {
             ));
         };
         library.resume().await.map_err(told)?;
-        Ok(Self::Own(library))
+        let metrics = own.project.config.metrics.as_ref().map(|metrics| {
+            let path = own.project.folder.join(&metrics.path);
+            Service::open(&path, own.store.pool().clone(), own.clock.clone())
+        });
+        Ok(Self::Own {
+            library,
+            metrics: metrics.transpose().map_err(|error| UserError(error.to_string()))?,
+            clock: own.clock.clone(),
+        })
     }
 
     pub(super) async fn syncs(&self) -> anyhow::Result<Vec<String>> {
         match self {
-            Self::Own(library) => {
+            Self::Own { library, .. } => {
                 let syncs = library.syncs().map_err(told)?;
                 Ok(syncs.into_iter().map(|sync| sync.name).collect())
             }
@@ -57,7 +73,7 @@ impl Door {
 
     pub(super) async fn plans(&self) -> anyhow::Result<Vec<Plan>> {
         match self {
-            Self::Own(library) => library.list(None, u32::from(u16::MAX)).await.map_err(told),
+            Self::Own { library, .. } => library.list(None, u32::from(u16::MAX)).await.map_err(told),
             Self::Running(remote) => {
                 let listed = remote.get("/api/write-backs").await?;
                 serde_json::from_value(listed["plans"].clone()).context("reading the plans")
@@ -67,7 +83,7 @@ impl Door {
 
     pub(super) async fn get(&self, id: Uuid) -> anyhow::Result<Plan> {
         match self {
-            Self::Own(library) => library.get(id).await.map_err(told),
+            Self::Own { library, .. } => library.get(id).await.map_err(told),
             Self::Running(remote) => read(remote.get(&path(id, "")).await?),
         }
     }
@@ -79,7 +95,7 @@ impl Door {
         limit: u32,
     ) -> anyhow::Result<Vec<PlanRow>> {
         match self {
-            Self::Own(library) => library.rows(id, kind, 0, limit).await.map_err(told),
+            Self::Own { library, .. } => library.rows(id, kind, 0, limit).await.map_err(told),
             Self::Running(remote) => {
                 let query = format!("/rows?limit={limit}&kind={}", kind.unwrap_or_default());
                 let page = remote.get(&path(id, &query)).await?;
@@ -90,7 +106,7 @@ impl Door {
 
     pub(super) async fn plan(&self, sync: &str) -> anyhow::Result<Plan> {
         match self {
-            Self::Own(library) => ended(library, library.plan(sync, BY).await).await,
+            Self::Own { library, .. } => ended(library, library.plan(sync, BY).await).await,
             Self::Running(remote) => {
                 let path = format!("/api/write-backs/{sync}/plan");
                 read(remote.post(&path, &json!({})).await?)
@@ -98,16 +114,38 @@ impl Door {
         }
     }
 
+    /// Reads a request in words, and plans what it asks for.
     pub(super) async fn propose(&self, request: &str) -> anyhow::Result<Plan> {
-        let Self::Running(remote) = self else {
-            bail!("a request in words is read by the running system: start it with `ballpoint up`");
-        };
-        let body = json!({ "request": request });
-        let reply = remote.post("/api/write-backs/propose", &body).await?;
-        if let Some(reason) = reply["refusal"].as_str() {
-            bail!(UserError(reason.to_owned()));
+        match self {
+            Self::Running(remote) => {
+                let body = json!({ "request": request });
+                let reply = remote.post("/api/write-backs/propose", &body).await?;
+                if let Some(reason) = reply["refusal"].as_str() {
+                    bail!(UserError(reason.to_owned()));
+                }
+                read(reply)
+            }
+            Self::Own {
+                library,
+                metrics,
+                clock,
+            } => {
+                let Some(service) = metrics else {
+                    bail!(UserError(
+                        "the project has no [metrics]: a request in words cannot be read".to_owned()
+                    ));
+                };
+                let proposer = Proposer {
+                    clock: clock.clone(),
+                    time_zone: TimeZone::UTC,
+                };
+                let (service, syncs) = (service.surveyed().await?, library.syncs().map_err(told)?);
+                match proposer.propose(&service, &syncs, request).await? {
+                    Err(refusal) => bail!(UserError(refusal.reason)),
+                    Ok(proposal) => ended(library, library.propose(&proposal, BY).await).await,
+                }
+            }
         }
-        read(reply)
     }
 
     pub(super) async fn approve(
@@ -117,7 +155,7 @@ impl Door {
         comment: Option<&str>,
     ) -> anyhow::Result<Plan> {
         match self {
-            Self::Own(library) => library.approve(id, hash, BY, comment).await.map_err(told),
+            Self::Own { library, .. } => library.approve(id, hash, BY, comment).await.map_err(told),
             Self::Running(remote) => {
                 let body = json!({ "hash": hash, "comment": comment });
                 read(remote.post(&path(id, "/approve"), &body).await?)
@@ -127,7 +165,7 @@ impl Door {
 
     pub(super) async fn reject(&self, id: Uuid, comment: Option<&str>) -> anyhow::Result<Plan> {
         match self {
-            Self::Own(library) => library.reject(id, BY, comment).await.map_err(told),
+            Self::Own { library, .. } => library.reject(id, BY, comment).await.map_err(told),
             Self::Running(remote) => {
                 let body = json!({ "comment": comment });
                 read(remote.post(&path(id, "/reject"), &body).await?)
@@ -137,14 +175,14 @@ impl Door {
 
     pub(super) async fn apply(&self, id: Uuid) -> anyhow::Result<Plan> {
         match self {
-            Self::Own(library) => ended(library, library.apply(id, BY).await).await,
+            Self::Own { library, .. } => ended(library, library.apply(id, BY).await).await,
             Self::Running(remote) => read(remote.post(&path(id, "/apply"), &json!({})).await?),
         }
     }
 
     pub(super) async fn undo(&self, id: Uuid) -> anyhow::Result<Plan> {
         match self {
-            Self::Own(library) => ended(library, library.undo(id, BY).await).await,
+            Self::Own { library, .. } => ended(library, library.undo(id, BY).await).await,
             Self::Running(remote) => read(remote.post(&path(id, "/undo"), &json!({})).await?),
         }
     }
@@ -152,7 +190,7 @@ impl Door {
     /// `{"plans": […], "audit": […]}`; the audit where this process can read it.
     pub(super) async fn history(&self, sync: Option<&str>) -> anyhow::Result<Value> {
         match self {
-            Self::Own(library) => {
+            Self::Own { library, .. } => {
                 let plans = library.list(sync, HISTORY_MAX).await.map_err(told)?;
                 let audit = library.history(sync, HISTORY_MAX).await.map_err(told)?;
                 Ok(json!({ "plans": plans, "audit": audit }))

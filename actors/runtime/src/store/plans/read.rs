@@ -197,7 +197,10 @@ impl Plans {
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::query("reading what a plan was made from"))?;
-        Ok((json(&definition)?, proposal.as_deref().map(json).transpose()?))
+        Ok((
+            json(&definition)?,
+            proposal.as_deref().map(json).transpose()?,
+        ))
     }
 }
 
