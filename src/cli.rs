@@ -63,6 +63,9 @@ pub(crate) enum Command {
     Eval {
         /// One case a line
         file: PathBuf,
+        /// Whoever reads the questions; absent: as the project configures
+        #[arg(long, value_enum)]
+        backend: Option<BackendName>,
     },
     /// Write back into the sources: plan, look, approve, apply, undo
     #[command(subcommand)]
@@ -165,6 +168,18 @@ pub(crate) struct AskArgs {
     /// Continue this conversation
     #[arg(long, value_name = "ID")]
     pub(crate) conversation: Option<String>,
+    /// Whoever reads the question; absent: as the project configures
+    #[arg(long, value_enum)]
+    pub(crate) backend: Option<BackendName>,
+}
+
+/// Whoever reads questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BackendName {
+    /// The local planner alone
+    Planner,
+    /// The local planner with the model of `[llm]` beside it
+    Llm,
 }
 
 #[derive(Debug, Args)]

@@ -221,3 +221,15 @@ pub(crate) fn model(project: &Project) -> Option<ModelSettings> {
         Duration::from_secs(llm.timeout_secs),
     ))
 }
+
+/// Who reads questions, for people.
+pub(crate) fn reader_of_questions(project: &Project) -> String {
+    match &project.config.llm {
+        None => "the local planner".to_owned(),
+        Some(llm) => format!(
+            "the local planner; what it cannot read, by {} at {}",
+            llm.model.trim(),
+            llm.base_url
+        ),
+    }
+}

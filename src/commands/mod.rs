@@ -59,7 +59,7 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         Command::Dbt { args } => dbt::run(&context, args).await,
         Command::Query { query } => questions::query(&context, &query).await,
         Command::Ask(args) => questions::ask(&context, args).await,
-        Command::Eval { file } => questions::eval(&context, &file).await,
+        Command::Eval { file, backend } => questions::eval(&context, &file, backend).await,
         Command::ReverseEtl(command) => reverse_etl::run(&context, command).await,
         Command::Status(args) => operate::status(&context, args).await,
         Command::Restart { actor } => operate::restart(&context, &actor).await,

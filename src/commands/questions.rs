@@ -16,7 +16,7 @@ use ballpoint_runtime::supervision::{Scope, TreeHandle};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::cli::AskArgs;
+use crate::cli::{AskArgs, BackendName};
 use crate::databases::SEED_BY_DEFAULT;
 use crate::output::{self, UserError};
 use crate::remote::Remote;
@@ -83,17 +83,38 @@ impl Answering {
         }
     }
 
-    async fn ask(&self, question: String, conversation: Option<String>) -> anyhow::Result<Answer> {
+    async fn ask(
+        &self,
+        question: String,
+        conversation: Option<String>,
+        backend: Option<BackendName>,
+    ) -> anyhow::Result<Answer> {
+        let local = backend == Some(BackendName::Planner);
         match self {
             Self::Running(remote) => {
-                let body = json!({ "question": question, "conversation_id": conversation });
+                let mut body = json!({ "question": question, "conversation_id": conversation });
+                if local {
+                    body["backend"] = json!("planner");
+                }
                 Ok(serde_json::from_value(
                     remote.post("/api/ask", &body).await?,
                 )?)
             }
+            Self::Own { chat, .. } if local => Ok(chat.ask_locally(question, conversation).await?),
             Self::Own { chat, .. } => Ok(chat.ask(question, conversation).await?),
         }
     }
+}
+
+/// `--backend llm` needs a model.
+fn check_backend(context: &Context, backend: Option<BackendName>) -> anyhow::Result<()> {
+    if backend == Some(BackendName::Llm) && context.project()?.config.llm.is_none() {
+        bail!(UserError(
+            "--backend llm: the project has no [llm] section; give it base_url, model and api_key"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Prints Cube's load response, or its rows as a table.
@@ -129,13 +150,19 @@ pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitC
 
 /// Prints the answer object, or its text with its rows.
 pub(super) async fn ask(context: &Context, args: AskArgs) -> anyhow::Result<ExitCode> {
+    check_backend(context, args.backend)?;
     let answering = Answering::open(context).await?;
-    let answer = answering.ask(args.question, args.conversation).await;
+    let answer = answering
+        .ask(args.question, args.conversation, args.backend)
+        .await;
     answering.close().await?;
     let answer = answer?;
     if context.place.json {
         output::json(&answer)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    for notice in &answer.notices {
+        output::note(&notice.text);
     }
     output::line(&answer.answer);
     for option in &answer.options {
@@ -157,7 +184,12 @@ pub(super) async fn ask(context: &Context, args: AskArgs) -> anyhow::Result<Exit
 }
 
 /// A line a case and a summary; exit code 1 when an answer is wrong.
-pub(super) async fn eval(context: &Context, file: &Path) -> anyhow::Result<ExitCode> {
+pub(super) async fn eval(
+    context: &Context,
+    file: &Path,
+    backend: Option<BackendName>,
+) -> anyhow::Result<ExitCode> {
+    check_backend(context, backend)?;
     let text = std::fs::read_to_string(file)
         .map_err(|error| UserError(format!("{}: {error}", file.display())))?;
     let cases = eval::read_cases(&text)
@@ -165,7 +197,7 @@ pub(super) async fn eval(context: &Context, file: &Path) -> anyhow::Result<ExitC
     let answering = Answering::open(context).await?;
     let ask = async |question: String, conversation: Option<String>| {
         answering
-            .ask(question, conversation)
+            .ask(question, conversation, backend)
             .await
             .map_err(|error| format!("{error:#}"))
     };

@@ -25,7 +25,7 @@ use crate::doors::doors;
 use crate::readiness::{self, Stages};
 use crate::remote::{SERVER_SECTION, TOKEN_FILE};
 use crate::session::Own;
-use crate::{output, stack};
+use crate::{output, stack, stages};
 
 /// From SIGTERM to the end of the last actor.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -108,6 +108,10 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
         .map(|token| format!("?token={token}"))
         .unwrap_or_default();
     output::line(format!("Ballpoint is at http://{listen}/{query}"));
+    if project.config.metrics.is_some() {
+        let reader = stages::reader_of_questions(project);
+        output::line(format!("Questions are read by {reader}"));
+    }
     tokio::select! {
         told = until_told_to_stop() => told?,
         () = own.databases.keep_running() => {}
