@@ -32,6 +32,9 @@ pub(crate) struct Choice {
     /// The key members that are judged: one figure each.
     pub(crate) level: Vec<String>,
     pub(crate) filters: Vec<Condition>,
+    /// Those of the filters that are about rows of the table, not about what happened in them: a
+    /// batch that is chosen is chosen with all its rows.
+    pub(crate) rows: Vec<Condition>,
     pub(crate) window: Option<Window>,
     /// The time dimension that the window is of.
     pub(crate) time: Option<String>,
@@ -88,8 +91,10 @@ impl Reader<'_> {
                 values: vec![value.clone()],
             });
         }
+        let is_of_rows = |it: &&Condition| scoped(it) || self.keys().any(|key| key == it.member);
         Ok(Choice {
             level,
+            rows: conditions.iter().filter(is_of_rows).cloned().collect(),
             filters: conditions,
             window: self.read.windows.first().copied(),
             time: self.time()?,

@@ -50,7 +50,12 @@ pub(crate) async fn collect(
         judged.iter().map(|(thing, _)| thing.clone()).collect()
     } else {
         let things: BTreeSet<&BTreeMap<String, String>> = judged.iter().map(|(it, _)| it).collect();
-        let query = base(choice, key, &count_of(&choice.level), None);
+        let rows = Choice {
+            filters: choice.rows.clone(),
+            window: None,
+            ..choice.clone()
+        };
+        let query = base(&rows, key, &count_of(&choice.level), None);
         let rows = ask(service, query, &mut queries).await?;
         let whole = rows.rows.iter().filter_map(|row| key_of(row, key));
         whole

@@ -129,7 +129,8 @@ async fn a_request_becomes_the_rows_that_plain_sql_finds() {
             "freeze body batches with at least 1 crack",
             "bodies",
             "true",
-            "group by batch_id having count(*) filter (where defect_type = 'crack') >= 1".to_owned(),
+            "group by batch_id having count(*) filter (where defect_type = 'crack') >= 1"
+                .to_owned(),
         ),
         (
             "set aside spring batches made of music wire with more than 20 % failed units",
