@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{Folder, NOW, PATIENCE, Stack, ballpoint, finish, until};
 
 /// A project in a folder of its own: the shipped one, copied, with this `ballpoint.toml` if given.
-fn project(folder: &Path, toml: Option<&str>) {
+pub(crate) fn project(folder: &Path, toml: Option<&str>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     copy(&root.join("warehouse"), &folder.join("warehouse"));
     copy(&root.join("seeds"), &folder.join("seeds"));

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use ballpoint_postgres::lock::DataDirLock;
+use ballpoint_postgres::pool::{self, PoolOptions};
 use ballpoint_reverse_etl::Sync;
 use ballpoint_runtime::segment::TableName;
 use ballpoint_source::config::TablePatterns;
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::config::Project;
+use crate::databases::QUERY_ROLE;
 use crate::output::{self, UserError};
 use crate::remote::Remote;
 use crate::{shipped, stages};
@@ -26,7 +28,8 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     let models = check_transform(context, &project)?;
     let cubes = stages::metrics(&project)?.map(|model| model.cubes.len());
     let syncs = check_write_backs(&project)?;
-    let (tables, troubles) = explain_sources(&project).await;
+    let (mut tables, troubles) = explain_sources(&project).await;
+    tables.extend(explain_queries(&project).await);
     let code = if troubles.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -143,6 +146,28 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
         }
     }
     (lines, troubles)
+}
+
+/// Who queries a configured warehouse; on the embedded one it is always the role.
+async fn explain_queries(project: &Project) -> Option<String> {
+    const MAY: &str =
+        "select rolsuper or rolcreaterole from pg_roles where rolname = current_user";
+    let url = project.config.warehouse.url.as_deref()?;
+    project.config.metrics.as_ref()?;
+    let options = PoolOptions::named("ballpoint check");
+    let pool = match pool::connect(url, options).await {
+        Ok(pool) => pool,
+        Err(error) => return Some(format!("queries: the warehouse was not asked: {error}")),
+    };
+    let may: Result<bool, _> = sqlx::query_scalar(MAY).fetch_one(&pool).await;
+    pool.close().await;
+    Some(match may {
+        Ok(true) => format!("queries: as role {QUERY_ROLE}, which can only read"),
+        _ => format!(
+            "queries: as the configured user, in read-only transactions; with the right to make \
+             roles (createrole), role {QUERY_ROLE} would be made, which can only read"
+        ),
+    })
 }
 
 /// The machine: what `up` will find.

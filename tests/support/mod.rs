@@ -91,12 +91,20 @@ impl Stack {
     /// Starts on `data_dir`; `adjust` may add flags and variables. Returns once the address is
     /// printed, before the first pass is through.
     pub(crate) fn launch(data_dir: &Path, adjust: impl FnOnce(&mut Command)) -> Self {
+        Self::launch_at(data_dir, NOW, adjust)
+    }
+
+    /// The same at another business time.
+    pub(crate) fn launch_at(
+        data_dir: &Path,
+        now: &str,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Self {
         let mut command = ballpoint(data_dir);
-        command.args(["up", "--listen", "127.0.0.1:0", "--now", NOW]);
+        command.args(["up", "--listen", "127.0.0.1:0", "--now", now]);
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         adjust(&mut command);
         let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
