@@ -10,6 +10,7 @@
 
 mod support;
 
+mod alerts;
 mod bad_input;
 mod cold_start;
 mod containers;
@@ -17,7 +18,9 @@ mod corruption;
 mod freshness;
 mod init;
 mod kill;
+mod paraphrases;
 mod questions;
+mod security;
 mod supervision;
 mod telemetry;
 mod write_back;
