@@ -11,6 +11,7 @@
 mod support;
 
 mod alerts;
+mod api;
 mod bad_input;
 mod cold_start;
 mod containers;

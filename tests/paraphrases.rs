@@ -150,7 +150,7 @@ fn a_model_that_cannot_be_reached_like_this_is_refused_at_the_start() {
             "llm.base_url",
         ),
         ("BALLPOINT__LLM__MODEL", " ", "llm.model"),
-        ("BALLPOINT__LLM__API_KEY", "", "llm.api_key is empty"),
+        ("BALLPOINT__LLM__API_KEY", " ", "llm.api_key is empty"),
         ("BALLPOINT__LLM__TIMEOUT_SECS", "0", "llm.timeout_secs"),
     ] {
         let mut command = ballpoint(&folder.path().join("data"));

@@ -450,6 +450,17 @@ mod tests {
     }
 
     #[test]
+    fn a_model_s_key_that_expands_to_nothing_is_refused_and_never_printed() {
+        let text = "[llm]\nbase_url = \"https://h/v1\"\nmodel = \"m\"\napi_key = \"${KEY}\"\n";
+        let error = error_of(text, &Environment::from([("KEY", "")]));
+        assert!(error.contains("llm.api_key is empty"), "{error}");
+        let config = parse(text, "f", &Environment::from([("KEY", "sk-1")])).expect("valid");
+        assert!(!format!("{config:?}").contains("sk-1"));
+        let error = error_of("[llm]\nbase_url = \"h/v1\"\nmodel = \"m\"\n", &Environment::default());
+        assert!(error.contains("llm.base_url"), "{error}");
+    }
+
+    #[test]
     fn an_override_beats_the_file() {
         let environment = Environment::from([("BALLPOINT__SERVER__LISTEN", "127.0.0.1:4999")]);
         let config =
