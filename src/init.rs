@@ -15,6 +15,8 @@ mod readme;
 mod references;
 mod roles;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::path::Path;

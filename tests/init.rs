@@ -6,13 +6,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ballpoint_postgres::testing::TestDatabase;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
-use crate::support::{Folder, Stack, ballpoint, finish};
+use crate::support::{Folder, Stack, ballpoint, finish, until};
+
+/// For a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One journey after the other: their times are told.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A question and the SQL on the source that answers it.
 type Case = (&'static str, &'static str);
@@ -182,41 +188,47 @@ fn sensors() -> String {
     sql
 }
 
-/// A database of its own name on the tests' server, filled by a script.
-struct Sample {
-    url: String,
-    pool: PgPool,
-    /// Keeps the server.
-    _server: TestDatabase,
-}
+/// A database filled by a script.
+struct Sample(TestDatabase);
 
 impl Sample {
-    async fn new(name: &str, sql: &str) -> Self {
-        let server = TestDatabase::create().await;
-        let drop = format!("drop database if exists {name} with (force)");
-        let create = format!("create database {name}");
-        for statement in [drop, create] {
-            sqlx::raw_sql(AssertSqlSafe(statement))
-                .execute(server.pool())
-                .await
-                .unwrap();
-        }
-        let (base, query) = server.url().split_once('?').unwrap_or((server.url(), ""));
-        let base = base.rsplit_once('/').unwrap().0;
-        let url = format!(
-            "{base}/{name}{}{query}",
-            if query.is_empty() { "" } else { "?" }
-        );
-        let pool = PgPool::connect(&url).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&pool)
+    async fn new(sql: &str) -> Self {
+        let database = TestDatabase::create().await;
+        let script = AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(script)
+            .execute(database.pool())
             .await
             .unwrap();
-        Self {
-            url,
-            pool,
-            _server: server,
-        }
+        Self(database)
+    }
+
+    /// A name for a role, which belongs to the whole server, that no other test gives.
+    fn role(&self) -> String {
+        let url = self.0.url().split('?').next().unwrap();
+        url.rsplit_once('/').unwrap().1.replace("test_", "reader_")
+    }
+
+    async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql)
+            .fetch_one(self.0.pool())
+            .await
+            .unwrap()
+    }
+
+    /// Rows that PostgreSQL's statistics have heard of: they come late.
+    async fn rows_counted(&self) -> i64 {
+        self.number("select sum(n_tup_ins)::bigint from pg_stat_user_tables")
+            .await
+    }
+
+    /// Rows that are there.
+    async fn rows(&self) -> i64 {
+        self.number(
+            "select sum((xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %s',
+             c.oid::regclass), false, true, '')))[1]::text::bigint)::bigint
+             from pg_class c where relkind = 'r' and relnamespace = 'public'::regnamespace",
+        )
+        .await
     }
 
     /// Everything that a write would move: objects, rights, slots, and changes counted per table.
@@ -229,7 +241,10 @@ impl Sample {
             union all select 's' || slot_name from pg_replication_slots where database = current_database()
             union all select 'b' || pubname from pg_publication
             union all select 'w' || relname || n_tup_ins || ',' || n_tup_upd || ',' || n_tup_del from pg_stat_user_tables) x(t)";
-        sqlx::query_scalar(SQL).fetch_one(&self.pool).await.unwrap()
+        sqlx::query_scalar(SQL)
+            .fetch_one(self.0.pool())
+            .await
+            .unwrap()
     }
 }
 
@@ -286,6 +301,7 @@ fn answered(answer: &Value) -> Vec<Vec<String>> {
 
 /// Init, check, up and every question; prints how long the first right answer took.
 async fn journey(name: &str, url: &str, source: &PgPool, cases: &[Case]) {
+    let _alone = ALONE.lock().await;
     let begun = Instant::now();
     let folder = Folder::new();
     let project = folder.path().join(name);
@@ -307,7 +323,10 @@ async fn journey(name: &str, url: &str, source: &PgPool, cases: &[Case]) {
     assert_eq!(code, 0, "{name}: check: {stderr}");
     let checked = begun.elapsed();
     let stack = Stack::launch(&data_dir, |command| at(command));
-    stack.until_ready().await;
+    until("the first pass is through", PATIENCE, || async {
+        (stack.get("/readyz").await.0 == 200).then_some(())
+    })
+    .await;
     let (_, ready) = stack.get("/readyz").await;
     assert!(
         ready["degraded"].as_array().is_none_or(Vec::is_empty),
@@ -356,30 +375,34 @@ async fn journey(name: &str, url: &str, source: &PgPool, cases: &[Case]) {
 
 #[tokio::test]
 async fn a_shop_answers_without_a_hand_edit() {
-    let shop = Sample::new("shop", include_str!("init/shop.sql")).await;
-    journey("shop", &shop.url, &shop.pool, SHOP).await;
+    let shop = Sample::new(include_str!("init/shop.sql")).await;
+    journey("shop", shop.0.url(), shop.0.pool(), SHOP).await;
 }
 
 #[tokio::test]
 async fn fifty_tables_of_sensors_answer_without_a_hand_edit() {
-    let sensors = Sample::new("sensors", &sensors()).await;
-    journey("sensors", &sensors.url, &sensors.pool, SENSORS).await;
+    let sensors = Sample::new(&sensors()).await;
+    journey("sensors", sensors.0.url(), sensors.0.pool(), SENSORS).await;
 }
 
 #[tokio::test]
 async fn a_school_answers_a_role_that_can_only_read() {
-    let school = Sample::new("school", include_str!("init/school.sql")).await;
+    let school = Sample::new(include_str!("init/school.sql")).await;
+    let role = school.role();
     // A password with every character that a URL gives a meaning to.
-    let role = "drop role if exists school_reader;
-         create role school_reader login password 'p@ss:w/o?rd#1%&= ß${x}';
-         revoke all on schema public from public; grant usage on schema public to school_reader;
-         grant select on all tables in schema public to school_reader;
-         revoke all on \"Salaries\" from school_reader";
-    sqlx::raw_sql(role).execute(&school.pool).await.unwrap();
-    let host = school.url.rsplit_once('@').unwrap().1;
-    let url = format!(
-        "postgres://school_reader:p%40ss%3Aw%2Fo%3Frd%231%25%26%3D%20%C3%9F$%7Bx%7D@{host}"
+    let grants = format!(
+        "create role {role} login password 'p@ss:w/o?rd#1%&= ß${{x}}';
+         revoke all on schema public from public; grant usage on schema public to {role};
+         grant select on all tables in schema public to {role};
+         revoke all on \"Salaries\" from {role}"
     );
+    sqlx::raw_sql(AssertSqlSafe(grants))
+        .execute(school.0.pool())
+        .await
+        .unwrap();
+    let host = school.0.url().rsplit_once('@').unwrap().1;
+    let password = "p%40ss%3Aw%2Fo%3Frd%231%25%26%3D%20%C3%9F$%7Bx%7D";
+    let url = format!("postgres://{role}:{password}@{host}");
     let reader = PgPool::connect(&url).await.unwrap();
     for write in [
         "create table x ()",
@@ -392,18 +415,28 @@ async fn a_school_answers_a_role_that_can_only_read() {
         );
     }
     reader.close().await;
+    until("what was filled in is counted", PATIENCE, || async {
+        let counted = school.rows_counted().await == school.rows().await;
+        counted.then_some(())
+    })
+    .await;
     let before = school.traces().await;
-    journey("school", &url, &school.pool, SCHOOL).await;
+    journey("school", &url, school.0.pool(), SCHOOL).await;
     assert_eq!(
         school.traces().await,
         before,
         "nothing was written to the source"
     );
+    let gone = format!("drop owned by {role}; drop role {role}");
+    sqlx::raw_sql(AssertSqlSafe(gone))
+        .execute(school.0.pool())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn odd_names_types_and_keys_are_taken_as_they_are() {
-    let odd = Sample::new("odd", include_str!("init/odd.sql")).await;
+    let odd = Sample::new(include_str!("init/odd.sql")).await;
     const CASES: &[Case] = &[
         (
             "total seats by destination city",
@@ -426,7 +459,7 @@ async fn odd_names_types_and_keys_are_taken_as_they_are() {
         ("how many empty ones", "select count(*) from empty_one"),
         ("how many no keys", "select count(*) from no_key"),
     ];
-    journey("odd", &odd.url, &odd.pool, CASES).await;
+    journey("odd", odd.0.url(), odd.0.pool(), CASES).await;
 }
 
 /// Runs `init`; the code and what it said.
@@ -504,17 +537,9 @@ async fn what_cannot_be_made_is_said_in_one_line_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_role_without_rights_is_told_which_it_lacks() {
-    let database = TestDatabase::create().await;
-    let name = database
-        .url()
-        .split('?')
-        .next()
-        .unwrap()
-        .rsplit_once('/')
-        .unwrap()
-        .1;
-    let role = name.replace("test_", "poor_");
-    let setup = format!("create table t (id int); create role {role} login password 'p'");
+    let poor = Sample::new("create table t (id int)").await;
+    let (database, role) = (&poor.0, poor.role());
+    let setup = format!("create role {role} login password 'p'");
     sqlx::raw_sql(AssertSqlSafe(setup))
         .execute(database.pool())
         .await

@@ -102,3 +102,33 @@ pub(crate) fn arm_abort(environment: &Environment) {
         assert!(armed.is_ok(), "failpoint {step} cannot be armed: {armed:?}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn secrets(text: &str) -> Result<Environment, (usize, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(SECRETS_FILE), text).unwrap();
+        Environment::from([("HELD", "by the shell")]).with_secrets(folder.path())
+    }
+
+    #[test]
+    fn the_secrets_file_fills_in_what_the_shell_does_not_hold() {
+        let read =
+            secrets("# why\n\nSHOP_URL=postgres://u:a=b%23c@h/d\nHELD=other\nexport Q = 'x y'\n");
+        let read = read.unwrap();
+        assert_eq!(read.get("SHOP_URL"), Some("postgres://u:a=b%23c@h/d"));
+        assert_eq!(read.get("HELD"), Some("by the shell"));
+        assert_eq!(read.get("Q"), Some("x y"));
+    }
+
+    #[test]
+    fn a_line_of_the_secrets_file_that_says_nothing_is_named() {
+        assert_eq!(secrets("A=1\nB\n").unwrap_err().0, 2);
+        let none = tempfile::tempdir().unwrap();
+        assert!(Environment::default().with_secrets(none.path()).is_ok());
+    }
+}
