@@ -12,7 +12,7 @@ test('a question streams its steps and ends in a card that opens to its proof', 
   }
   const answered = await ask(page, QUESTION);
   await expectStatus(answered, 'done');
-  await expect(answered.getByText(/^\d+ steps?\b/)).toBeVisible();
+  await expect(answered.getByText(/^\d+\ssteps?\b/)).toBeVisible();
 
   const card = answered.getByRole('figure').first();
   await expect(card.getByRole('img')).toBeVisible();

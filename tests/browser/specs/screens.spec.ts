@@ -7,15 +7,13 @@ import { ask, dialog, expectStatus } from '../parts.ts';
 const FOLDER = fileURLToPath(new URL('../../../docs/screens/', import.meta.url));
 
 async function shoot(page: Page, name: string): Promise<void> {
-  // A toast or a running animation is not what the page is about.
-  await page.waitForLoadState('networkidle').catch(() => undefined);
   await page.screenshot({ path: `${FOLDER}${name}.png`, animations: 'disabled', caret: 'hide' });
 }
 
 test('pictures of the pages', async ({ page, ballpoint }) => {
-  await page.setViewportSize({ width: 1200, height: 780 });
+  await page.setViewportSize({ width: 1360, height: 860 });
   await page.goto(ballpoint.address('/'));
-  const answered = await ask(page, 'defect rate by machine last week');
+  const answered = await ask(page, 'pass rate by component');
   await expectStatus(answered, 'done');
   await expect(answered.getByRole('img')).toBeVisible();
   await shoot(page, 'ask');
@@ -30,11 +28,14 @@ test('pictures of the pages', async ({ page, ballpoint }) => {
   await page.goto(ballpoint.address('/write-backs'));
   await page.getByRole('textbox', { name: 'What should be written?' }).fill('hold refill batches with more than 5 % ink leaks');
   await page.getByRole('button', { name: 'Propose' }).click();
-  await expect(page.getByRole('button', { name: 'Approve' })).toBeVisible();
+  await expect(page.getByRole('table', { name: 'Rows of the plan' }).getByRole('row').nth(1)).toBeVisible();
+  await page.getByRole('button', { name: 'Approve' }).scrollIntoViewIfNeeded();
   await shoot(page, 'write-backs');
 
   await page.emulateMedia({ colorScheme: 'dark' });
   await page.goto(ballpoint.address('/system'));
   await page.getByRole('treeitem', { name: /^metric_registry\b/ }).click();
+  await ballpoint.sql('refills', 'update refills_production set updated_at = clock_timestamp() where id = 1');
+  await expect(page.getByRole('log', { name: 'Events' })).toContainText('refills');
   await shoot(page, 'system');
 });
