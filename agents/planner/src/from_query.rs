@@ -248,6 +248,7 @@ impl Checker<'_> {
                 tokens: &tokens,
                 now: &self.context.now,
                 day_parts: &self.planner.lexicon.day_parts,
+                data_from: self.context.data_from(),
             };
             match reader.at(0) {
                 Some((len, When::Window(window))) if len == tokens.len() => Some(window),

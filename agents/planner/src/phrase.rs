@@ -106,6 +106,7 @@ impl Planner {
                 tokens: &tokens,
                 now: &context.now,
                 day_parts: &self.lexicon.day_parts,
+                data_from: context.data_from(),
             };
             matches!(reader.at(0), Some((len, When::Window(it)))
                 if len == tokens.len() && it.bounds() == window.bounds())

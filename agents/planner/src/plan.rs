@@ -19,6 +19,13 @@ pub struct Context {
     pub coverage: BTreeMap<String, Coverage>,
 }
 
+impl Context {
+    /// Where the data begins in whichever time dimension begins first.
+    pub(crate) fn data_from(&self) -> Option<civil::DateTime> {
+        self.coverage.values().map(|it| it.from).min()
+    }
+}
+
 /// The span of the data in one time dimension, both ends inclusive, in the context's zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {

@@ -128,6 +128,7 @@ fn pass(tokens: &[Token], lexicon: &Lexicon, context: &Context) -> Vec<Element> 
         tokens,
         now: &context.now,
         day_parts: &lexicon.day_parts,
+        data_from: context.data_from(),
     };
     let mut elements = Vec::new();
     let mut run_start = 0;

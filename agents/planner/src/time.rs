@@ -5,10 +5,11 @@
 //! yesterday.
 
 mod calendar;
+mod parts;
 mod points;
 
 use jiff::Zoned;
-use jiff::civil::{Date, Time};
+use jiff::civil::{Date, DateTime, Time};
 
 use crate::frame::{Unit, Window};
 use crate::normalise::Token;
@@ -43,12 +44,15 @@ pub(crate) struct TimeReader<'a> {
     pub(crate) tokens: &'a [Token],
     pub(crate) now: &'a Zoned,
     pub(crate) day_parts: &'a [DayPart],
+    /// Where the data begins, as far as that is known.
+    pub(crate) data_from: Option<DateTime>,
 }
 
 impl TimeReader<'_> {
     /// The time expression that starts at a token, with its length in tokens.
     pub(crate) fn at(&self, i: usize) -> Option<(usize, When)> {
         self.ranges(i)
+            .or_else(|| self.one_ended(i))
             .or_else(|| self.before(i))
             .or_else(|| self.future(i))
             .or_else(|| self.steps(i))
@@ -233,7 +237,9 @@ impl TimeReader<'_> {
                 },
             ));
         }
-        self.to_date(i)
+        self.part_of_month(i)
+            .or_else(|| self.day_of_week(i))
+            .or_else(|| self.to_date(i))
             .or_else(|| self.day_part(i))
             .or_else(|| self.relative_day(i))
             .or_else(|| self.relative_unit(i))
@@ -263,6 +269,7 @@ mod tests {
             tokens: &tokens,
             now: &now,
             day_parts: &[night],
+            data_from: Some("2025-12-31T10:00:00".parse().unwrap()),
         };
         reader
             .at(0)
@@ -302,6 +309,18 @@ mod tests {
             ("last tuesday", "2026-03-24", "2026-03-24"),
             ("month to date", "2026-03-01", "2026-03-31"),
             ("q1 2026", "2026-01-01", "2026-03-31"),
+            ("until 9 march", "2025-12-31", "2026-03-09"),
+            ("before february", "2025-12-31", "2026-01-31"),
+            ("after 9 march", "2026-03-10", "2026-03-31"),
+            ("up to yesterday", "2025-12-31", "2026-03-30"),
+            ("first week of march", "2026-03-01", "2026-03-07"),
+            ("third week of february", "2026-02-15", "2026-02-21"),
+            ("last week of february", "2026-02-22", "2026-02-28"),
+            ("first 10 days of march", "2026-03-01", "2026-03-10"),
+            ("last 3 days of february", "2026-02-26", "2026-02-28"),
+            ("second half of february", "2026-02-16", "2026-02-28"),
+            ("tuesday of last week", "2026-03-24", "2026-03-24"),
+            ("last week on friday", "2026-03-27", "2026-03-27"),
         ];
         for (text, from, to) in cases {
             assert_eq!(
@@ -331,6 +350,7 @@ mod tests {
         assert_eq!(read("day by day"), Some(When::Step(Unit::Day)));
         assert_eq!(read("MoM"), Some(When::OverPrevious(Unit::Month)));
         assert_eq!(read("next month"), Some(When::Future));
+        assert_eq!(read("friday of this week"), Some(When::Future));
         assert_eq!(
             read("the week before"),
             Some(When::Before(Some(Unit::Week)))

@@ -323,3 +323,32 @@ fn an_initial_names_its_owner_only_where_codes_and_owners_correspond() {
         assert!(last_query(&[question]).starts_with("Clarify"), "{question}");
     }
 }
+
+#[test]
+fn open_ends_and_parts_of_months_are_one_window() {
+    for (question, from, to) in [
+        ("scrap before february", "2025-12-31", "2026-01-31"),
+        ("OEE after 9 march by line", "2026-03-10", "2026-03-31"),
+        (
+            "pass rate in the first week of march",
+            "2026-03-01",
+            "2026-03-07",
+        ),
+        (
+            "defects in the last week of february by shift",
+            "2026-02-22",
+            "2026-02-28",
+        ),
+        ("scrap on tuesday of last week", "2026-03-24", "2026-03-24"),
+        ("scrap since new year's day", "", ""),
+    ] {
+        let query = last_query(&[question]);
+        let window = format!("[\"{from}\",\"{to}\"]");
+        let unread = query.starts_with("Refuse");
+        assert!(
+            query.contains(&window) || from.is_empty() && unread,
+            "{question}: {query}"
+        );
+        assert!(!query.contains("compareDateRange"), "{question}: {query}");
+    }
+}
