@@ -129,7 +129,7 @@ const plan = (more: Partial<Plan>): Plan => ({
   hash: "h",
   requested_by: "me",
   reason: "",
-  counts: { added: 2, changed: 1, removed: 0, unchanged: 5, invalid: 1 },
+  counts: { added: 2, changed: 1, removed: 0, unchanged: 5, invalid: 1, skipped: 0 },
   ddl: ["create table q ()"],
   error: null,
   approved_by: null,

@@ -102,4 +102,19 @@ mod tests {
             .collect();
         assert_eq!(described, served);
     }
+
+    #[test]
+    fn the_page_is_made_for_this_description() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../app/openapi.json");
+        let served = serde_json::to_value(Api::openapi()).unwrap();
+        let kept = std::fs::read_to_string(file).unwrap();
+        if serde_json::from_str::<serde_json::Value>(&kept).ok() != Some(served.clone()) {
+            let text = serde_json::to_string_pretty(&served).unwrap();
+            std::fs::write(file, text + "\n").unwrap();
+            panic!(
+                "web/app/openapi.json was old and is written anew: \
+                 run `npm run types && npm run check` in web/app and commit what changed"
+            );
+        }
+    }
 }

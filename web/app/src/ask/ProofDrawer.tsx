@@ -188,9 +188,7 @@ function ReplayButton({ id }: { id: string }) {
 }
 
 function tell({ same, rows, changed }: Replay): string {
-  const n = typeof rows === "number" ? rows : rows.length;
-  if (same) return `The same ${count(n, "row")} came again.`;
-  const what = changed.map((it) => (typeof it === "string" ? it : JSON.stringify(it))).join("; ");
-  return `Changed since: ${what || "the rows"}.`;
+  if (same) return `The same ${count(rows, "row")} came again.`;
+  return `Changed since: ${changed.join("; ") || "the rows"}.`;
 }
 

@@ -4,14 +4,11 @@ import { ago, clock } from "../charts/format.ts";
 import { Empty, Problem } from "../shell/Page.tsx";
 import { Status } from "../shell/Status.tsx";
 
-/** Routes answer `{items: …}` or the list itself. */
-export const itemsOf = <T,>(data: T[] | { items?: T[] } | null): T[] => (Array.isArray(data) ? data : (data?.items ?? []));
-
 /** What is wrong now, and what was lately. */
 export function Incidents({ now }: { now: number }) {
-  const found = useResource<Incident[] | { items: Incident[] }>("/api/incidents", (type) => /incident|source_|sync_|build_/.test(type));
+  const found = useResource<{ items: Incident[] }>("/api/incidents", (type) => /incident|source_|sync_|build_/.test(type));
   if (found.missing) return null;
-  const items = itemsOf(found.data);
+  const items = found.data?.items ?? [];
   return (
     <section className="card" aria-label="Incidents">
       <h2>Incidents</h2>
@@ -22,7 +19,7 @@ export function Incidents({ now }: { now: number }) {
           <li key={incident.id}>
             <Status state={incident.closed_at ? "closed" : "open"} />
             <span className="grow">
-              {incident.title ?? [incident.kind, incident.subject].filter(Boolean).join(" ").replaceAll("_", " ")}
+              {incident.title.replaceAll("_", " ")}
               {incident.detail && <span className="dim small effect">{incident.detail}</span>}
             </span>
             <span className="dim" title={clock(incident.opened_at)}>
@@ -37,9 +34,9 @@ export function Incidents({ now }: { now: number }) {
 
 /** When what runs by itself. */
 export function Schedules() {
-  const found = useResource<Schedule[] | { items: Schedule[] }>("/api/schedules", (type) => /schedule|run/.test(type));
+  const found = useResource<{ items: Schedule[] }>("/api/schedules", (type) => /schedule|run/.test(type));
   if (found.missing) return null;
-  const items = itemsOf(found.data);
+  const items = found.data?.items ?? [];
   return (
     <section className="card" aria-label="Schedules">
       <h2>Schedules</h2>
@@ -51,7 +48,8 @@ export function Schedules() {
             <strong>{schedule.name}</strong>
             <code>{schedule.cron}</code>
             <span className="dim grow">{schedule.timezone}</span>
-            {schedule.next_at && <span>next {clock(schedule.next_at, { timeZone: schedule.timezone })}</span>}
+            <span>next {clock(schedule.next_at, { timeZone: schedule.timezone })}</span>
+            {schedule.last_state && <Status state={schedule.last_state} word={`last: ${schedule.last_state.replaceAll("_", " ")}`} />}
           </li>
         ))}
       </ul>

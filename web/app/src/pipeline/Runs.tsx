@@ -96,7 +96,7 @@ function Steps({ run }: { run: Run }) {
           <li key={i}>
             <Status state={step.state} />
             <span className="grow">{step.name}</span>
-            {(step.attempt ?? step.attempts ?? 1) > 1 && <span className="dim">try {step.attempt ?? step.attempts}</span>}
+            {step.attempt > 1 && <span className="dim">try {step.attempt}</span>}
             {step.rows !== null && <span className="dim">{figure(step.rows)} rows</span>}
             <span className="dim">{duration(step.ms)}</span>
             {step.error && <span className="status bad wrap">{step.error}</span>}

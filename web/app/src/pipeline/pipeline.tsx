@@ -9,7 +9,7 @@ import { Empty, Loading, Page, Problem } from "../shell/Page.tsx";
 import { useToast } from "../shell/Toasts.tsx";
 import { AssetTable } from "./AssetTable.tsx";
 import { Incidents, Schedules } from "./Duties.tsx";
-import { focused } from "./layout.ts";
+import { focused, layout } from "./layout.ts";
 import { NodePanel } from "./NodePanel.tsx";
 import { Runs } from "./Runs.tsx";
 
@@ -29,6 +29,7 @@ export default function PipelinePage() {
   return (
     <Page title="Pipeline" actions={<RunNow />}>
       {lineage.error && <Problem what="The pipeline cannot be read" error={lineage.error} onRetry={lineage.reload} />}
+      {lineage.data?.error && <Problem what="The models cannot be read" error={lineage.data.error} />}
       {!lineage.data && !lineage.error && <Loading what="the pipeline" />}
       {shown && lineage.data && (
         <>
@@ -53,7 +54,7 @@ export default function PipelinePage() {
               )}
             </div>
           )}
-          {shown.nodes.length > 0 && <AssetTable nodes={shown.nodes} selected={selected} now={now} onSelect={setSelected} />}
+          {shown.nodes.length > 0 && <AssetTable nodes={layout(shown).nodes.map((placed) => placed.node)} selected={selected} now={now} onSelect={setSelected} />}
         </>
       )}
       <Runs now={now} />

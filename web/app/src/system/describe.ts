@@ -33,6 +33,7 @@ const SENTENCES: Record<string, (body: Body) => [Tone, string]> = {
   build_failed: (b) => ["bad", `Build failed: ${text(b["failed"])}${size(b["skipped"]) > 0 ? `; skipped ${text(b["skipped"])}` : ""}`],
   metrics_refreshed: (b) => ["ok", `Metrics serve the new data: ${count(Number(b["cubes"] ?? 0), "cube")}`],
   metrics_rejected: (b) => ["bad", `Metrics file rejected: ${text(b["error"])}`],
+  plan_changed: (b) => [b["state"] === "failed" ? "warn" : "quiet", `Plan of ${text(b["sync"])} is ${text(b["state"])}: ${b["error"] ? text(b["error"]) : rows(b)}`],
   actor_changed: (b) => [
     b["error"] ? "warn" : "quiet",
     `${text(b["actor"])} is ${text(b["state"])} (incarnation ${text(b["incarnation"])})${b["error"] ? `: ${text(b["error"])}` : ""}`,

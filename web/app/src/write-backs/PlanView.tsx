@@ -26,9 +26,7 @@ export function PlanView({ id, allowed, onDone }: { id: string; allowed: boolean
     }
     const timer = setInterval(reload, LOOK_MS);
     return () => clearInterval(timer);
-    // The list follows each change of the plan; its own identity is no change.
-    // eslint-disable-next-line
-  }, [busy, plan?.state, reload]);
+  }, [busy, plan?.state, reload, onDone]);
   if (found.error && !plan) return <Problem what="The plan cannot be read" error={found.error} onRetry={reload} />;
   if (!plan) return <Loading what="the plan" />;
   return (
@@ -66,7 +64,7 @@ function Told({ plan }: { plan: Plan }) {
     ["Comment", plan.comment],
     ["Applied", plan.applied_at ? `${clock(plan.applied_at)}${plan.written === null ? "" : `: ${figure(plan.written)} rows written`}` : null],
     ["Undone", plan.undone_at ? clock(plan.undone_at) : null],
-    ["Read back", plan.read_back ? Object.entries(plan.read_back).map(([key, value]) => `${key} ${String(value)}`).join(", ") : null],
+    ["Read back", readBack(plan)],
     ["Plan hash", plan.hash],
   ];
   return (
@@ -83,6 +81,12 @@ function Told({ plan }: { plan: Plan }) {
   );
 }
 
+/** What was found in the target afterwards: "same 1,336, different 0". */
+function readBack({ read_back }: Plan): string | null {
+  const found = Object.entries(read_back ?? {}).filter(([, value]) => typeof value === "number");
+  return found.length === 0 ? null : found.map(([what, n]) => `${what} ${figure(n as number)}`).join(", ");
+}
+
 function Deeds({ plan, allowed, onDone }: { plan: Plan; allowed: boolean; onDone: () => void }) {
   const [deed, setDeed] = useState<Deed | null>(null);
   const toast = useToast();
@@ -93,7 +97,7 @@ function Deeds({ plan, allowed, onDone }: { plan: Plan; allowed: boolean; onDone
     return deed === "approve" ? { hash: plan.hash, ...comment } : deed === "reject" ? comment : {};
   };
   return (
-    <div className="actions">
+    <div className="actions deeds">
       {possible.map((name, i) => (
         <button key={name} type="button" className={i === 0 && name !== "undo" ? "primary" : undefined} disabled={!allowed} onClick={() => setDeed(name)}>
           {WORDS[name]}

@@ -12,11 +12,10 @@ export function ProposeBox({ allowed, actions, onPlan }: { allowed: boolean; act
     if (!request.trim()) return;
     setBusy(true);
     setRefusal(null);
-    postJson<Proposal | Plan>("/api/write-backs/propose", { request: request.trim() })
-      .then((answer) => {
-        const plan = planOf(answer);
+    postJson<Proposal>("/api/write-backs/propose", { request: request.trim() })
+      .then(({ plan, refusal: why }) => {
         if (plan) onPlan(plan);
-        else setRefusal(refusalOf(answer as Proposal));
+        else setRefusal(why ?? "This could not be made into a plan.");
       })
       .catch((error: unknown) => setRefusal(said(error)))
       .finally(() => setBusy(false));
@@ -46,15 +45,4 @@ export function ProposeBox({ allowed, actions, onPlan }: { allowed: boolean; act
       </form>
     </section>
   );
-}
-
-export function planOf(answer: Proposal | Plan): Plan | null {
-  if ("plan" in answer) return answer.plan ?? null;
-  return "id" in answer ? answer : null;
-}
-
-export function refusalOf(answer: Proposal): string {
-  const { refusal } = answer;
-  if (typeof refusal === "string") return refusal;
-  return refusal?.reason ?? answer.reason ?? "This could not be made into a plan.";
 }

@@ -1,6 +1,6 @@
 import { type KeyboardEvent, useEffect, useId, useRef, useState } from "react";
 import { getJson, said } from "../api/client.ts";
-import type { Plan, PlanRow } from "../api/types.ts";
+import type { Plan, PlanRow, PlanRows } from "../api/types.ts";
 import { figure } from "../charts/format.ts";
 import { Empty, Problem } from "../shell/Page.tsx";
 import { changes, keyOf } from "./plan.ts";
@@ -58,19 +58,18 @@ export function RowDiff({ plan }: { plan: Plan }) {
 
 function Rows({ plan, kind }: { plan: Plan; kind: Kind }) {
   const [rows, setRows] = useState<PlanRow[]>([]);
-  const [asked, setAsked] = useState(-1);
+  const [asked, setAsked] = useState<number | null>(null);
   const [read, setRead] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   const total = plan.counts[kind];
   useEffect(() => {
     if (total === 0) return;
     let gone = false;
-    const path = `/api/write-backs/plans/${encodeURIComponent(plan.id)}/rows?kind=${kind}&limit=${PAGE_ROWS}&after=${Math.max(asked, 0)}`;
-    getJson<PlanRow[] | { items?: PlanRow[]; rows?: PlanRow[] }>(asked < 0 ? path.replace(/&after=0$/, "") : path).then(
+    const after = asked === null ? "" : `&after=${asked}`;
+    getJson<PlanRows>(`/api/write-backs/plans/${encodeURIComponent(plan.id)}/rows?kind=${kind}&limit=${PAGE_ROWS}${after}`).then(
       (page) => {
         if (gone) return;
-        const more = Array.isArray(page) ? page : (page.items ?? page.rows ?? []);
-        setRows((old) => [...old.filter((row) => row.seq <= asked), ...more]);
+        setRows((old) => (asked === null ? page.items : [...old.filter((row) => row.seq <= asked), ...page.items]));
         setRead(true);
       },
       (error: unknown) => {
@@ -104,7 +103,7 @@ function Rows({ plan, kind }: { plan: Plan; kind: Kind }) {
         </table>
       </div>
       {read && rows.length < total && (
-        <button type="button" className="quiet" onClick={() => setAsked(rows.at(-1)?.seq ?? 0)}>
+        <button type="button" className="quiet" onClick={() => setAsked(rows.at(-1)?.seq ?? null)}>
           Show more ({figure(total - rows.length)} left)
         </button>
       )}

@@ -44,6 +44,7 @@ pub(crate) struct Bootstrap {
 
 /// Who plans questions.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[schema(as = BackendInUse)]
 pub struct Backend {
     /// `planner` or `llm`.
     pub name: &'static str,
