@@ -53,6 +53,23 @@ async fn the_composed_services_start_in_order_become_healthy_and_answer() {
     let number = cell.as_f64().or_else(|| cell.as_str()?.parse().ok());
     assert_eq!(number, Some(2160.0), "every seeded row arrived: {counted}");
 
+    let role = "select rolname || ' ' || rolsuper || ' ' || rolcreaterole from pg_roles
+                where rolname = 'ballpoint_query'";
+    let url = host.local(
+        "ballpoint",
+        &compose.services["ballpoint"].environment["BALLPOINT__WAREHOUSE__URL"],
+    );
+    let warehouse = sqlx::PgPool::connect(&url).await.unwrap();
+    let found: String = sqlx::query_scalar(role)
+        .fetch_one(&warehouse)
+        .await
+        .unwrap();
+    assert_eq!(
+        found, "ballpoint_query false false",
+        "questions run as a role that only reads"
+    );
+    warehouse.close().await;
+
     assert_eq!(host.stop("ballpoint"), Some(0), "SIGTERM is an orderly end");
     for name in order.iter().filter(|name| *name != "ballpoint") {
         assert_eq!(host.stop(name), Some(0), "{name}");

@@ -81,7 +81,7 @@ impl<'a> Host<'a> {
     }
 
     /// A service's word with its hosts, ports and folders exchanged for ours.
-    fn local(&self, name: &str, word: &str) -> String {
+    pub(super) fn local(&self, name: &str, word: &str) -> String {
         let mut word = word.to_owned();
         for (other, (inside, ours)) in &self.ports {
             word = word.replace(
