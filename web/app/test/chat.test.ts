@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Chat } from "../src/ask/reduce.ts";
+import type { Chat } from "../src/ask/turn.ts";
 
 /** A browser tab's storage. */
 function storage(): Storage {

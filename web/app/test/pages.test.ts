@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { readEvent } from "../src/api/events.tsx";
+import { readEvent } from "../src/api/feed.ts";
 import { takeToken } from "../src/api/session.ts";
 import type { Actor, Lineage, LineageNode, NodeKind, Plan, PlanRow } from "../src/api/types.ts";
 import { chosen } from "../src/ask/reading.ts";

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Answer } from "../src/api/types.ts";
-import { type Action, type Chat, type Chunk, empty, reduce } from "../src/ask/reduce.ts";
+import { type Action, type Chunk, reduce } from "../src/ask/reduce.ts";
+import { type Chat, empty } from "../src/ask/turn.ts";
 
 const answer = (more: Partial<Answer> = {}): Answer => ({
   conversation_id: "c1",

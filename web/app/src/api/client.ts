@@ -27,12 +27,12 @@ export async function remove(path: string): Promise<void> {
   await request(path, { method: "DELETE" });
 }
 
-/** Opens a stream of events; ends when the server ends it or `signal` aborts. */
-export async function* stream(path: string, options: RequestInit, onOpen?: () => void): AsyncGenerator<SseMessage> {
+/** Opens a stream of events; ends when the server ends it or `signal` aborts. `onBytes` hears heartbeats, too. */
+export async function* stream(path: string, options: RequestInit, onBytes?: () => void): AsyncGenerator<SseMessage> {
   const headers = { accept: "text/event-stream", ...(options.headers as Record<string, string>) };
   const response = await request(path, { ...options, headers });
-  onOpen?.();
-  if (response.body) yield* readMessages(response.body);
+  onBytes?.();
+  if (response.body) yield* readMessages(response.body, onBytes);
 }
 
 async function request(path: string, options: RequestInit): Promise<Response> {

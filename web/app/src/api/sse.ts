@@ -54,7 +54,7 @@ export class SseParser {
 }
 
 /** The messages of a response body, until it ends. A last message without its blank line is dropped. */
-export async function* readMessages(body: ReadableStream<Uint8Array>): AsyncGenerator<SseMessage> {
+export async function* readMessages(body: ReadableStream<Uint8Array>, onBytes?: () => void): AsyncGenerator<SseMessage> {
   const parser = new SseParser();
   const decoder = new TextDecoder();
   const reader = body.getReader();
@@ -62,6 +62,7 @@ export async function* readMessages(body: ReadableStream<Uint8Array>): AsyncGene
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      onBytes?.();
       yield* parser.push(decoder.decode(value, { stream: true }));
     }
   } finally {

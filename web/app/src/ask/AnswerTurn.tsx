@@ -6,10 +6,10 @@ import { isTyping, shortcutsOn } from "../shell/Shortcuts.tsx";
 import { askAgain } from "./chat.ts";
 import { Clarify } from "./Clarify.tsx";
 import { ProofDrawer } from "./ProofDrawer.tsx";
-import type { Turn } from "./reduce.ts";
 import { ResultCard } from "./ResultCard.tsx";
 import { Steps } from "./Steps.tsx";
 import { Prose } from "./Prose.tsx";
+import type { Turn } from "./turn.ts";
 
 interface Props {
   turn: Turn;

@@ -1,7 +1,7 @@
 import { count, duration } from "../charts/format.ts";
 import { Icon } from "../shell/Icon.tsx";
 import { look } from "../shell/Status.tsx";
-import { isOpen, type Step } from "./reduce.ts";
+import { isOpen, type Step } from "./turn.ts";
 
 /** What the agents do: open while they work, one line when they are done. */
 export function Steps({ steps, busy, ms }: { steps: Step[]; busy: boolean; ms: number | null }) {

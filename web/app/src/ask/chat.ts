@@ -2,7 +2,8 @@
 import { useSyncExternalStore } from "react";
 import { getJson, said, stream } from "../api/client.ts";
 import type { Conversation } from "../api/types.ts";
-import { type Action, type Chat, type Chunk, empty, reduce, type Turn } from "./reduce.ts";
+import { type Action, type Chunk, reduce } from "./reduce.ts";
+import { type Chat, empty, type Turn } from "./turn.ts";
 
 /** So often at most is the page drawn while an answer streams. */
 const DRAW_MS = 50;

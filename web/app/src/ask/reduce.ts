@@ -1,40 +1,6 @@
 // The conversation as a pure function of what happened: what the reader did, and the parts of the stream.
 import type { Answer, Conversation, Notice, Option } from "../api/types.ts";
-
-export interface Step {
-  id: string;
-  agent: string;
-  label: string;
-  status: string;
-  ms: number | null;
-  attempt: number | null;
-}
-
-export type TurnStatus = "streaming" | "done" | "stopped" | "failed";
-
-export interface Turn {
-  key: string;
-  question: string;
-  status: TurnStatus;
-  /** Real time, ms since 1970; `null` when not known. */
-  askedAt: number | null;
-  endedAt: number | null;
-  steps: Step[];
-  notices: Notice[];
-  text: string;
-  clarify: { question: string; options: Option[] } | null;
-  answer: Answer | null;
-  followUps: string[];
-  backend: string | null;
-  traceId: string | null;
-  error: string | null;
-}
-
-export interface Chat {
-  conversationId: string | null;
-  title: string | null;
-  turns: Turn[];
-}
+import { type Chat, empty, isOpen, newTurn, type Step, type Turn } from "./turn.ts";
 
 /** A chunk of the UI message stream, version 1; `data` is ours. */
 export interface Chunk {
@@ -55,8 +21,6 @@ export type Action =
   | { type: "dropped"; key: string }
   | { type: "loaded"; conversation: Conversation }
   | { type: "cleared" };
-
-export const empty: Chat = { conversationId: null, title: null, turns: [] };
 
 export function reduce(chat: Chat, action: Action): Chat {
   switch (action.type) {
@@ -79,25 +43,6 @@ export function reduce(chat: Chat, action: Action): Chat {
   }
 }
 
-export function newTurn(key: string, question: string, at: number | null): Turn {
-  return {
-    key,
-    question,
-    status: "streaming",
-    askedAt: at,
-    endedAt: null,
-    steps: [],
-    notices: [],
-    text: "",
-    clarify: null,
-    answer: null,
-    followUps: [],
-    backend: null,
-    traceId: null,
-    error: null,
-  };
-}
-
 function onTurn(chat: Chat, key: string, change: (turn: Turn) => Turn): Chat {
   return { ...chat, turns: chat.turns.map((turn) => (turn.key === key ? change(turn) : turn)) };
 }
@@ -115,8 +60,6 @@ function end(turn: Turn, at: number): Turn {
 function halt(turn: Turn, status: string): Turn {
   return { ...turn, steps: turn.steps.map((step) => (isOpen(step) ? { ...step, status } : step)) };
 }
-
-export const isOpen = (step: Step): boolean => ["queued", "running", "retrying"].includes(step.status);
 
 function onChunk(chat: Chat, key: string, chunk: Chunk): Chat {
   const named = chunk.type === "start" || chunk.type === "message-metadata" ? withMetadata(chat, key, chunk) : chat;

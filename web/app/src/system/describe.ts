@@ -1,5 +1,5 @@
 // An event as a sentence. One that is not known yet is shown by its type and plain values.
-import type { LiveEvent } from "../api/events.tsx";
+import type { LiveEvent } from "../api/feed.ts";
 import { count, duration } from "../charts/format.ts";
 
 type Body = Record<string, unknown>;
