@@ -32,8 +32,12 @@ export function useResource<T>(path: string | null, on?: (eventType: string) => 
       (data) => setState({ path, data, error: null, missing: false }),
       (error: unknown) => {
         if (aborter.signal.aborted) return;
-        const missing = error instanceof ApiError && error.status === 404;
-        setState((old) => ({ path, data: old.path === path ? old.data : null, error: said(error), missing }));
+        const status = error instanceof ApiError ? error.status : null;
+        setState((old) => {
+          const data = old.path === path ? old.data : null;
+          // Without a connection what is shown stays; the banner says that it may be old.
+          return { path, data, error: status === 0 && data !== null ? null : said(error), missing: status === 404 };
+        });
       },
     );
     return () => aborter.abort();
