@@ -100,8 +100,8 @@ async fn what_flaps_is_one_incident_that_has_to_last_longer_each_time() {
     begin(&store, "unreachable").await;
     let seen = store.incidents().recent(5).await.unwrap();
     assert_eq!((seen.len(), seen[0].count), (1, 5));
-    // Twelve seconds are longer than the hold of one second, not than its fourth doubling.
-    sqlx::query("update ballpoint.incidents set changed_at = changed_at - interval '12 seconds'")
+    // Five seconds are longer than the hold of one second, not than its fourth doubling.
+    sqlx::query("update ballpoint.incidents set changed_at = changed_at - interval '5 seconds'")
         .execute(database.pool())
         .await
         .unwrap();
