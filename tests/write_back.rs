@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Folder, NOW, Stack, StopCluster, ballpoint, finish, until};
+use crate::support::{Folder, NOW, PATIENCE, Stack, StopCluster, ballpoint, finish, until};
 
 const SOURCES: [&str; 3] = ["refills", "bodies", "springs"];
 
@@ -31,10 +31,11 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 
 /// Rows and an order-free checksum of what a source holds of its feedback; `None` without the table.
 async fn feedback(pool: &PgPool) -> Option<(i64, String)> {
-    let there: bool = sqlx::query_scalar("select to_regclass('public.quality_feedback') is not null")
-        .fetch_one(pool)
-        .await
-        .unwrap();
+    let there: bool =
+        sqlx::query_scalar("select to_regclass('public.quality_feedback') is not null")
+            .fetch_one(pool)
+            .await
+            .unwrap();
     if !there {
         return None;
     }
@@ -70,7 +71,12 @@ async fn every_source_gets_its_feedback_and_can_have_it_taken_back() {
         assert_eq!((status, text(&plan, "state")), (200, "planned"), "{plan}");
         let expected = wanted(&warehouse, source).await;
         assert_eq!(plan["counts"]["added"], expected.0, "{plan}");
-        assert!(plan["ddl"][0].as_str().unwrap().contains("quality_feedback"));
+        assert!(
+            plan["ddl"][0]
+                .as_str()
+                .unwrap()
+                .contains("quality_feedback")
+        );
         assert_eq!(feedback(&pool).await, None, "the plan only reads");
         let path = format!("/api/write-backs/plans/{}", text(&plan, "id"));
         let (status, _) = stack.post(&format!("{path}/apply"), &json!({})).await;
@@ -80,15 +86,27 @@ async fn every_source_gets_its_feedback_and_can_have_it_taken_back() {
         assert_eq!(status, 409, "{refused}");
         let approval = json!({ "hash": plan["hash"], "comment": "looks right" });
         let (status, approved) = stack.post(&format!("{path}/approve"), &approval).await;
-        assert_eq!((status, text(&approved, "state")), (200, "approved"), "{approved}");
+        assert_eq!(
+            (status, text(&approved, "state")),
+            (200, "approved"),
+            "{approved}"
+        );
         let (status, applied) = stack.post(&format!("{path}/apply"), &json!({})).await;
-        assert_eq!((status, text(&applied, "state")), (200, "applied"), "{applied}");
+        assert_eq!(
+            (status, text(&applied, "state")),
+            (200, "applied"),
+            "{applied}"
+        );
         assert_eq!(applied["read_back"]["same"], expected.0, "{applied}");
         assert_eq!(feedback(&pool).await, Some(expected), "{source}");
         let (_, again) = stack.post(&format!("{path}/apply"), &json!({})).await;
         assert_eq!(again["written"], 0, "{again}");
         let (status, undone) = stack.post(&format!("{path}/undo"), &json!({})).await;
-        assert_eq!((status, text(&undone, "state")), (200, "undone"), "{undone}");
+        assert_eq!(
+            (status, text(&undone, "state")),
+            (200, "undone"),
+            "{undone}"
+        );
         assert_eq!(feedback(&pool).await, None, "{source}");
     }
     // What was written back is not read again.
@@ -110,8 +128,15 @@ async fn a_request_in_words_becomes_a_plan_and_not_a_write() {
     assert_eq!(status, 200, "{outcome}");
     let plan = &outcome["plan"];
     assert_eq!(text(plan, "state"), "planned", "{outcome}");
-    assert!(text(plan, "reason").contains("Defect Type = ink_leak"), "{outcome}");
-    assert_eq!(feedback(&refills).await, before, "a proposal writes nothing");
+    assert!(
+        text(plan, "reason").contains("Defect Type = ink_leak"),
+        "{outcome}"
+    );
+    assert_eq!(
+        feedback(&refills).await,
+        before,
+        "a proposal writes nothing"
+    );
     let held: Vec<String> = sqlx::query_scalar(
         "select batch_id || '/' || machine_id from public.quality_feedback
          where batch_id = any($1) and not hold",
@@ -153,14 +178,10 @@ async fn leaking(refills: &PgPool) -> Vec<String> {
 
 /// Asks again while the metrics have not been surveyed.
 async fn until_answered(stack: &Stack, request: &Value) -> (u16, Value) {
-    until(
-        "the agent reads the request",
-        std::time::Duration::from_secs(60),
-        || async {
-            let (status, outcome) = stack.post("/api/write-backs/propose", request).await;
-            (status == 200 && outcome["plan"].is_object()).then_some((status, outcome))
-        },
-    )
+    until("the agent reads the request", PATIENCE, || async {
+        let (status, outcome) = stack.post("/api/write-backs/propose", request).await;
+        (status == 200 && outcome["plan"].is_object()).then_some((status, outcome))
+    })
     .await
 }
 
@@ -176,7 +197,11 @@ async fn decided(stack: &Stack, plan: &Value) {
     let (status, approved) = stack.post(&format!("{path}/approve"), &approval).await;
     assert_eq!(status, 200, "{approved}");
     let (status, applied) = stack.post(&format!("{path}/apply"), &json!({})).await;
-    assert_eq!((status, text(&applied, "state")), (200, "applied"), "{applied}");
+    assert_eq!(
+        (status, text(&applied, "state")),
+        (200, "applied"),
+        "{applied}"
+    );
 }
 
 async fn connect(url: &str) -> PgPool {
@@ -209,7 +234,10 @@ async fn a_kill_at_each_step_leaves_the_target_as_before_or_as_planned() {
     let pass = ask(&data_dir, &["run"]);
     let waiting = pass["write_backs"].as_array().unwrap();
     assert_eq!(waiting.len(), SOURCES.len(), "{pass}");
-    assert!(waiting.iter().all(|it| it["outcome"] == "planned"), "{pass}");
+    assert!(
+        waiting.iter().all(|it| it["outcome"] == "planned"),
+        "{pass}"
+    );
     for (at, (step, is_written)) in STEPS.into_iter().enumerate() {
         let source = SOURCES[at % SOURCES.len()];
         let sync = format!("{source}_quality_feedback");
@@ -231,10 +259,107 @@ async fn a_kill_at_each_step_leaves_the_target_as_before_or_as_planned() {
         assert_eq!(text(settled, "state"), "applied", "{step}: {settled}");
         assert_eq!(settled["written"], planned, "{step}");
         let applies = history["audit"].as_array().unwrap().iter();
-        let applies = applies.filter(|deed| deed["plan_id"] == plan["id"] && deed["action"] == "apply");
+        let applies =
+            applies.filter(|deed| deed["plan_id"] == plan["id"] && deed["action"] == "apply");
         assert_eq!(applies.count(), 1, "{step}: done once, told once");
-        println!("{step}: written at the kill: {is_written}; {planned} rows, once, after the start");
+        println!(
+            "{step}: written at the kill: {is_written}; {planned} rows, once, after the start"
+        );
         let undone = ask(&data_dir, &["reverse-etl", "undo", text(plan, "id")]);
         assert_eq!(undone["plans"][0]["written"], planned, "{step}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shell_reaches_the_running_system_and_tells_a_conflict() {
+    let stack = Stack::start().await;
+    let (data_dir, springs) = (stack.data_dir(), stack.pool("springs").await);
+    let sync = "springs_quality_feedback";
+    let run = ask(data_dir, &["run"]);
+    assert_eq!(run["write_backs"][2]["outcome"], "planned", "{run}");
+    let again = ask(data_dir, &["run"]);
+    assert_eq!(again["write_backs"][2]["outcome"], "nothing_new", "{again}");
+    ask(data_dir, &["reverse-etl", "approve", sync]);
+    let applied = ask(data_dir, &["reverse-etl", "apply", sync]);
+    let rows = applied["plans"][0]["written"].as_i64().unwrap();
+    assert_eq!(feedback(&springs).await.map(|(count, _)| count), Some(rows));
+    let request = "hold spring batches with a pass rate below 90 %";
+    let proposed = ask(data_dir, &["reverse-etl", "propose", request]);
+    let plan = text(&proposed["plans"][0], "id").to_owned();
+    let hash = text(&proposed["plans"][0], "hash").to_owned();
+    let (code, _, error) = finish(&mut command(
+        data_dir,
+        &["reverse-etl", "approve", &plan, "--hash", "00000000"],
+    ));
+    assert_ne!(code, 0);
+    assert!(error.contains("look at it again"), "{error}");
+    ask(
+        data_dir,
+        &["reverse-etl", "approve", &plan, "--hash", &hash[..12]],
+    );
+    let shown = ask(data_dir, &["reverse-etl", "show", &plan, "--limit", "1"]);
+    let key = &shown["rows"][0]["key"];
+    sqlx::query("update public.quality_feedback set defect_share = 99 where batch_id = $1 and machine_id = $2")
+        .bind(text(key, "batch_id"))
+        .bind(text(key, "machine_id"))
+        .execute(&springs)
+        .await
+        .unwrap();
+    let before = feedback(&springs).await;
+    let (code, out, _) = finish(&mut command(data_dir, &["reverse-etl", "apply", &plan]));
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.contains("changed since the plan, nothing was written"),
+        "{out}"
+    );
+    assert!(out.contains(text(key, "batch_id")), "{out}");
+    assert_eq!(
+        feedback(&springs).await,
+        before,
+        "a conflict is not overwritten"
+    );
+    let (code, _, error) = finish(&mut command(data_dir, &["reverse-etl", "undo", "nothing"]));
+    assert_eq!(code, 2, "{error}");
+    let history = ask(data_dir, &["reverse-etl", "history", sync]);
+    assert_eq!(text(&history["plans"][0], "state"), "failed", "{history}");
+}
+
+#[test]
+fn a_check_warns_of_a_table_that_is_written_and_read_back() {
+    let folder = Folder::new();
+    let syncs = Path::new(env!("CARGO_MANIFEST_DIR")).join("warehouse/syncs");
+    let mut config = format!("[reverse_etl]\npath = \"{}\"\n", syncs.display());
+    for source in SOURCES {
+        config += &format!("[sources.{source}]\nkind = \"postgres\"\n");
+    }
+    std::fs::write(folder.path().join("ballpoint.toml"), &config).unwrap();
+    let check = |folder: &Folder| {
+        let mut command = ballpoint(&folder.path().join("data"));
+        finish(command.arg("check").arg("--project").arg(folder.path()))
+    };
+    let (code, out, error) = check(&folder);
+    assert_eq!(code, 0, "{out}{error}");
+    assert!(out.contains("write-backs: 3 syncs"), "{out}");
+    assert!(
+        error.contains("add \"!public.quality_feedback\" to its tables"),
+        "{error}"
+    );
+    let left_out = "tables = [\"public.*\", \"!public.quality_feedback\"]\n";
+    let quiet = config.replace(
+        "kind = \"postgres\"\n",
+        &format!("kind = \"postgres\"\n{left_out}"),
+    );
+    std::fs::write(folder.path().join("ballpoint.toml"), quiet).unwrap();
+    let (_, _, error) = check(&folder);
+    assert!(!error.contains("warning"), "{error}");
+    let unknown = config.replace("[sources.springs]", "[sources.coils]");
+    std::fs::write(folder.path().join("ballpoint.toml"), unknown).unwrap();
+    let (code, _, error) = check(&folder);
+    assert_eq!(code, 2, "{error}");
+    assert!(
+        error.contains(
+            "syncs/springs_quality_feedback.yml:7: sync springs_quality_feedback: no source springs"
+        ),
+        "{error}"
+    );
 }

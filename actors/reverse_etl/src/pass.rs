@@ -46,7 +46,7 @@ impl WriteBacks {
             let _working = self.working.lock().await;
             let id = self.ask_for_plan(&sync.name, by, None).await?;
             let plan = self.get(id).await?;
-            let made = match self.make(&plan, true).await {
+            let made = match Box::pin(self.make(&plan, true)).await {
                 Ok(Some(made)) => made,
                 Ok(None) => {
                     self.forget(id).await?;

@@ -6,9 +6,12 @@ mod support;
 
 use std::time::Duration;
 
-use ballpoint_reverse_etl::{Plan, PlanState, ReverseEtl, ReverseEtlArgs, ReverseEtlHandle};
+use ballpoint_reverse_etl::{
+    AuditEntry, Plan, PlanState, ReverseEtl, ReverseEtlArgs, ReverseEtlHandle, WriteBacks,
+};
 use ballpoint_runtime::supervision::{ActorSpec, Scope, Strategy, SupervisorSpec, Tree};
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use support::{Bench, WRITTEN};
 
@@ -37,8 +40,8 @@ async fn stopped_at(step: &str, doing: impl Future<Output = bool>) {
 #[tokio::test]
 async fn an_apply_that_stops_anywhere_is_done_once_by_the_next_start() {
     let _alone = FAILPOINTS.lock().await;
+    let bench = Bench::new().await;
     for (step, committed) in STEPS {
-        let bench = Bench::new().await;
         let plan = bench.approved().await;
         stopped_at(step, async {
             bench.library.apply(plan.id, "bo").await.is_err()
@@ -61,17 +64,18 @@ async fn an_apply_that_stops_anywhere_is_done_once_by_the_next_start() {
             "{step}"
         );
         assert_eq!(bench.rows().await.as_deref(), Some(WRITTEN), "{step}");
-        assert_eq!(deeds(&library, "apply").await, 1, "{step}");
+        assert_eq!(deeds(&library, plan.id, "apply").await, 1, "{step}");
         let again = library.apply(plan.id, "bo").await.unwrap();
         assert_eq!(again.written, Some(0), "{step}");
+        library.undo(plan.id, "bo").await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn an_undo_that_stops_anywhere_is_done_once_by_the_next_start() {
     let _alone = FAILPOINTS.lock().await;
+    let bench = Bench::new().await;
     for (step, committed) in STEPS {
-        let bench = Bench::new().await;
         let plan = bench.applied().await;
         stopped_at(step, async {
             bench.library.undo(plan.id, "bo").await.is_err()
@@ -89,7 +93,7 @@ async fn an_undo_that_stops_anywhere_is_done_once_by_the_next_start() {
             settled.error
         );
         assert_eq!(bench.rows().await, None, "{step}");
-        assert_eq!(deeds(&library, "undo").await, 1, "{step}");
+        assert_eq!(deeds(&library, plan.id, "undo").await, 1, "{step}");
     }
 }
 
@@ -168,9 +172,11 @@ async fn what_the_target_no_longer_remembers_is_told_by_its_rows() {
     }
 }
 
-async fn deeds(library: &ballpoint_reverse_etl::WriteBacks, action: &str) -> usize {
+/// How often a plan's deed was noted.
+async fn deeds(library: &WriteBacks, plan: Uuid, action: &str) -> usize {
     let deeds = library.history(None, 100).await.unwrap();
-    deeds.iter().filter(|deed| deed.action == action).count()
+    let same = |deed: &&AuditEntry| deed.action == action && deed.plan_id == Some(plan);
+    deeds.iter().filter(same).count()
 }
 
 /// The actor over the library, as `up` runs it.
@@ -205,7 +211,7 @@ async fn the_actor_carries_out_what_the_handle_asks_for_and_what_a_kill_left() {
     tree.stop(Duration::from_secs(5)).await;
 }
 
-async fn until(handle: &ReverseEtlHandle, id: uuid::Uuid, state: PlanState) -> Plan {
+async fn until(handle: &ReverseEtlHandle, id: Uuid, state: PlanState) -> Plan {
     for _ in 0..3000 {
         let plan = handle.get(id).await.unwrap();
         if plan.state == state {

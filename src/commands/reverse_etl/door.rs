@@ -47,7 +47,9 @@ impl Door {
         });
         Ok(Self::Own {
             library,
-            metrics: metrics.transpose().map_err(|error| UserError(error.to_string()))?,
+            metrics: metrics
+                .transpose()
+                .map_err(|error| UserError(error.to_string()))?,
             clock: own.clock.clone(),
         })
     }
@@ -73,7 +75,9 @@ impl Door {
 
     pub(super) async fn plans(&self) -> anyhow::Result<Vec<Plan>> {
         match self {
-            Self::Own { library, .. } => library.list(None, u32::from(u16::MAX)).await.map_err(told),
+            Self::Own { library, .. } => {
+                library.list(None, u32::from(u16::MAX)).await.map_err(told)
+            }
             Self::Running(remote) => {
                 let listed = remote.get("/api/write-backs").await?;
                 serde_json::from_value(listed["plans"].clone()).context("reading the plans")
@@ -132,7 +136,8 @@ impl Door {
             } => {
                 let Some(service) = metrics else {
                     bail!(UserError(
-                        "the project has no [metrics]: a request in words cannot be read".to_owned()
+                        "the project has no [metrics]: a request in words cannot be read"
+                            .to_owned()
                     ));
                 };
                 let proposer = Proposer {

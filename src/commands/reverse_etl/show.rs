@@ -134,7 +134,12 @@ pub(super) fn history(context: &Context, history: &Value) -> anyhow::Result<Exit
     }
     for plan in history["plans"].as_array().into_iter().flatten() {
         let plan: Plan = serde_json::from_value(plan.clone())?;
-        output::line(format!("{} {} {}", plan.created_at, plan.id, headline(&plan)));
+        output::line(format!(
+            "{} {} {}",
+            plan.created_at,
+            plan.id,
+            headline(&plan)
+        ));
     }
     for deed in history["audit"].as_array().into_iter().flatten() {
         let word = |name: &str| deed[name].as_str().unwrap_or_default().to_owned();

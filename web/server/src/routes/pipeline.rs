@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::{RecordedEvent, StoreError};
 use ballpoint_runtime::trace::TraceContext;
@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::doors::Identity;
 use crate::error::ApiError;
 use crate::table::{OPERATOR, Route, post};
 
@@ -48,8 +49,16 @@ pub(crate) async fn sync(
 }
 
 #[utoipa::path(post, path = "/api/run", tag = "pipeline", responses((status = 200, body = Value)))]
-pub(crate) async fn run(State(app): State<App>) -> Result<Json<Value>, ApiError> {
-    pass(&app, Vec::new(), false, true).await
+pub(crate) async fn run(
+    State(app): State<App>,
+    Extension(who): Extension<Identity>,
+) -> Result<Json<Value>, ApiError> {
+    let Json(mut reply) = pass(&app, Vec::new(), false, true).await?;
+    if let Some(write_backs) = &app.write_backs {
+        let entries = super::write_backs::pass(write_backs, who.name()).await?;
+        reply["write_backs"] = json!(entries);
+    }
+    Ok(Json(reply))
 }
 
 /// What a pass came to, told by its events.

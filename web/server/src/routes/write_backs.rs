@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, Path, Query, State};
 use ballpoint_activation::{ActivationError, Outcome};
-use ballpoint_reverse_etl::{Plan, PlanRow, ReverseEtlHandle, Sync, WriteBackError};
+use ballpoint_reverse_etl::{
+    PassEntry, PassOutcome, Plan, PlanRow, ReverseEtlHandle, Sync, WriteBackError,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -42,6 +44,33 @@ pub(super) async fn waiting(app: &App) -> u64 {
         return 0;
     };
     write_backs.waiting().await.map_or(0, |count| count as u64)
+}
+
+/// Applies what is approved and plans every sync.
+pub(super) async fn pass(
+    write_backs: &ReverseEtlHandle,
+    by: &str,
+) -> Result<Vec<PassEntry>, ApiError> {
+    let entries = write_backs.pass(by).await.map_err(refused)?;
+    let failed = entries
+        .iter()
+        .filter(|entry| entry.outcome == PassOutcome::Failed);
+    let failed: Vec<String> = failed
+        .map(|entry| {
+            format!(
+                "{}: {}",
+                entry.sync,
+                entry.error.as_deref().unwrap_or("failed")
+            )
+        })
+        .collect();
+    if failed.is_empty() {
+        return Ok(entries);
+    }
+    Err(ApiError::failed(format!(
+        "a write-back failed: {}",
+        failed.join("; ")
+    )))
 }
 
 fn handle(app: &App) -> Result<&ReverseEtlHandle, ApiError> {
