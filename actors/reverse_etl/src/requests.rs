@@ -61,7 +61,8 @@ impl WriteBacks {
             PlanRequest::Plan => Box::pin(self.plan_or_fail(&plan)).await,
             PlanRequest::Apply | PlanRequest::Undo => {
                 Box::pin(self.write_or_settle(&plan, request)).await
-            };
+            }
+        };
         let error = outcome.as_ref().err().map(|error| in_one_line(error));
         let rows = outcome.as_ref().ok().map(|plan| {
             let rows = plan.written.unwrap_or_else(|| plan.counts.writes());
