@@ -325,14 +325,9 @@ async fn finish(
                 rows: report.changed(),
             };
             store.events().publish(event, trace.clone()).await?;
-            let news = report
-                .tables
-                .iter()
-                .any(|it| it.replaced || it.changed() > 0);
-            let status = if news {
-                RunStatus::Success
-            } else {
-                RunStatus::NothingNew
+            let status = match report.has_news() {
+                true => RunStatus::Success,
+                false => RunStatus::NothingNew,
             };
             run.finish(status, None).await?;
             store.work().complete(claimed).await?;

@@ -43,6 +43,13 @@ impl TableReport {
 }
 
 impl SyncReport {
+    /// Whether any table is different now: one may have been replaced by an empty one.
+    pub fn has_news(&self) -> bool {
+        self.tables
+            .iter()
+            .any(|table| table.replaced || table.changed() > 0)
+    }
+
     /// Rows that are new or different now, over all tables.
     pub fn changed(&self) -> u64 {
         self.tables.iter().map(TableReport::changed).sum()

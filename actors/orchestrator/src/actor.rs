@@ -248,6 +248,10 @@ async fn look(
     let now = clock.business_now();
     if first {
         store.freshness().declare(&duties.sources, now).await?;
+        store
+            .incidents()
+            .end_of_other_sources(&duties.sources)
+            .await?;
         fires::declare(store, &duties.schedules, now).await?;
     }
     fires::fire_due(store, &duties.schedules, &duties.sources, now).await?;

@@ -244,6 +244,24 @@ impl Incidents {
         Ok(())
     }
 
+    /// Closes the incidents of sources that are configured no longer: nothing else would.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn end_of_other_sources(&self, sources: &[String]) -> Result<(), StoreError> {
+        sqlx::query(
+            "update ballpoint.incidents
+             set causes = '{}', state = 'closed', closed_at = clock_timestamp(),
+                 changed_at = clock_timestamp()
+             where kind in ('source', 'freshness') and state = 'open' and subject <> all($1)",
+        )
+        .bind(sources)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("closing the incidents of other sources"))?;
+        Ok(())
+    }
+
     /// Closes the incident of the build when a later build had nothing to do: what failed is gone,
     /// and nothing was published that would say so.
     ///
