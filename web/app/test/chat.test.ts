@@ -93,6 +93,17 @@ describe("the open conversation", () => {
     expect(session.isRefused()).toBe(false);
   });
 
+  it("shows the conversation that was opened last, whichever comes first", async () => {
+    const replies: ((body: string) => void)[] = [];
+    vi.stubGlobal("fetch", () => new Promise<Response>((resolve) => replies.push((body) => resolve(new Response(body)))));
+    const both = [chat.open("a"), chat.open("b")];
+    replies[1]!('{"title":"b","messages":[]}');
+    await both[1];
+    replies[0]!('{"title":"a","messages":[]}');
+    await both[0];
+    expect(now().conversationId).toBe("b");
+  });
+
   it("opens a kept one and leaves it for a new one", async () => {
     serve(200, '{"title":"pass rate","messages":[{"role":"user","text":"pass rate","at":"2026-01-01T00:00:00Z"}]}');
     await chat.open("c/7");

@@ -48,6 +48,8 @@ export type Answer = Pick<Schemas["Answer"], "conversation_id" | "answer" | "bac
   reading?: { words: string; taken_for: string }[];
   follow_ups?: string[];
   notices?: Notice[];
+  /** A second result that the rows were held against. */
+  companion?: { query: unknown; rows: Row[] } | null;
 };
 
 export type ConversationHead = Schemas["ConversationHead"];

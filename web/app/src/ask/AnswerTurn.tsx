@@ -6,6 +6,7 @@ import { isTyping, shortcutsOn } from "../shell/Shortcuts.tsx";
 import { askAgain } from "./chat.ts";
 import { Clarify } from "./Clarify.tsx";
 import { ProofDrawer } from "./ProofDrawer.tsx";
+import { planner } from "./reading.ts";
 import { ResultCard } from "./ResultCard.tsx";
 import { Steps } from "./Steps.tsx";
 import { Prose } from "./Prose.tsx";
@@ -75,7 +76,7 @@ function TurnActions({ turn, last, onProof }: { turn: Turn; last: boolean; onPro
   const { answer } = turn;
   const hasCard = answer !== null && answer.rows.length > 0;
   const facts = [
-    turn.backend && (turn.backend === "planner" ? "Local planner" : turn.backend),
+    turn.backend && planner(turn.backend),
     took(turn) !== null && duration(took(turn)),
     turn.askedAt !== null && clock(new Date(turn.askedAt).toISOString()),
   ].filter(Boolean);

@@ -9,7 +9,7 @@ import { columns } from "../charts/views.ts";
 import { CopyButton } from "../shell/CopyButton.tsx";
 import { Dialog } from "../shell/Dialog.tsx";
 import { Icon } from "../shell/Icon.tsx";
-import { chosen } from "./reading.ts";
+import { chosen, planner } from "./reading.ts";
 import { Facts } from "./Facts.tsx";
 import { Sql } from "./Sql.tsx";
 
@@ -61,6 +61,11 @@ export function ProofDrawer({ answer, question, onClose }: Props) {
           <DataTable caption="Rows of the answer" columns={heads} rows={answer.rows} />
         </Part>
       )}
+      {answer.companion && answer.companion.rows.length > 0 && (
+        <Part title="Compared with">
+          <DataTable caption="Rows that were compared with" columns={columns(answer.chart, answer.companion.rows)} rows={answer.companion.rows} />
+        </Part>
+      )}
       <Part title="Freshness">
         <FreshnessFacts answer={answer} />
       </Part>
@@ -71,7 +76,7 @@ export function ProofDrawer({ answer, question, onClose }: Props) {
           {answer.proof_id && <Fact name="Proof" value={answer.proof_id} />}
           {proof.data?.checksum && <Fact name="Checksum" value={proof.data.checksum} />}
           {answer.trace_id && <Fact name="Trace" value={answer.trace_id} />}
-          <Fact plain name="Planned by" value={answer.backend === "planner" ? "Local planner" : answer.backend} />
+          <Fact plain name="Planned by" value={planner(answer.backend)} />
         </dl>
         {answer.proof_id && <ReplayButton id={answer.proof_id} />}
       </Part>

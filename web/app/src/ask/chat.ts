@@ -11,6 +11,7 @@ const DRAW_MS = 50;
 let state: Chat = empty;
 let running: { key: string; aborter: AbortController } | null = null;
 let asked = 0;
+let opened = 0;
 const listeners = new Set<() => void>();
 
 function dispatch(action: Action): void {
@@ -96,7 +97,10 @@ export async function open(id: string | null): Promise<void> {
   if (id === state.conversationId) return;
   stop();
   dispatch({ type: "cleared" });
+  const mine = (opened += 1);
   if (id === null) return;
   const conversation = await getJson<Conversation>(`/api/conversations/${encodeURIComponent(id)}`);
+  // Another was opened, or something asked, while this one was read.
+  if (mine !== opened || state.turns.length > 0) return;
   dispatch({ type: "loaded", conversation: { ...conversation, id } });
 }

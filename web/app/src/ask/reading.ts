@@ -1,4 +1,4 @@
-// Of the members that a word could stand for, the one that the query took.
+// How a question was read: by whom, and what its words were taken for.
 
 /** `A.rate or B.rate` → what the query holds of it, and the rest; all of it where the query holds none. */
 export function chosen(takenFor: string, query: unknown): { taken: string; others: string[] } {
@@ -8,3 +8,6 @@ export function chosen(takenFor: string, query: unknown): { taken: string; other
   if (taken.length === 0) return { taken: takenFor, others: [] };
   return { taken: taken.join(", "), others: candidates.filter((member) => !taken.includes(member)) };
 }
+
+/** Who planned, in words. */
+export const planner = (backend: string): string => (backend === "planner" ? "Local planner" : backend === "llm" ? "Language model" : backend);
