@@ -104,6 +104,10 @@ impl<'a> Host<'a> {
         let (program, arguments) = words.split_first().unwrap();
         let mut command = Command::new(self.local(name, program));
         command.args(arguments.iter().map(|argument| self.local(name, argument)));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the packages of the image are looked for where this machine has them"
+        )]
         let path = std::env::var("PATH").unwrap();
         let bin = self.folder.join("bin");
         command
