@@ -5,14 +5,15 @@
 //! environment.
 
 mod address;
+mod doors;
 mod environment;
 mod operations;
 mod project;
 mod schema;
 
+pub(crate) use address::address;
 #[cfg(feature = "failpoints")]
 pub(crate) use environment::arm_abort;
-pub(crate) use address::address;
 pub(crate) use environment::{Environment, SECRETS_FILE, otlp_endpoint};
 pub(crate) use project::{Project, ProjectError, locate};
 pub(crate) use schema::{AuthMode, RoleName, SourceConfig, SourceKind, SyncModeName};

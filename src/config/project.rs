@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use toml::{Table, Value};
 
 use super::environment::{Environment, SECRETS_FILE};
-use super::schema::{AuthConfig, AuthMode, Config, LlmConfig, SourceConfig};
+use super::schema::{AuthMode, Config, LlmConfig, SourceConfig};
 use crate::output::UserError;
 use crate::shipped;
 
@@ -293,7 +293,7 @@ fn check(config: &Config) -> Result<(), String> {
     for (name, source) in &config.sources {
         check_source(name, source)?;
     }
-    check_auth(&config.auth)?;
+    super::doors::check(config)?;
     super::operations::check(config)?;
     config.llm.as_ref().map_or(Ok(()), check_llm)?;
     let urls = config
@@ -338,43 +338,6 @@ fn check_llm(llm: &LlmConfig) -> Result<(), String> {
     }
     if !(1..=LLM_SECS_MAX).contains(&llm.timeout_secs) {
         return Err(format!("llm.timeout_secs is between 1 and {LLM_SECS_MAX}"));
-    }
-    Ok(())
-}
-
-/// Shorter secrets can be guessed.
-const SECRET_CHARS_MIN: usize = 16;
-
-fn check_auth(auth: &AuthConfig) -> Result<(), String> {
-    let strong = |at: &str, secret: &str| {
-        if secret.chars().count() >= SECRET_CHARS_MIN && secret.trim() == secret {
-            return Ok(());
-        }
-        Err(format!(
-            "{at}: a secret has {SECRET_CHARS_MIN} characters or more and no space around it; \
-             `openssl rand -hex 32` makes one"
-        ))
-    };
-    if let Some(secret) = &auth.jwt_secret {
-        strong("auth.jwt_secret", &secret.0)?;
-    }
-    if auth.mode == AuthMode::None && !auth.tokens.is_empty() {
-        return Err(
-            "auth.tokens: with auth.mode = \"none\" nobody is asked for a token; remove one of them"
-                .to_owned(),
-        );
-    }
-    let mut seen = std::collections::BTreeMap::new();
-    for (name, token) in &auth.tokens {
-        if !is_plain(name) {
-            return Err(format!("auth.tokens.{name}: {PLAIN_NAME}"));
-        }
-        strong(&format!("auth.tokens.{name}.token"), &token.token.0)?;
-        if let Some(other) = seen.insert(&token.token.0, name) {
-            return Err(format!(
-                "auth.tokens.{name}: the token is that of {other}; give each its own"
-            ));
-        }
     }
     Ok(())
 }
@@ -501,25 +464,6 @@ mod tests {
         let config = parse(text, "f", &environment).expect("valid");
         assert_eq!(config.sources["a"].seed, None);
         assert_eq!(config.sources["a"].url.as_deref(), Some("postgres://h/d"));
-    }
-
-    #[test]
-    fn a_token_that_can_be_guessed_or_means_nothing_is_refused() {
-        let nobody = Environment::default();
-        let token = |name: &str, token: &str| {
-            format!("[auth.tokens.{name}]\nrole = \"viewer\"\ntoken = \"{token}\"\n")
-        };
-        let error = error_of(&token("wall", "short"), &nobody);
-        assert!(error.contains("auth.tokens.wall.token"), "{error}");
-        let long = "0123456789abcdef";
-        let twice = format!("{}{}", token("a", long), token("b", long));
-        assert!(error_of(&twice, &nobody).contains("is that of a"));
-        let unasked = format!("[auth]\nmode = \"none\"\n{}", token("a", long));
-        assert!(error_of(&unasked, &nobody).contains("auth.mode"));
-        let config = parse(&token("wall", long), "f", &nobody).expect("valid");
-        assert!(!format!("{config:?}").contains(long), "a secret is never printed");
-        let error = error_of("[auth.tokens.a]\nrole = \"king\"\ntoken = \"x\"\n", &nobody);
-        assert!(error.contains("viewer") && error.contains(":2:"), "{error}");
     }
 
     #[test]

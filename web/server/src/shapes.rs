@@ -19,7 +19,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    pub(crate) fn done() -> Self {
+    pub(crate) fn new() -> Self {
         Self { done: true }
     }
 }

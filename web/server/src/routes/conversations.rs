@@ -124,7 +124,7 @@ pub(crate) async fn forget(
     Path(id): Path<String>,
 ) -> Result<Json<crate::shapes::Done>, ApiError> {
     match app.store.conversations().delete(&id).await? {
-        true => Ok(Json(crate::shapes::Done::done())),
+        true => Ok(Json(crate::shapes::Done::new())),
         false => Err(unknown(&id)),
     }
 }

@@ -1,0 +1,118 @@
+//! What the configuration says of the doors, checked: tokens, the signing secret, other origins.
+
+use std::collections::BTreeMap;
+
+use super::project::{PLAIN_NAME, is_plain};
+use super::schema::{AuthConfig, AuthMode, Config};
+
+/// Refuses what would leave a door open, or shut for no reason.
+///
+/// # Errors
+/// Names the key and says what to write.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    check_auth(&config.auth)?;
+    let origins = &config.server.allowed_origins;
+    origins.iter().try_for_each(|origin| check_origin(origin))
+}
+
+/// Browsers send an origin without a path, and there is no "every origin" among those who may act
+/// with somebody's token.
+fn check_origin(origin: &str) -> Result<(), String> {
+    let authority = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| origin.strip_prefix(scheme));
+    match authority {
+        Some(authority) if !authority.is_empty() && !authority.contains(['/', '*', '@']) => Ok(()),
+        _ => Err(format!(
+            "server.allowed_origins: {origin:?} is no origin; it looks like https://app.example.com \
+             or http://localhost:3000, without a path"
+        )),
+    }
+}
+
+/// Shorter secrets can be guessed.
+const SECRET_CHARS_MIN: usize = 16;
+
+fn check_auth(auth: &AuthConfig) -> Result<(), String> {
+    let strong = |at: &str, secret: &str| {
+        if secret.chars().count() >= SECRET_CHARS_MIN && secret.trim() == secret {
+            return Ok(());
+        }
+        Err(format!(
+            "{at}: a secret has {SECRET_CHARS_MIN} characters or more and no space around it; \
+             `openssl rand -hex 32` makes one"
+        ))
+    };
+    if let Some(secret) = &auth.jwt_secret {
+        strong("auth.jwt_secret", &secret.0)?;
+    }
+    if auth.mode == AuthMode::None && !auth.tokens.is_empty() {
+        return Err(
+            "auth.tokens: with auth.mode = \"none\" nobody is asked for a token; remove one of them"
+                .to_owned(),
+        );
+    }
+    let mut seen = BTreeMap::new();
+    for (name, token) in &auth.tokens {
+        if !is_plain(name) {
+            return Err(format!("auth.tokens.{name}: {PLAIN_NAME}"));
+        }
+        strong(&format!("auth.tokens.{name}.token"), &token.token.0)?;
+        if let Some(other) = seen.insert(&token.token.0, name) {
+            return Err(format!(
+                "auth.tokens.{name}: the token is that of {other}; give each its own"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::environment::Environment;
+    use crate::config::project::parse;
+
+    fn error_of(text: &str, environment: &Environment) -> String {
+        parse(text, "ballpoint.toml", environment)
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_or_means_nothing_is_refused() {
+        let nobody = Environment::default();
+        let token = |name: &str, token: &str| {
+            format!("[auth.tokens.{name}]\nrole = \"viewer\"\ntoken = \"{token}\"\n")
+        };
+        let error = error_of(&token("wall", "short"), &nobody);
+        assert!(error.contains("auth.tokens.wall.token"), "{error}");
+        let long = "0123456789abcdef";
+        let twice = format!("{}{}", token("a", long), token("b", long));
+        assert!(error_of(&twice, &nobody).contains("is that of a"));
+        let unasked = format!("[auth]\nmode = \"none\"\n{}", token("a", long));
+        assert!(error_of(&unasked, &nobody).contains("auth.mode"));
+        let config = parse(&token("wall", long), "f", &nobody).expect("valid");
+        assert!(
+            !format!("{config:?}").contains(long),
+            "a secret is never printed"
+        );
+        let error = error_of("[auth.tokens.a]\nrole = \"king\"\ntoken = \"x\"\n", &nobody);
+        assert!(error.contains("viewer") && error.contains(":2:"), "{error}");
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        let nobody = Environment::default();
+        let allowed = |origin: &str| format!("[server]\nallowed_origins = [\"{origin}\"]\n");
+        for wrong in [
+            "*",
+            "localhost:3000",
+            "https://a.example/",
+            "https://*.example",
+        ] {
+            let error = error_of(&allowed(wrong), &nobody);
+            assert!(error.contains("allowed_origins"), "{wrong}: {error}");
+        }
+        parse(&allowed("http://localhost:3000"), "f", &nobody).expect("valid");
+    }
+}
