@@ -1,7 +1,7 @@
 //! Every way in which a model server fails, and what the asker gets: the right plan, or the local
 //! planner's with the reason said. A server that speaks the protocol stands in for the model.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod cases;
 
