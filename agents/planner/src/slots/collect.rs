@@ -339,16 +339,17 @@ impl Collector<'_> {
         let members = slots.members.clone();
         let measured = !slots.measures.is_empty();
         slots.dimensions.retain(|mention| {
-            !(measured && self.heads(mention, &members))
-                && !members.iter().any(|member| {
-                    let adjacent = member.k + 1 == mention.k || mention.k + 1 == member.k;
-                    adjacent
-                        && !self.elements[member.k.max(mention.k)].after_break
-                        && member
-                            .candidates
-                            .iter()
-                            .any(|(name, _)| mention.candidates.contains(name))
-                })
+            let repeats = members.iter().any(|member| {
+                let adjacent = member.k + 1 == mention.k || mention.k + 1 == member.k;
+                adjacent
+                    && !self.elements[member.k.max(mention.k)].after_break
+                    && member
+                        .candidates
+                        .iter()
+                        .any(|(name, _)| mention.candidates.contains(name))
+            });
+            let heads = measured && self.heads(mention, &members);
+            !(repeats || heads)
         });
         let absent: Vec<&Vec<String>> = slots.absent.iter().map(|(_, it)| it).collect();
         slots
