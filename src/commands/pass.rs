@@ -9,9 +9,10 @@ use ballpoint_loader::{Loader, TableReport};
 use ballpoint_orchestrator::enqueue_pending;
 use ballpoint_reverse_etl::PassOutcome;
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::RunStatus;
 use ballpoint_runtime::trace::TraceContext;
-use ballpoint_runtime::work::WorkKind;
+use ballpoint_runtime::work::{Trigger, WorkKind};
 use ballpoint_transformer::Project;
 use ballpoint_transformer::publish::{BuildStatus, Changed, PublishOptions, publish};
 use futures_util::future::join_all;
@@ -49,7 +50,7 @@ async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
     let recorder = own
         .store
         .runs()
-        .start("run", "command", &TraceContext::current())
+        .start("run", Trigger::Manual.as_str(), &TraceContext::current())
         .await?;
     let outcome = Box::pin(pass_steps(context, own, &recorder.id().to_string())).await;
     let (status, error) = match &outcome {
@@ -101,6 +102,11 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
     enqueue_pending(&own.store, stages::of(&own.project), &own.clock).await?;
     let work = own.store.work();
     let claimed = work.claim("build", "", LEASE).await?;
+    let trace = TraceContext::current();
+    let run = match &claimed {
+        Some(claimed) => Some(own.store.runs().of_work(claimed, &trace).await?),
+        None => None,
+    };
     let changed = match claimed.as_ref().map(|claimed| &claimed.work) {
         Some(WorkKind::Build { changed }) if changed.is_empty() => Changed::Everything,
         Some(WorkKind::Build { changed }) => Changed::Tables(changed.clone()),
@@ -156,7 +162,8 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
             .publish(event, TraceContext::current())
             .await?;
     }
-    if let Some(claimed) = claimed {
+    if let (Some(claimed), Some(run)) = (claimed, run) {
+        run.finish(RunStatus::Success, None).await?;
         work.complete(&claimed).await?;
     }
     if let Some(table) = outcome.absent.first() {
@@ -223,8 +230,18 @@ async fn sync_sources(
         async move {
             let reader = stages::reader(&own.project, &own.databases, name)?;
             let schema = &own.project.config.sources[name].schema;
-            let loader = Loader::new(own.store.clone(), schema).with_progress(bars.sink());
+            let manual = Trigger::Manual.as_str();
+            let run = own.store.runs().start_for("sync", name, manual, trace).await?;
+            let loader = Loader::new(own.store.clone(), schema)
+                .with_progress(bars.sink())
+                .recording(run.clone());
             let synced = loader.sync(&reader, &[], full_refresh, trace).await;
+            let (status, error) = match &synced {
+                Ok(report) if report.has_news() => (RunStatus::Success, None),
+                Ok(_) => (RunStatus::NothingNew, None),
+                Err(error) => (RunStatus::Failed, Some(in_one_line(error))),
+            };
+            run.finish(status, error.as_deref()).await?;
             synced.with_context(|| format!("syncing {name}"))
         }
     });
