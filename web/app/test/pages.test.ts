@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { readEvent } from "../src/api/feed.ts";
 import { takeToken } from "../src/api/session.ts";
 import type { Actor, Lineage, LineageNode, NodeKind, Plan, PlanRow } from "../src/api/types.ts";
+import { behind } from "../src/ask/Behind.tsx";
 import { chosen } from "../src/ask/reading.ts";
 import { linesOf } from "../src/ask/Facts.tsx";
 import { blocks } from "../src/ask/Prose.tsx";
@@ -102,6 +103,13 @@ describe("the lineage", () => {
         if (a !== b && a.x === b.x) expect(Math.abs(a.y - b.y)).toBeGreaterThanOrEqual(NODE_HEIGHT);
       }
     }
+  });
+
+  it("says what an answer is made from", () => {
+    const query = { measures: ["cube.rate"], dimensions: ["other.part"] };
+    expect(behind(query, lineage).map((it) => it.id)).toEqual(["m2", "m1", "r1", "r2", "s"]);
+    expect(behind({ measures: ["unknown.rate"] }, lineage)).toEqual([]);
+    expect(behind(null, lineage)).toEqual([]);
   });
 
   it("survives a cycle", () => {

@@ -1,5 +1,5 @@
 import type { Proof } from "../api/types.ts";
-import { Part } from "./ProofDrawer.tsx";
+import { Part } from "./Part.tsx";
 
 const PARTS: [key: string, title: string][] = [
   ["models", "Models"],

@@ -1,4 +1,4 @@
-import { type ReactNode, useState } from "react";
+import { useState } from "react";
 import { postJson, said } from "../api/client.ts";
 import { useResource } from "../api/resource.ts";
 import type { Answer, Definition, Proof, Replay } from "../api/types.ts";
@@ -9,6 +9,8 @@ import { columns } from "../charts/views.ts";
 import { CopyButton } from "../shell/CopyButton.tsx";
 import { Dialog } from "../shell/Dialog.tsx";
 import { Icon } from "../shell/Icon.tsx";
+import { Behind } from "./Behind.tsx";
+import { Fact, Part } from "./Part.tsx";
 import { chosen, planner } from "./reading.ts";
 import { Facts } from "./Facts.tsx";
 import { Sql } from "./Sql.tsx";
@@ -68,6 +70,7 @@ export function ProofDrawer({ answer, question, onClose }: Props) {
       )}
       <Part title="Freshness">
         <FreshnessFacts answer={answer} />
+        {answer.query !== null && <Behind query={answer.query} />}
       </Part>
       {proof.data && <Facts proof={proof.data} />}
       <Part title="Proof">
@@ -81,27 +84,6 @@ export function ProofDrawer({ answer, question, onClose }: Props) {
         {answer.proof_id && <ReplayButton id={answer.proof_id} />}
       </Part>
     </Dialog>
-  );
-}
-
-export function Part({ title, action, children }: { title: string; action?: ReactNode; children: ReactNode }) {
-  return (
-    <section className="part" aria-label={title}>
-      <div className="card-head">
-        <h3>{title}</h3>
-        {action}
-      </div>
-      {children}
-    </section>
-  );
-}
-
-function Fact({ name, value, plain = false }: { name: string; value: string; plain?: boolean }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{plain ? value : <code>{value}</code>}</dd>
-    </div>
   );
 }
 

@@ -9,6 +9,9 @@ export function related(id: string, edges: Link[]): Set<string> {
   return new Set([...reach(id, edges, "from", "to"), ...reach(id, edges, "to", "from")]);
 }
 
+/** A node and all that it is made from. */
+export const upstream = (id: string, edges: Link[]): Set<string> => reach(id, edges, "to", "from");
+
 function reach(start: string, edges: Link[], here: "from" | "to", there: "from" | "to"): Set<string> {
   const found = new Set([start]);
   const open = [start];
