@@ -8,6 +8,7 @@
 mod cubes;
 mod files;
 mod layout;
+mod measures;
 mod members;
 mod names;
 mod questions;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::layout::{Layout, Reference, Table};
-use super::members::{Dimension, Kind, own_dimensions, own_measures};
+use super::measures::{Measure, own_measures};
+use super::members::{Dimension, Kind, own_dimensions};
 use super::names::{self, Taken};
 use super::staging::description;
 use super::text::yaml;
@@ -103,7 +104,7 @@ fn borrow(
     layout: &Layout,
     own: usize,
     dimensions: &[Dimension],
-    measures: &[super::members::Measure],
+    measures: &[Measure],
     taken: &mut Taken,
 ) -> Vec<Dimension> {
     let offers = offers(layout, own);
@@ -112,7 +113,7 @@ fn borrow(
         .flat_map(|it| it.synonyms.clone())
         .collect();
     said.extend(dimensions.iter().map(|it| it.words.join(" ")));
-    said.extend(measures.iter().flat_map(super::members::Measure::synonyms));
+    said.extend(measures.iter().flat_map(Measure::synonyms));
     let nearest = |phrase: &str, offer: &Offer| {
         let same = offers
             .iter()

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::layout::{Column, Layout, Table};
-use super::members::measured;
+use super::measures::measured;
 use super::names;
 use super::roles::Role;
 

@@ -74,9 +74,7 @@ pub(crate) fn judge(column: &ColumnProfile, words: &[String], is_key: bool) -> R
             let last = words.last().map_or("", String::as_str);
             if KEY_WORDS.contains(&last) {
                 Role::Key
-            } else if has(ORDINAL_WORDS) && !has(LEVEL_WORDS) && is_whole(base, column) {
-                Role::Ordinal
-            } else if has(&["latitude", "longitude", "lat", "lon", "lng"]) {
+            } else if names_a_place(&has) || names_a_rank(&has) && is_whole(base, column) {
                 Role::Ordinal
             } else if has(LEVEL_WORDS) {
                 Role::Level
@@ -86,6 +84,14 @@ pub(crate) fn judge(column: &ColumnProfile, words: &[String], is_key: bool) -> R
         }
         _ => Role::Opaque,
     }
+}
+
+fn names_a_place(has: &impl Fn(&[&str]) -> bool) -> bool {
+    has(&["latitude", "longitude", "lat", "lon", "lng"])
+}
+
+fn names_a_rank(has: &impl Fn(&[&str]) -> bool) -> bool {
+    has(ORDINAL_WORDS) && !has(LEVEL_WORDS)
 }
 
 /// The name of a type without its modifier: `numeric(8,2)` → `numeric`.
