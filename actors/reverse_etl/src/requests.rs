@@ -4,6 +4,7 @@
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::{Plan, PlanRequest, PlanState, Plans, RunStatus, StepStatus};
 use ballpoint_runtime::trace::TraceContext;
+use ballpoint_runtime::work::Trigger;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -49,14 +50,11 @@ impl WriteBacks {
             return Ok(plan);
         }
         let trace = TraceContext::current();
-        let run = self
-            .store
-            .runs()
-            .start("write_back", request.name(), &trace)
+        let (runs, manual) = (self.store.runs(), Trigger::Manual.as_str());
+        let run = runs
+            .start_for("write_back", &plan.sync, manual, &trace)
             .await?;
-        let step = run
-            .step(&format!("{} {}", request.name(), plan.sync))
-            .await?;
+        let step = run.step(request.name()).await?;
         let outcome = match request {
             PlanRequest::Plan => Box::pin(self.plan_or_fail(&plan)).await,
             PlanRequest::Apply | PlanRequest::Undo => {

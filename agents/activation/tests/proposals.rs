@@ -1,5 +1,5 @@
 //! Requests in words against the shipped data model and syncs, on a real PostgreSQL.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
 
