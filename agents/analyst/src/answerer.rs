@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use ballpoint_llm::{PlanBackend, PlanRequest, Planned, PlannerBackend};
-use ballpoint_metrics::catalog::Catalog;
 use ballpoint_metrics::query::{DateRange, Query};
 use ballpoint_metrics::{QueryError, QueryResult, SecurityContext, Service, Snapshot};
-use ballpoint_planner::plan::{Clarification, MetaPlan, QueryPlan, Question, Refusal};
+use ballpoint_planner::plan::{MetaPlan, QueryPlan};
 use ballpoint_planner::{Context, Coverage, DialogueState, Plan};
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::{Store, StoreError};
@@ -17,17 +16,15 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::answer::{Answer, Behaviour, ChoiceOffered, Companion, Freshness, Notice, Row};
+use crate::answer::{Answer, Behaviour, Companion, Freshness, Notice, Row};
+use crate::asides::{clarify, refuse};
 use crate::chart;
 use crate::figures::label;
 use crate::follow_up;
 use crate::meta;
-use crate::narrate::{Told, head, moment};
+use crate::narrate::{Told, head};
 use crate::progress::{Progress, Step, Turn};
-use crate::wording::{CLARIFICATIONS, NOTICES, REFUSALS, say};
-
-/// More offers than this are not read.
-const OFFER_MAX: usize = 16;
+use crate::wording::{NOTICES, say};
 
 /// Why a question got no answer at all.
 #[derive(Debug, thiserror::Error)]
@@ -414,90 +411,5 @@ fn freshness(snapshot: &Snapshot) -> Freshness {
         data_to: main.map(|(_, to)| to.clone()),
         refreshed_at: snapshot.refreshed.map(|it| it.to_string()),
         data_version: snapshot.data_version,
-    }
-}
-
-fn clarify(
-    catalog: &Catalog,
-    plan: Clarification,
-    state: &DialogueState,
-    base: Answer,
-) -> (Answer, DialogueState) {
-    let text = match &plan.question {
-        Question::WhichMetric => say(CLARIFICATIONS, "which_metric", &[]),
-        Question::WhichMeaning { word } => say(CLARIFICATIONS, "which_meaning", &[("word", word)]),
-        Question::WhichMember { word, noun } => say(
-            CLARIFICATIONS,
-            "which_member",
-            &[("word", word), ("noun", noun)],
-        ),
-        Question::WhichBreakdown { measure } => {
-            say(CLARIFICATIONS, "which_breakdown", &[("measure", measure)])
-        }
-        Question::DidYouMean { word } => say(CLARIFICATIONS, "did_you_mean", &[("word", word)]),
-        Question::WhichReading => say(CLARIFICATIONS, "which_reading", &[]),
-    };
-    let labels: Vec<&str> = plan.options.iter().map(|it| it.label.as_str()).collect();
-    let definition = plan.options.iter().filter_map(|it| {
-        let member = catalog.member(it.query.measures.first()?)?;
-        Some(json!({ "member": member.name, "description": member.description }))
-    });
-    let answer = Answer {
-        behaviour: Behaviour::Clarify,
-        answer: format!("{text} {}", labels.join(" | ")),
-        definition: definition.collect(),
-        options: plan
-            .options
-            .iter()
-            .map(|it| ChoiceOffered {
-                label: it.label.clone(),
-                query: it.query.clone(),
-                question: it.label.clone(),
-            })
-            .collect(),
-        about: plan.about,
-        reading: plan.reading,
-        ..base
-    };
-    let state = DialogueState {
-        pending: Some(plan.frame),
-        options: plan.options,
-        ..state.clone()
-    };
-    (answer, state)
-}
-
-fn refuse(plan: Refusal, base: Answer) -> Answer {
-    let bound =
-        |at: Option<jiff::civil::DateTime>| at.map_or(String::new(), |it| moment(&it.to_string()));
-    let (from, to) = (
-        bound(plan.coverage.map(|it| it.from)),
-        bound(plan.coverage.map(|it| it.to)),
-    );
-    let subject = plan
-        .subject
-        .iter()
-        .map(|it| format!("\"{it}\""))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let variables = [("subject", subject.as_str()), ("from", &from), ("to", &to)];
-    let mut text = say(REFUSALS, plan.reason.name(), &variables);
-    if !plan.offer.is_empty() {
-        let offer = plan
-            .offer
-            .iter()
-            .take(OFFER_MAX)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", ");
-        text.push(' ');
-        text.push_str(&say(REFUSALS, "offer", &[("offer", &offer)]));
-    }
-    Answer {
-        behaviour: Behaviour::Refuse,
-        answer: text,
-        reason: Some(plan.reason.name().to_owned()),
-        reading: plan.reading,
-        ..base
     }
 }

@@ -8,6 +8,7 @@ pub mod eval;
 pub mod progress;
 pub mod replay;
 
+mod asides;
 mod chart;
 mod derive;
 mod figures;
