@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ballpoint_postgres::cluster::{Cluster, ClusterOptions};
+use ballpoint_postgres::ident::IDENT_BYTES_MAX;
 use ballpoint_postgres::pool::{self, PoolOptions};
 use ballpoint_postgres::roles::{self, QueryRole, RoleError, Scope};
 use ballpoint_seeds::SeedFiles;
 use jiff::Timestamp;
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 
 use crate::config::Project;
@@ -133,10 +135,11 @@ impl Databases {
             Some(_) => Scope::Schemas(schemas()),
         };
         let is_own = scope == Scope::OwnCluster;
-        match roles::connect_as_query_role(url, &query_role(scope), options.clone()).await {
+        let role = query_role(url, scope);
+        match roles::connect_as_query_role(url, &role, options.clone()).await {
             Ok((pool, notes)) => {
                 for note in notes {
-                    tracing::warn!(role = QUERY_ROLE, "{note}");
+                    tracing::warn!(role = role.name, "{note}");
                 }
                 Ok(pool)
             }
@@ -193,8 +196,20 @@ impl Databases {
     }
 }
 
-/// Who queries the warehouse.
-pub(crate) const QUERY_ROLE: &str = "ballpoint_query";
+/// Who queries the embedded warehouse.
+const QUERY_ROLE: &str = "ballpoint_query";
+
+/// Who queries a configured one. A role is its whole server's: without the database's name, two
+/// projects of different owners would take each other's password.
+pub(crate) fn query_role_on(url: &str) -> String {
+    let options = url.parse::<PgConnectOptions>().unwrap_or_default();
+    let database = options.get_database().unwrap_or(options.get_username());
+    let mut name = format!("{QUERY_ROLE}_{database}");
+    while name.len() > IDENT_BYTES_MAX {
+        name.pop();
+    }
+    name
+}
 
 /// Ballpoint's own schema: checkpoints, conversations, audit. No query reads it.
 const OWN_SCHEMA: &str = "ballpoint";
@@ -202,10 +217,14 @@ const OWN_SCHEMA: &str = "ballpoint";
 /// Queries at a time.
 const QUERY_CONNECTIONS_MAX: u32 = 16;
 
-fn query_role(scope: Scope) -> QueryRole {
+fn query_role(url: &str, scope: Scope) -> QueryRole {
+    let name = match scope {
+        Scope::OwnCluster => QUERY_ROLE.to_owned(),
+        Scope::Schemas(_) => query_role_on(url),
+    };
     QueryRole {
         hidden: vec![OWN_SCHEMA.to_owned()],
-        ..QueryRole::new(QUERY_ROLE, scope)
+        ..QueryRole::new(name, scope)
     }
 }
 

@@ -256,7 +256,7 @@ async fn a_configured_warehouse_is_queried_by_such_a_role_or_by_its_user_and_che
             .unwrap();
     }
     let (_, place) = server.url().split_once('@').unwrap();
-    let (host, _) = place.rsplit_once('/').unwrap();
+    let (host, own) = place.rsplit_once('/').unwrap();
     let limited = format!("postgres://{name}:pw@{host}/{name}");
     let sales = "create schema shop; create table shop.sales as select generate_series(1, 5) as id";
     for (url, says) in [
@@ -282,7 +282,8 @@ async fn a_configured_warehouse_is_queried_by_such_a_role_or_by_its_user_and_che
     for sql in [
         format!("drop database {name} with (force)"),
         format!("drop role {name}"),
-        "drop owned by ballpoint_query".to_owned(),
+        format!("drop owned by ballpoint_query_{own}"),
+        format!("drop role ballpoint_query_{own}"),
     ] {
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(server.pool())

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::config::Project;
-use crate::databases::QUERY_ROLE;
+use crate::databases::query_role_on;
 use crate::output::{self, UserError};
 use crate::remote::Remote;
 use crate::{shipped, stages};
@@ -161,11 +161,12 @@ async fn explain_queries(project: &Project) -> Option<String> {
     };
     let may: Result<bool, _> = sqlx::query_scalar(MAY).fetch_one(&pool).await;
     pool.close().await;
+    let role = query_role_on(url);
     Some(match may {
-        Ok(true) => format!("queries: as role {QUERY_ROLE}, which can only read"),
+        Ok(true) => format!("queries: as role {role}, which can only read"),
         _ => format!(
             "queries: as the configured user, in read-only transactions; with the right to make \
-             roles (createrole), role {QUERY_ROLE} would be made, which can only read"
+             roles (createrole), role {role} would be made, which can only read"
         ),
     })
 }
