@@ -21,8 +21,8 @@ use ballpoint_runtime::supervision::{
 };
 use ballpoint_source::watcher::{SourceWatcher, WatcherArgs};
 use ballpoint_transformer::LoadOptions;
-use ballpoint_transformer::lineage::LineageReader;
 use ballpoint_transformer::actor::{Transformer, TransformerArgs};
+use ballpoint_transformer::lineage::LineageReader;
 use ballpoint_web::{App, Doors, Readiness, SystemFacts, Web, WebArgs};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

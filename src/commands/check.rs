@@ -55,7 +55,10 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     if let Some(syncs) = syncs {
         output::line(format!("write-backs: {syncs} syncs"));
     }
-    output::line(format!("questions: read by {}", stages::reader_of_questions(&project)));
+    output::line(format!(
+        "questions: read by {}",
+        stages::reader_of_questions(&project)
+    ));
     for (name, schedule) in &project.config.schedules {
         let (cron, zone) = (&schedule.cron, &schedule.timezone);
         output::line(format!("schedule {name}: `{cron}` {zone}"));
@@ -150,8 +153,7 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
 
 /// Who queries a configured warehouse; on the embedded one it is always the role.
 async fn explain_queries(project: &Project) -> Option<String> {
-    const MAY: &str =
-        "select rolsuper or rolcreaterole from pg_roles where rolname = current_user";
+    const MAY: &str = "select rolsuper or rolcreaterole from pg_roles where rolname = current_user";
     let url = project.config.warehouse.url.as_deref()?;
     project.config.metrics.as_ref()?;
     let options = PoolOptions::named("ballpoint check");
