@@ -1,11 +1,13 @@
 //! A service as a process of this machine: its names for hosts, ports and folders are ours.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rand::RngExt;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::compose::{Compose, Service};
@@ -30,8 +32,7 @@ impl<'a> Host<'a> {
             .services
             .iter()
             .map(|(name, service)| {
-                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                let ours = listener.local_addr().unwrap().port();
+                let (listener, ours) = free_port();
                 let inside = if service.entrypoint.is_some() {
                     5432
                 } else {
@@ -185,6 +186,16 @@ impl<'a> Host<'a> {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
         child.wait().unwrap().code()
+    }
+}
+
+/// Below the ports that the system gives to connections: nobody takes it before the service does.
+fn free_port() -> (TcpListener, u16) {
+    loop {
+        let port = rand::rng().random_range(20_000..32_000);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return (listener, port);
+        }
     }
 }
 
