@@ -95,7 +95,7 @@ pub(crate) enum ReverseEtlCommand {
         /// Name of a sync [default: all]
         sync: Option<String>,
     },
-    /// Plan what a request in words asks for, such as 'hold batches with more than 5 % defects'
+    /// Plan what a request in words asks for, such as 'hold customers with more than 5 % returns'
     Propose { request: String },
     /// Show a plan row by row
     Show {

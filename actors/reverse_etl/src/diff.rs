@@ -57,7 +57,7 @@ fn same_key(a: &str, b: &str, sync: &Sync) -> String {
     each.join(" and ")
 }
 
-/// `jsonb_build_object('batch_id', a.k0, …)`
+/// `jsonb_build_object('id', a.k0, …)`
 fn object(fields: &[Field], prefix: &str, letter: char) -> String {
     let pairs: Vec<String> = fields
         .iter()

@@ -371,7 +371,7 @@ fn read_rows(plan: &Plan, sync: &Sync, backwards: bool) -> String {
     )
 }
 
-/// `t."batch_id" = p.k0 and …`
+/// `t."id" = p.k0 and …`
 fn on_key(sync: &Sync) -> String {
     let each = sync.key.iter().enumerate();
     let each: Vec<String> = each

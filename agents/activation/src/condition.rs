@@ -17,7 +17,7 @@ use crate::wording::quoted;
 pub(crate) struct Figure {
     /// A measure; counted where it is the share's part.
     pub(crate) measure: String,
-    /// Narrows the measure: "ink leaks" among the units.
+    /// Narrows the measure: "late orders" among the orders.
     pub(crate) part: Option<Condition>,
     /// What the part is a share of; the figure is in percent then.
     pub(crate) whole: Option<String>,
@@ -192,7 +192,7 @@ impl Reader<'_> {
 
     fn no_figure(&self) -> Result<Option<Figure>, Refusal> {
         match self.read.measures.first() {
-            // "batches with cracks" may name the count of them; it is the value that is meant.
+            // "customers with returns" may name the count of them; it is the value that is meant.
             Some(_) if !self.read.members.is_empty() => Ok(None),
             Some(named) => Err(self.refuse("no_figure", &[&named.words])),
             None => Ok(None),
@@ -272,7 +272,7 @@ impl Reader<'_> {
     }
 }
 
-/// "defect rate above 5 %", "more than 5 % defects", "more than 3 defects".
+/// "return rate above 5 %", "more than 5 % returns", "more than 3 returns".
 fn of_measure(member: &MemberInfo, count: String, bound: Bound) -> Figure {
     let is_count = member.member_type == "count";
     let is_percent = member.meta["unit"].as_str() == Some("percent");

@@ -275,7 +275,7 @@ impl Told<'_> {
         })
     }
 
-    /// "Component = refills and share of Defect Type ink_leak in Units Produced > 5 %".
+    /// "the share of Status = returned among Orders > 5 % and Country = NL".
     fn condition(&self) -> String {
         let mut parts: Vec<String> = Vec::new();
         if let Some(figure) = &self.choice.figure {

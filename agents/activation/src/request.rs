@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(bounds("lots with more than 5 % leaks"), [(">", 5.0, true)]);
         assert_eq!(bounds("lots with >=2.5% leaks"), [(">=", 2.5, true)]);
         assert_eq!(bounds("yield below 90 percent."), [("<", 90.0, true)]);
-        assert_eq!(bounds("no more than 3 cracks"), [("<=", 3.0, false)]);
+        assert_eq!(bounds("no more than 3 faults"), [("<=", 3.0, false)]);
         assert_eq!(bounds("lots over the moon"), []);
     }
 

@@ -86,7 +86,7 @@ pub(super) fn rows(context: &Context, plan: &Plan, rows: &[PlanRow]) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
-/// `changed  batch_id=7 machine_id=M1: hold false → true`
+/// `changed  id=7 part=1: hold false → true`
 fn row(row: &PlanRow) {
     let key: Vec<String> = pairs(&row.key)
         .map(|(name, value)| format!("{name}={}", text(value)))
