@@ -187,7 +187,11 @@ pub(crate) struct InitArgs {
     /// Folder to make it in; new or empty
     pub(crate) dir: PathBuf,
     /// Database to read, again for each further one; a role that may only SELECT is enough
-    #[arg(long, required = true, value_name = "postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    #[arg(
+        long,
+        required = true,
+        value_name = "postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+    )]
     pub(crate) source: Vec<String>,
     /// Name of the project [default: the folder's]
     #[arg(long)]

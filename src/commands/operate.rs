@@ -96,9 +96,18 @@ fn print_run(run: &Value) {
         Some(0 | 1) | None => String::new(),
         Some(n) => format!(", attempt {n}"),
     };
-    let rows = run["rows"].as_i64().map(|rows| format!(", {rows} rows")).unwrap_or_default();
-    let took = run["ms"].as_i64().map(|ms| format!(", {ms} ms")).unwrap_or_default();
-    let error = run["error"].as_str().map(|e| format!(" - {e}")).unwrap_or_default();
+    let rows = run["rows"]
+        .as_i64()
+        .map(|rows| format!(", {rows} rows"))
+        .unwrap_or_default();
+    let took = run["ms"]
+        .as_i64()
+        .map(|ms| format!(", {ms} ms"))
+        .unwrap_or_default();
+    let error = run["error"]
+        .as_str()
+        .map(|e| format!(" - {e}"))
+        .unwrap_or_default();
     output::line(format!(
         "run {} {:<20} {} ({}{attempts}{rows}{took}){error}",
         text("started_at"),

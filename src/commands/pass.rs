@@ -83,7 +83,13 @@ async fn write_backs(own: &Own) -> anyhow::Result<Value> {
     let failed: Vec<String> = entries
         .iter()
         .filter(|entry| entry.outcome == PassOutcome::Failed)
-        .map(|entry| format!("{}: {}", entry.sync, entry.error.as_deref().unwrap_or("failed")))
+        .map(|entry| {
+            format!(
+                "{}: {}",
+                entry.sync,
+                entry.error.as_deref().unwrap_or("failed")
+            )
+        })
         .collect();
     if !failed.is_empty() {
         bail!("a write-back failed: {}", failed.join("; "));
@@ -231,7 +237,11 @@ async fn sync_sources(
             let reader = stages::reader(&own.project, &own.databases, name)?;
             let schema = &own.project.config.sources[name].schema;
             let manual = Trigger::Manual.as_str();
-            let run = own.store.runs().start_for("sync", name, manual, trace).await?;
+            let run = own
+                .store
+                .runs()
+                .start_for("sync", name, manual, trace)
+                .await?;
             let loader = Loader::new(own.store.clone(), schema)
                 .with_progress(bars.sink())
                 .recording(run.clone());

@@ -145,7 +145,11 @@ fn folder_name(folder: &Path) -> String {
     )
 }
 
-pub(super) fn parse(text: &str, path: &str, environment: &Environment) -> Result<Config, ProjectError> {
+pub(super) fn parse(
+    text: &str,
+    path: &str,
+    environment: &Environment,
+) -> Result<Config, ProjectError> {
     let invalid = |error: toml::de::Error| ProjectError::Invalid {
         path: path.to_owned(),
         line: error.span().map_or(1, |span| line_of(text, span.start)),
@@ -329,7 +333,11 @@ fn check_llm(llm: &LlmConfig) -> Result<(), String> {
     if llm.model.trim().is_empty() {
         return Err("llm.model is empty; name the model as its server does".to_owned());
     }
-    if llm.api_key.as_ref().is_some_and(|it| it.0.trim().is_empty()) {
+    if llm
+        .api_key
+        .as_ref()
+        .is_some_and(|it| it.0.trim().is_empty())
+    {
         return Err(
             "llm.api_key is empty: set the variable that it names, or remove the key if the \
              server asks for none"
@@ -419,7 +427,10 @@ mod tests {
         assert!(error.contains("llm.api_key is empty"), "{error}");
         let config = parse(text, "f", &Environment::from([("KEY", "sk-1")])).expect("valid");
         assert!(!format!("{config:?}").contains("sk-1"));
-        let error = error_of("[llm]\nbase_url = \"h/v1\"\nmodel = \"m\"\n", &Environment::default());
+        let error = error_of(
+            "[llm]\nbase_url = \"h/v1\"\nmodel = \"m\"\n",
+            &Environment::default(),
+        );
         assert!(error.contains("llm.base_url"), "{error}");
     }
 

@@ -95,18 +95,12 @@ impl Stack {
     }
 
     /// The same at another business time.
-    pub(crate) fn launch_at(
-        data_dir: &Path,
-        now: &str,
-        adjust: impl FnOnce(&mut Command),
-    ) -> Self {
+    pub(crate) fn launch_at(data_dir: &Path, now: &str, adjust: impl FnOnce(&mut Command)) -> Self {
         let mut command = ballpoint(data_dir);
         command.args(["up", "--listen", "127.0.0.1:0", "--now", now]);
         command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         adjust(&mut command);
-        let mut child = command
-            .spawn()
-            .unwrap();
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines.by_ref().map_while(Result::ok).find_map(|line| {
             line.split_whitespace()
