@@ -341,6 +341,8 @@ fn open_ends_and_parts_of_months_are_one_window() {
         ),
         ("scrap on tuesday of last week", "2026-03-24", "2026-03-24"),
         ("scrap since new year's day", "", ""),
+        // Said of a whole week as often as of its end.
+        ("scrap through last week", "", ""),
     ] {
         let query = last_query(&[question]);
         let window = format!("[\"{from}\",\"{to}\"]");

@@ -17,7 +17,7 @@ impl TimeReader<'_> {
             return None;
         }
         let skip = match self.word(i) {
-            "until" | "till" | "through" | "before" | "after" => 1,
+            "until" | "till" | "before" | "after" => 1,
             "up" if matches!(self.word(i + 1), "to" | "until") => 2,
             _ => return None,
         };
