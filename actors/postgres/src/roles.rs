@@ -51,7 +51,8 @@ pub enum Scope {
     /// Ours alone: the role reads every schema but the hidden ones, and what PostgreSQL allows
     /// everybody by default is taken back.
     OwnCluster,
-    /// Somebody's: the role reads these schemas, and nothing of anybody else is changed.
+    /// Somebody's: the role reads these schemas, what they hold later too, and nothing of anybody else
+    /// is changed. Those that do not exist yet are made: what lands there must be readable at once.
     Schemas(Vec<String>),
 }
 
@@ -137,16 +138,23 @@ async fn make(
         }
         Scope::Schemas(schemas) => schemas.clone(),
     };
+    let name = quote(&role.name);
+    // Default privileges without a schema reach every one that the owner makes tables in.
+    let everywhere = match &role.scope {
+        Scope::OwnCluster => format!(
+            "alter default privileges grant usage on schemas to {name};
+             alter default privileges grant select on tables to {name};"
+        ),
+        Scope::Schemas(_) => format!(
+            "alter default privileges revoke usage on schemas from {name};
+             alter default privileges revoke select on tables from {name};"
+        ),
+    };
+    transaction.execute(AssertSqlSafe(everywhere)).await?;
     for schema in schemas.iter().filter(|it| !role.hidden.contains(it)) {
         let granted = attempt(&mut transaction, &grant(role, schema)).await?;
         notes.extend(granted.map(|why| format!("schema {schema}: {why}")));
     }
-    let name = quote(&role.name);
-    let later = format!(
-        "alter default privileges grant usage on schemas to {name};
-         alter default privileges grant select on tables to {name};"
-    );
-    transaction.execute(AssertSqlSafe(later)).await?;
     for schema in &role.hidden {
         let hide = format!(
             "do $$ begin revoke all on schema {} from {name};
@@ -176,10 +184,22 @@ fn create_role(role: &QueryRole, password: &str) -> String {
 
 fn grant(role: &QueryRole, schema: &str) -> String {
     let (name, schema) = (quote(&role.name), quote(schema));
-    format!(
+    let now = format!(
         "grant usage on schema {schema} to {name};
          grant select on all tables in schema {schema} to {name};"
-    )
+    );
+    match role.scope {
+        Scope::OwnCluster => now,
+        // `create schema if not exists` asks for the right to make one even where there is one.
+        Scope::Schemas(_) => format!(
+            "do $$ begin
+                 if to_regnamespace({}) is null then create schema {schema}; end if;
+             end $$;
+             {now}
+             alter default privileges in schema {schema} grant select on tables to {name};",
+            quote_literal(&schema)
+        ),
+    }
 }
 
 /// Runs statements that may be refused without ending the transaction; why they were.

@@ -198,25 +198,46 @@ async fn what_is_made_or_swapped_in_later_is_read_too_and_what_is_hidden_stays_h
 }
 
 #[tokio::test]
-async fn on_somebodys_server_the_role_reads_the_schemas_it_is_given() {
+async fn on_somebodys_server_the_role_reads_the_schemas_it_is_given_and_nothing_made_elsewhere() {
     let database = TestDatabase::create().await;
     let setup = "create schema marts; create table marts.sales (id int);
                  create schema private; create table private.salaries (id int)";
     sqlx::raw_sql(setup).execute(database.pool()).await.unwrap();
     let name = format!("reader_{}", uuid::Uuid::new_v4().simple());
-    let scope = Scope::Schemas(vec!["marts".to_owned(), "missing".to_owned()]);
-    let role = QueryRole::new(&name, scope);
+    let given = ["marts", "not there yet", "pg_catalog_of_ours"].map(str::to_owned);
+    let role = QueryRole::new(&name, Scope::Schemas(given.to_vec()));
     let options = PoolOptions::named("reader");
     let (reader, notes) = connect_as_query_role(database.url(), &role, options)
         .await
         .unwrap();
     assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(notes[0].contains("missing"), "{notes:?}");
-    attempted(&reader, "select * from marts.sales")
-        .await
-        .unwrap();
-    let closed = attempted(&reader, "select * from private.salaries").await;
-    assert!(closed.unwrap_err().contains("permission denied"));
+    assert!(notes[0].contains("pg_catalog_of_ours"), "{notes:?}");
+    let later = "create table marts.later (id int); create table \"not there yet\".first (id int);
+                 create table private.later (id int);
+                 create schema theirs; create table theirs.later (id int)";
+    sqlx::raw_sql(later).execute(database.pool()).await.unwrap();
+    for open in ["marts.sales", "marts.later", "\"not there yet\".first"] {
+        attempted(&reader, &format!("select * from {open}"))
+            .await
+            .unwrap();
+    }
+    for closed in ["private.salaries", "private.later", "theirs.later"] {
+        let refused = attempted(&reader, &format!("select * from {closed}")).await;
+        assert!(
+            refused.unwrap_err().contains("permission denied"),
+            "{closed}"
+        );
+    }
+    // A schema that is opened later opens nothing but what it is given.
+    let open = "grant usage on schema private, theirs to public";
+    sqlx::raw_sql(open).execute(database.pool()).await.unwrap();
+    for closed in ["private.later", "theirs.later"] {
+        let refused = attempted(&reader, &format!("select * from {closed}")).await;
+        assert!(
+            refused.unwrap_err().contains("permission denied"),
+            "{closed}"
+        );
+    }
     reader.close().await;
     let drop = format!("drop owned by \"{name}\"; drop role \"{name}\"");
     sqlx::raw_sql(AssertSqlSafe(drop))
