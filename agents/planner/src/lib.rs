@@ -14,6 +14,7 @@ mod decide;
 mod guard;
 mod lexicon;
 mod normalise;
+mod openers;
 mod phrase;
 mod reader;
 mod registry;

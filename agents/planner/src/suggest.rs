@@ -103,7 +103,12 @@ fn groupings<'a>(
 }
 
 /// By day within some weeks, by week within some months, by month beyond.
-fn trend(registry: Registry<'_>, base: &Frame, frame: &Frame, context: &Context) -> Option<Frame> {
+pub(crate) fn trend(
+    registry: Registry<'_>,
+    base: &Frame,
+    frame: &Frame,
+    context: &Context,
+) -> Option<Frame> {
     if frame.granularity.is_some() {
         return None;
     }
