@@ -43,7 +43,7 @@ pub enum ChatError {
     Ask(#[from] AskError),
     #[error("the chat could not be reached: {0}")]
     Address(#[from] AddressError),
-    #[error("a conversation id has 1 to {ID_CHARS_MAX} characters")]
+    #[error("a conversation id has 1 to {ID_CHARS_MAX} characters, none of them zero")]
     Id,
     /// Whoever asked has left.
     #[error("the turn was stopped")]
@@ -133,7 +133,11 @@ impl ChatHandle {
         turn: Turn,
     ) -> Result<Answer, ChatError> {
         let conversation_id = conversation_id.unwrap_or_else(|| Uuid::now_v7().to_string());
-        if conversation_id.is_empty() || conversation_id.chars().count() > ID_CHARS_MAX {
+        // PostgreSQL keeps no character zero.
+        if conversation_id.is_empty()
+            || conversation_id.chars().count() > ID_CHARS_MAX
+            || conversation_id.contains('\0')
+        {
             return Err(ChatError::Id);
         }
         let _stop = turn.progress.stop_token().clone().drop_guard();

@@ -33,7 +33,8 @@ pub enum Message {
 /// # Errors
 /// As every query.
 pub async fn read(store: &Store, id: &str) -> Result<Option<Conversation>, StoreError> {
-    let stored = store.conversations().messages(id, MESSAGES_MAX).await?;
+    let conversations = store.conversations();
+    let stored = conversations.messages(id, MESSAGES_MAX).await?;
     if stored.is_empty() {
         return Ok(None);
     }
@@ -53,13 +54,10 @@ pub async fn read(store: &Store, id: &str) -> Result<Option<Conversation>, Store
             }
         })
         .collect();
-    let title = messages.iter().find_map(|it| match it {
-        Message::User { text, .. } => Some(text.clone()),
-        Message::Assistant { .. } => None,
-    });
     Ok(Some(Conversation {
         id: id.to_owned(),
-        title: title.unwrap_or_default(),
+        // The first of all, which need not be among those that are read back.
+        title: conversations.title(id).await?.unwrap_or_default(),
         messages,
     }))
 }

@@ -306,6 +306,12 @@ async fn conversations_are_listed_searched_read_and_forgotten() {
     assert!(
         matches!(&read.messages[1], Message::Assistant { answer, .. } if answer.rows.len() == 3)
     );
+    // Its title is its first question, however much was said since.
+    let more = serde_json::json!({ "text": "only refills" });
+    let more = vec![("user", &more); 600];
+    conversations.append_all("h1", &more).await.unwrap();
+    let read = history::read(&stack.store, "h1").await.unwrap().unwrap();
+    assert_eq!(read.title, "pass rate by component last week");
     assert!(conversations.delete("h1").await.unwrap());
     assert!(history::read(&stack.store, "h1").await.unwrap().is_none());
     assert!(!conversations.delete("h1").await.unwrap());

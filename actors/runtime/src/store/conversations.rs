@@ -150,6 +150,24 @@ impl Conversations {
             .collect()
     }
 
+    /// The first question of a conversation; `None` while it has none.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn title(&self, id: &str) -> Result<Option<String>, StoreError> {
+        // As in a list.
+        let title: Option<Option<String>> = sqlx::query_scalar(
+            r"select replace(content::text, '\u0000', '\u0020')::json ->> 'text'
+             from ballpoint.messages
+             where conversation_id = $1 and role = 'user' order by seq limit 1",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::query("reading a conversation"))?;
+        Ok(title.flatten())
+    }
+
     /// The latest conversations, newest first.
     ///
     /// # Errors

@@ -232,12 +232,41 @@ impl Runs {
     /// # Errors
     /// As every query.
     pub async fn recent(&self, limit: u32) -> Result<Vec<RunSummary>, StoreError> {
+        self.shown(None, None, limit).await
+    }
+
+    /// The latest runs of one kind, newest first.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn recent_of(&self, kind: &str, limit: u32) -> Result<Vec<RunSummary>, StoreError> {
+        self.shown(None, Some(kind), limit).await
+    }
+
+    /// One run; `None` when there is none of that id.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn get(&self, id: Uuid) -> Result<Option<RunSummary>, StoreError> {
+        Ok(self.shown(Some(id), None, 1).await?.pop())
+    }
+
+    async fn shown(
+        &self,
+        id: Option<Uuid>,
+        kind: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<RunSummary>, StoreError> {
         let rows: Vec<PgRow> = sqlx::query(
             "select id, kind, scope, trigger, status, attempt, row_count, error, traceparent,
                     (extract(epoch from started_at) * 1000000)::bigint as started,
                     (extract(epoch from finished_at) * 1000000)::bigint as finished
-             from ballpoint.runs order by started_at desc limit $1",
+             from ballpoint.runs
+             where ($1::uuid is null or id = $1) and ($2::text is null or kind = $2)
+             order by started_at desc limit $3",
         )
+        .bind(id)
+        .bind(kind)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await

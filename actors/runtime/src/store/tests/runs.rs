@@ -133,3 +133,20 @@ async fn steps_that_are_recorded_at_once_keep_their_order() {
         .duration_since(shown[0].started_at);
     assert!(took.as_millis() >= 2000, "{took:?}");
 }
+
+#[tokio::test]
+async fn a_run_and_those_of_a_kind_are_found_however_many_came_later() {
+    let (database, store) = open().await;
+    let run = store.runs().start("sync", "manual", &trace("t")).await;
+    let id = run.unwrap().id();
+    let later = "insert into ballpoint.runs (id, kind, trigger, started_at)
+         select gen_random_uuid(), 'build', 'manual', clock_timestamp() + n * interval '1 second'
+         from generate_series(1, 6000) n";
+    sqlx::query(later).execute(database.pool()).await.unwrap();
+    let found = store.runs().get(id).await.unwrap().unwrap();
+    assert_eq!((found.id, &*found.kind), (id, "sync"));
+    let syncs = store.runs().recent_of("sync", 10).await.unwrap();
+    assert_eq!(syncs, [found]);
+    assert_eq!(store.runs().recent_of("build", 10).await.unwrap().len(), 10);
+    assert!(store.runs().get(uuid::Uuid::nil()).await.unwrap().is_none());
+}
