@@ -229,6 +229,7 @@ fn web(
         activation: ActivationHandle::new(scope),
         lineage,
         store: own.store.clone(),
+        clock: own.clock.clone(),
         readiness: door.readiness,
         system: Arc::new(door.system),
         doors: Arc::new(door.doors),

@@ -10,6 +10,7 @@ use ballpoint_activation::ActivationHandle;
 use ballpoint_chat::ChatHandle;
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_reverse_etl::ReverseEtlHandle;
+use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{ActorState, ActorStatus, TreeHandle};
 use ballpoint_transformer::lineage::LineageReader;
@@ -39,6 +40,7 @@ pub struct App {
     /// `None` where the project builds no models.
     pub lineage: Option<Arc<LineageReader>>,
     pub store: Store,
+    pub clock: Clock,
     pub readiness: watch::Receiver<Readiness>,
     pub system: Arc<SystemFacts>,
     pub doors: Arc<Doors>,

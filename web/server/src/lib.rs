@@ -6,6 +6,7 @@ mod actor;
 mod app;
 mod doors;
 mod error;
+mod extract;
 mod openapi;
 mod page;
 mod routes;

@@ -57,6 +57,33 @@ pub(crate) struct Answer {
     notices: Option<Vec<Value>>,
 }
 
+/// A conversation with its messages, oldest first.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Conversation {
+    id: String,
+    title: String,
+    messages: Vec<Message>,
+}
+
+/// What was asked, or what was answered.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "role", rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+enum Message {
+    User {
+        text: String,
+        #[schema(value_type = String, format = DateTime)]
+        at: jiff::Timestamp,
+    },
+    Assistant {
+        #[schema(value_type = Answer)]
+        answer: Value,
+        #[schema(value_type = String, format = DateTime)]
+        at: jiff::Timestamp,
+    },
+}
+
 /// What running a proof's query again came to.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what another crate serializes")]

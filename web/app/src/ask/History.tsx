@@ -3,6 +3,7 @@ import { Link } from "wouter";
 import { remove } from "../api/client.ts";
 import { useResource } from "../api/resource.ts";
 import type { ConversationHead } from "../api/types.ts";
+import { mayOperate, useBootstrap } from "../shell/bootstrap.tsx";
 import { Confirm, Dialog } from "../shell/Dialog.tsx";
 import { Icon } from "../shell/Icon.tsx";
 import { Problem } from "../shell/Page.tsx";
@@ -22,6 +23,7 @@ export function History({ current, onNew, onChosen }: Props) {
   const [search, setSearch] = useState("");
   const [deleting, setDeleting] = useState<ConversationHead | null>(null);
   const list = useResource<{ items: ConversationHead[] }>(`/api/conversations?search=${encodeURIComponent(search)}`);
+  const mayDelete = mayOperate(useBootstrap().boot);
   const finished = useChat().turns.filter((turn) => turn.status !== "streaming").length;
   useEffect(() => {
     const timer = setTimeout(() => setSearch(typed.trim()), TYPED_MS);
@@ -52,9 +54,11 @@ export function History({ current, onNew, onChosen }: Props) {
             <Link href={`/ask/${item.id}`} aria-current={item.id === current ? "page" : undefined} onClick={onChosen}>
               {item.title || "Untitled"}
             </Link>
-            <button type="button" className="plain" aria-label={`Delete ${item.title || "Untitled"}`} onClick={() => setDeleting(item)}>
-              <Icon name="trash" />
-            </button>
+            {mayDelete && (
+              <button type="button" className="plain" aria-label={`Delete ${item.title || "Untitled"}`} onClick={() => setDeleting(item)}>
+                <Icon name="trash" />
+              </button>
+            )}
           </li>
         ))}
       </ul>

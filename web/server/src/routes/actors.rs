@@ -1,13 +1,14 @@
 //! The supervision tree: `GET /api/actors`, `POST /api/actors/{name}/restart`, `GET /api/status`.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use ballpoint_runtime::supervision::{ActorStatus, TreeError, TreeHandle};
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::doors::{Identity, Role};
 use crate::error::ApiError;
+use crate::extract::Path;
 use crate::shapes;
 use crate::table::{OPERATOR, Route, VIEWER, get, post};
 

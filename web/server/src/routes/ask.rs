@@ -1,8 +1,8 @@
 //! Questions and their proofs: `POST /api/ask`, `GET /api/proofs/{id}`.
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use ballpoint_analyst::replay::{self, Replay};
 use ballpoint_analyst::{Answer, AskError};
 use ballpoint_chat::ChatError;
@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::extract::Path;
 use crate::shapes::{self, Problem};
 use crate::table::{Route, VIEWER, get, post};
 

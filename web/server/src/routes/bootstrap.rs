@@ -1,9 +1,14 @@
 //! What a page needs for its first paint, in one answer: `GET /api/bootstrap`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use ballpoint_metrics::Snapshot;
-use ballpoint_metrics::catalog::{Catalog, CubeInfo, MemberInfo};
+use ballpoint_metrics::catalog::{Catalog, CubeInfo};
+use ballpoint_planner::{Context, Coverage, Planner};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -11,12 +16,6 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::doors::Identity;
 use crate::table::{Route, VIEWER, get};
-
-/// Questions that a newcomer is offered.
-const SUGGESTED_MAX: usize = 4;
-
-/// Values of a dimension that make a readable chart.
-const HANDFUL_MAX: usize = 12;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![get("/api/bootstrap", VIEWER, bootstrap)]
@@ -82,7 +81,7 @@ pub(crate) async fn bootstrap(
         degraded,
         suggested: snapshot
             .as_ref()
-            .map(|it| suggested(&it.catalog))
+            .map(|it| suggested(it, app.clock.business_now()))
             .unwrap_or_default(),
         data: snapshot.as_deref().and_then(extent),
         write_backs_waiting: super::write_backs::waiting(&app).await,
@@ -109,83 +108,17 @@ fn widest(catalog: &Catalog) -> Option<&CubeInfo> {
     catalog.cubes.iter().max_by_key(|cube| cube.measures.len())
 }
 
-/// What the first measures of the widest cube are, by what tells its rows apart and over time.
-pub(crate) fn suggested(catalog: &Catalog) -> Vec<String> {
-    let Some(cube) = widest(catalog) else {
-        return Vec::new();
+/// What the planner reads of what can be asked first. The catalog's times are UTC, as the questions'
+/// periods are here: they are said in words, and read again when they are asked.
+fn suggested(snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+    let moment = |text: &str| text.trim_end_matches('Z').parse().ok();
+    let coverage = snapshot.coverage.iter().filter_map(|(time, (from, to))| {
+        let (from, to) = (moment(from)?, moment(to)?);
+        Some((time.clone(), Coverage { from, to }))
+    });
+    let context = Context {
+        now: now.to_zoned(TimeZone::UTC),
+        coverage: coverage.collect(),
     };
-    let splits: Vec<&MemberInfo> = cube
-        .dimensions
-        .iter()
-        .filter(|it| it.member_type == "string" && !it.primary_key)
-        .collect();
-    // A handful of values makes a chart; one whose values were not found yet may have any number.
-    let handful = |it: &&&MemberInfo| (3..=HANDFUL_MAX).contains(&it.values.len());
-    let mut by: Vec<&MemberInfo> = splits.iter().filter(handful).copied().collect();
-    let unknown = splits.iter().filter(|it| it.values.is_empty());
-    by.extend(unknown);
-    by.extend(splits.iter().filter(|it| it.values.len() == 2));
-    let is_timed = cube.dimensions.iter().any(|it| it.member_type == "time");
-    let over = |at: usize| match (at, is_timed) {
-        (2, true) => Some("week".to_owned()),
-        (3, _) => by.get(1).or(by.first()).map(|it| it.short_title.clone()),
-        _ => by.first().map(|it| it.short_title.clone()),
-    };
-    let plain = |it: &&MemberInfo| it.member_type != "count";
-    let mut measures: Vec<&MemberInfo> = cube.measures.iter().filter(plain).collect();
-    if measures.is_empty() {
-        measures = cube.measures.iter().collect();
-    }
-    let asked = measures.iter().take(SUGGESTED_MAX).enumerate();
-    asked
-        .map(|(at, measure)| match over(at) {
-            Some(split) => format!("{} by {split}", measure.short_title),
-            None => measure.short_title.clone(),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(name: &str, kind: &str, values: &[&str]) -> MemberInfo {
-        MemberInfo {
-            name: format!("Orders.{name}"),
-            short_title: name.to_owned(),
-            member_type: kind.to_owned(),
-            values: values.iter().map(|&it| it.to_owned()).collect(),
-            ..MemberInfo::default()
-        }
-    }
-
-    #[test]
-    fn suggestions_ask_measures_by_what_has_a_handful_of_values() {
-        let cube = CubeInfo {
-            name: "Orders".to_owned(),
-            measures: vec![
-                member("Count", "count", &[]),
-                member("Revenue", "sum", &[]),
-                member("Margin", "avg", &[]),
-                member("Discount", "avg", &[]),
-                member("Freight", "sum", &[]),
-            ],
-            dimensions: vec![
-                member("Customer", "string", &[]),
-                member("Status", "string", &["late", "open", "paid"]),
-                member("Only", "string", &["one"]),
-                member("Placed", "time", &[]),
-            ],
-            ..CubeInfo::default()
-        };
-        let catalog = Catalog { cubes: vec![cube] };
-        let questions = [
-            "Revenue by Status",
-            "Margin by Status",
-            "Discount by week",
-            "Freight by Customer",
-        ];
-        assert_eq!(suggested(&catalog), questions);
-        assert!(suggested(&Catalog::default()).is_empty());
-    }
+    Planner::new(Arc::clone(&snapshot.catalog)).openers(&context)
 }

@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ballpoint_analyst::{Answer, AskError, Behaviour};
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use self::chart::ChartData;
 use crate::app::App;
-use crate::table::{Route, VIEWER, delete, get, post};
+use crate::extract::Path;
+use crate::table::{OPERATOR, Route, VIEWER, delete, get, post};
 
 mod chart;
 
@@ -33,7 +34,7 @@ pub(super) fn routes() -> Vec<Route> {
         post("/chat", VIEWER, chat),
         get("/agents", VIEWER, agents),
         get("/session/{id}", VIEWER, session),
-        delete("/session/{id}", VIEWER, forget),
+        delete("/session/{id}", OPERATOR, forget),
     ]
 }
 
@@ -102,11 +103,15 @@ async fn chat(State(app): State<App>, body: Bytes) -> Response {
             "The project has no metrics to ask about",
         );
     }
-    match app.chat.ask(message, session).await {
+    match app.chat.ask(message, session.clone()).await {
         Ok(answer) => Json(ChatResponse::from(answer)).into_response(),
         Err(ChatError::Ask(AskError::Busy)) => {
             detail(StatusCode::TOO_MANY_REQUESTS, "Too many questions at once")
         }
+        Err(error @ ChatError::Id) => unprocessable(json!({
+            "type": "value_error", "loc": ["body", "session_id"],
+            "msg": format!("Value error, {error}"), "input": session,
+        })),
         Err(error) => {
             tracing::warn!(%error, "a question got no answer");
             detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")

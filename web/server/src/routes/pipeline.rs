@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::store::{RecordedEvent, StoreError};
@@ -43,8 +44,9 @@ pub(crate) struct SyncRequest {
     responses((status = 200, body = Value)))]
 pub(crate) async fn sync(
     State(app): State<App>,
-    Json(request): Json<SyncRequest>,
+    request: Result<Json<SyncRequest>, JsonRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Json(request) = request?;
     pass(&app, request.sources, request.full_refresh, false).await
 }
 

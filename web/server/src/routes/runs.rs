@@ -1,7 +1,7 @@
 //! What ran, when, and how it ended: `GET /api/runs`, `GET /api/runs/{id}`.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use ballpoint_runtime::store::{RunStep, RunSummary};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,15 +10,13 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::extract::{Path, Query};
 use crate::shapes::Problem;
 use crate::table::{Route, VIEWER, get};
 
 /// Runs in a list where nothing is asked.
 const RUNS_BY_DEFAULT: u32 = 50;
 const RUNS_MAX: u32 = 500;
-
-/// Rows looked through for those of one kind, or for one run.
-const RUNS_LOOKED_AT: u32 = 5000;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -127,19 +125,12 @@ pub(crate) async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<RunList>, ApiError> {
     let limit = wanted.limit.unwrap_or(RUNS_BY_DEFAULT).clamp(1, RUNS_MAX);
-    let looked_at = if wanted.kind.is_some() {
-        RUNS_LOOKED_AT
-    } else {
-        limit
+    let runs = app.store.runs();
+    let found = match wanted.kind {
+        Some(kind) => runs.recent_of(&kind, limit).await?,
+        None => runs.recent(limit).await?,
     };
-    let found = app.store.runs().recent(looked_at).await?;
-    let of_kind = |run: &RunSummary| wanted.kind.as_ref().is_none_or(|kind| run.kind == *kind);
-    let items = found
-        .into_iter()
-        .filter(of_kind)
-        .take(limit as usize)
-        .map(Run::from)
-        .collect();
+    let items = found.into_iter().map(Run::from).collect();
     Ok(Json(RunList { items }))
 }
 
@@ -151,8 +142,7 @@ pub(crate) async fn one(
 ) -> Result<Json<Run>, ApiError> {
     let unknown = || ApiError::not_found(format!("no run {id}"));
     let wanted: Uuid = id.parse().map_err(|_| unknown())?;
-    let found = app.store.runs().recent(RUNS_LOOKED_AT).await?;
-    let run = found.into_iter().find(|run| run.id == wanted);
+    let run = app.store.runs().get(wanted).await?;
     let mut run = Run::from(run.ok_or_else(unknown)?);
     let steps = app.store.runs().steps(wanted).await?;
     run.steps = Some(steps.into_iter().map(Step::from).collect());

@@ -1,7 +1,7 @@
 //! What went wrong and what is due: `GET /api/incidents`, `GET /api/schedules`.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use ballpoint_runtime::store::{Incident, Schedule};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::extract::Query;
 use crate::table::{Route, VIEWER, get};
 
 /// Incidents in a list where nothing is asked.

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, State};
 use ballpoint_activation::{ActivationError, Outcome};
 use ballpoint_reverse_etl::{
     PassEntry, PassOutcome, Plan, PlanRow, ReverseEtlHandle, Sync, WriteBackError,
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::doors::Identity;
 use crate::error::ApiError;
+use crate::extract::{Path, Query};
 use crate::shapes::{self, Problem};
 use crate::table::{OPERATOR, Route, VIEWER, get, post};
 

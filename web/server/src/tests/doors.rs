@@ -67,9 +67,7 @@ async fn what_changes_something_needs_more_than_a_viewer() {
         "/api/ask",
         "/api/chat/stream",
         "/api/proofs/{id}/replay",
-        "/api/conversations/{id}",
         "/chat",
-        "/session/{id}",
     ];
     for route in routes::all(true) {
         let changes = route.method != "GET"
@@ -95,6 +93,33 @@ async fn what_is_not_there_is_said_as_json_and_only_to_who_may_come_in() {
         let (found, body) = read(known).await;
         assert_eq!(found, status, "{method} {path}");
         assert!(body["error"].is_string(), "{method} {path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_as_json_with_its_code() {
+    let stack = Stack::start().await;
+    for path in [
+        "/api/runs?limit=many",
+        "/api/runs?kind=%00",
+        "/api/runs/%FF",
+        "/api/incidents?limit=-1",
+        "/api/conversations?search=a&search=b",
+        "/api/conversations/%00",
+        "/api/proofs/%00",
+        "/api/write-backs/plans/x/rows?limit=many",
+    ] {
+        let (status, body) = stack.get(path).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {body}");
+        assert_eq!(body["code"], "bad_request", "{path}: {body}");
+        assert!(body["error"].is_string(), "{path}: {body}");
+    }
+    for body in ["{", "[1]", r#"{"sources": 5}"#, r#"{"source": ["a"]}"#] {
+        let mut request = Stack::with_body("/api/sync", OPERATOR, &serde_json::Value::Null);
+        *request.body_mut() = Body::from(body);
+        let (status, said) = read(stack.send(request).await).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {said}");
+        assert_eq!(said["code"], "bad_request", "{body}: {said}");
     }
 }
 

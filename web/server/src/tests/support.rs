@@ -75,7 +75,7 @@ impl Stack {
         let analyst_args = AnalystArgs {
             metrics: metrics.clone(),
             store: store.clone(),
-            clock,
+            clock: clock.clone(),
             model: None,
         };
         let chat_args = ChatArgs {
@@ -111,6 +111,7 @@ impl Stack {
             activation: ActivationHandle::new(&scope),
             lineage: None,
             store: store.clone(),
+            clock,
             readiness,
             system: Arc::new(SystemFacts {
                 listen: HOST.to_owned(),

@@ -8,7 +8,7 @@ use ballpoint_runtime::supervision::ActorState;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use super::support::{PATIENCE, Stack, VIEWER, read, text};
+use super::support::{OPERATOR, PATIENCE, Stack, VIEWER, read, text};
 
 /// The pieces of a streamed turn, `[DONE]` checked and left out.
 async fn turn(stack: &Stack, body: &Value) -> Vec<Value> {
@@ -113,7 +113,7 @@ async fn a_chat_of_the_sdk_goes_on_where_it_was_and_is_listed() {
     let roles: Vec<Value> = roles.collect();
     assert_eq!(roles, ["user", "assistant", "user", "assistant"]);
     assert_eq!(one["messages"][3]["answer"], *answer);
-    let forget = || Stack::request("DELETE", "/api/conversations/sdk", Some(VIEWER));
+    let forget = || Stack::request("DELETE", "/api/conversations/sdk", Some(OPERATOR));
     assert_eq!(stack.send(forget()).await.status(), StatusCode::OK);
     assert_eq!(stack.send(forget()).await.status(), StatusCode::NOT_FOUND);
 }
@@ -250,7 +250,7 @@ async fn the_original_front_end_asks_reads_its_session_and_ends_it() {
         (StatusCode::OK, &json!(4))
     );
     assert!(info["created_at"].is_string() && info["last_activity"].is_string());
-    let end = || Stack::request("DELETE", &path, Some(VIEWER));
+    let end = || Stack::request("DELETE", &path, Some(OPERATOR));
     let (status, ended) = read(stack.send(end()).await).await;
     assert_eq!(
         (status, ended),
@@ -268,6 +268,13 @@ async fn the_original_front_end_asks_reads_its_session_and_ends_it() {
     let (status, refused) = stack.post("/chat", &json!({})).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(refused["detail"][0]["msg"], "Field required");
+    for session in ["x".repeat(300), "a\0b".to_owned()] {
+        let asked = json!({ "message": "pass rate", "session_id": session });
+        let (status, refused) = stack.post("/chat", &asked).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+        let at = &refused["detail"][0]["loc"];
+        assert_eq!(at, &json!(["body", "session_id"]), "{refused}");
+    }
     let (_, agents) = stack.get("/agents").await;
     let list = agents["agents"].as_array().unwrap();
     assert_eq!(agents["total_count"], list.len());
