@@ -2,6 +2,7 @@
 //!
 //! **In** rows of `ballpoint.work` of kind `write_back`: it is woken when one is written and polls
 //! besides. The row only says that plans are asked for something; what, stands in `ballpoint.plans`.
+//! A schedule's row asks for a whole pass: what is approved is written, every sync is planned.
 //! **Out** the plans' ends, [`Event::PlanChanged`](ballpoint_runtime::event::Event), then the end of
 //! the work row. One write-back at a time, oldest first. A restart, or a kill, takes the row up again,
 //! and the target itself says what became of a transaction that was under way. It approves nothing.
@@ -12,16 +13,20 @@ use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::{ClaimedWork, Interruption, StoreError};
 use ballpoint_runtime::supervision::Looks;
 use ballpoint_runtime::trace::{TraceContext, set_parent};
-use ballpoint_runtime::work::WorkKind;
+use ballpoint_runtime::work::{Trigger, WorkKind};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::Instrument;
 
 use crate::error::WriteBackError;
 use crate::library::WriteBacks;
+use crate::pass::PassEntry;
 
 /// A claimed row is given to others after this, unless its worker renews it.
 const LEASE: Duration = Duration::from_secs(60);
 const LEASE_RENEWAL: Duration = Duration::from_secs(20);
+
+/// Some plan is asked for something.
+pub(crate) const ASKED: WorkKind = WorkKind::WriteBack { pass: false };
 
 /// What the actor works with.
 #[derive(Clone, Debug)]
@@ -81,7 +86,7 @@ impl Actor for ReverseEtl {
         ReverseEtlArgs { library }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let looks = Looks::default();
-        let wake = library.store().work().subscribe(WorkKind::WriteBack.name());
+        let wake = library.store().work().subscribe(ASKED.name());
         looks.ask_when(wake, myself.clone(), || ReverseEtlMsg::Look);
         Ok(ReverseEtlState {
             myself,
@@ -149,13 +154,19 @@ impl ReverseEtlState {
 /// Claims the work row, carries out what is asked for, and ends the row.
 async fn work(library: &WriteBacks, reclaim: Option<Interruption>) -> Result<Worked, StoreError> {
     let queue = library.store().work();
-    let kind = WorkKind::WriteBack.name();
+    let kind = ASKED.name();
     if let Some(why) = reclaim {
         queue.reclaim(kind, "", why).await?;
         // A command that worked without this actor, and was killed, left no work row.
-        if library.store().plans().next_requested().await?.is_some() {
+        if library
+            .store()
+            .plans()
+            .next_requested(&[], &[])
+            .await?
+            .is_some()
+        {
             let trace = TraceContext::current();
-            queue.enqueue(&WorkKind::WriteBack, &trace).await?;
+            queue.enqueue(&ASKED, &trace).await?;
         }
     }
     let Some(claimed) = queue.claim(kind, "", LEASE).await? else {
@@ -165,11 +176,13 @@ async fn work(library: &WriteBacks, reclaim: Option<Interruption>) -> Result<Wor
     set_parent(&span, &claimed.trace);
     async {
         let outcome = tokio::select! {
-            outcome = library.resume() => outcome,
+            outcome = carry_out(library, &claimed.work) => outcome,
             error = keep_claimed(library, &claimed) => return Err(error),
         };
         match outcome {
-            Ok(_) => queue.complete(&claimed).await?,
+            Ok(None) => queue.complete(&claimed).await?,
+            // Each sync's failure waits for a person, or for the next pass.
+            Ok(Some(failed)) => queue.abandon(&claimed, &failed).await?,
             Err(WriteBackError::Store(error)) => return Err(error),
             Err(error) => {
                 let error = in_one_line(&error);
@@ -181,6 +194,23 @@ async fn work(library: &WriteBacks, reclaim: Option<Interruption>) -> Result<Wor
     }
     .instrument(span)
     .await
+}
+
+/// What is asked for, or a whole pass; which syncs failed in that, if any did.
+async fn carry_out(
+    library: &WriteBacks,
+    work: &WorkKind,
+) -> Result<Option<String>, WriteBackError> {
+    if !matches!(work, WorkKind::WriteBack { pass: true }) {
+        library.resume().await?;
+        return Ok(None);
+    }
+    let failed: Vec<String> = Box::pin(library.pass(Trigger::Schedule.as_str()))
+        .await?
+        .iter()
+        .filter_map(PassEntry::failure)
+        .collect();
+    Ok((!failed.is_empty()).then(|| failed.join("; ")))
 }
 
 /// Renews the lease until it cannot: then the work must not go on.

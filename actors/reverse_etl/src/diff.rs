@@ -12,6 +12,7 @@ pub(crate) const DESIRED: &str = "pg_temp.ballpoint_desired";
 pub(crate) const CURRENT: &str = "pg_temp.ballpoint_current";
 const PROPOSED: &str = "pg_temp.ballpoint_proposed";
 const OWNED: &str = "pg_temp.ballpoint_owned";
+const DIFFERENCE: &str = "pg_temp.ballpoint_difference";
 pub(crate) const PROBE: &str = "pg_temp.ballpoint_probe";
 
 /// A raw value longer than this is cut in a complaint.
@@ -247,8 +248,9 @@ pub(crate) fn owned(sync: &Sync) -> String {
     )
 }
 
-/// Stores the difference as rows of a plan, in key order.
-pub(crate) fn store_difference(sync: &Sync, plan: Uuid) -> String {
+/// The difference in key order. Where `whole`, a mirror removes rows of its own that are not desired
+/// any more; a proposal says nothing about rows that it does not name.
+pub(crate) fn difference(sync: &Sync, whole: bool) -> String {
     let keys = sync.key.len();
     let values = sync.columns.len();
     let (mut joined, mut wanted) = (
@@ -264,6 +266,7 @@ pub(crate) fn store_difference(sync: &Sync, plan: Uuid) -> String {
     match sync.mode {
         Mode::Upsert => {}
         Mode::Update => wanted.push("c.k0 is not null".to_owned()),
+        Mode::Mirror if !whole => {}
         Mode::Mirror => {
             joined = "full join";
             wanted.push(format!(
@@ -279,8 +282,9 @@ pub(crate) fn store_difference(sync: &Sync, plan: Uuid) -> String {
         .collect();
     let names = list("", 'k', keys);
     format!(
-        "insert into ballpoint.plan_rows (plan_id, seq, kind, key, old, new, problem)
-         select '{plan}', row_number() over (order by {names}, kind), kind, {key_object}, old, new, problem from (
+        "create temp table ballpoint_difference on commit drop as
+         select row_number() over (order by {names}, kind) as seq, kind, {key_object} as key, old,
+                new, problem from (
              select {invalid_key}, 'invalid' as kind, null::jsonb as old, {new_invalid} as new, problem
              from {DESIRED} d where problem is not null
              union all
@@ -299,6 +303,28 @@ pub(crate) fn store_difference(sync: &Sync, plan: Uuid) -> String {
         new = object(&sync.columns, "d.", 'c'),
         on = same_key("d", "c", sync),
         wanted = wanted.iter().map(|w| format!("({w})")).collect::<Vec<_>>().join(" and "),
+    )
+}
+
+/// Keeps the difference as the plan's rows: of those to be written, and of those that cannot be, no
+/// more than the sync may write at all. A plan with more of them is refused anyway.
+pub(crate) fn keep_difference(sync: &Sync, plan: Uuid) -> String {
+    format!(
+        "insert into ballpoint.plan_rows (plan_id, seq, kind, key, old, new, problem)
+         select '{plan}', seq, kind, key, old, new, problem from (
+             select *, row_number() over (partition by kind = 'invalid' order by seq) as nth
+             from {DIFFERENCE}
+         ) d where nth <= {}",
+        sync.limits.max_rows
+    )
+}
+
+/// How many rows are added, changed, removed and invalid.
+pub(crate) fn kinds() -> String {
+    format!(
+        "select count(*) filter (where kind = 'added'), count(*) filter (where kind = 'changed'),
+                count(*) filter (where kind = 'removed'), count(*) filter (where kind = 'invalid')
+         from {DIFFERENCE}"
     )
 }
 

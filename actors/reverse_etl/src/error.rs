@@ -36,6 +36,14 @@ pub enum WriteBackError {
     /// What stands in the plan is not what was approved, or its sync's file is another by now.
     #[error("plan {id} is not what was approved any more ({what}): make a new one")]
     Tampered { id: Uuid, what: &'static str },
+    /// A plan whose source left the configuration.
+    #[error(
+        "source {source_name} of plan {id} is not configured any more: configure it again, or reject the plan"
+    )]
+    NoSource { id: Uuid, source_name: String },
+    /// Its end could not be recorded: its state is another than when it was begun.
+    #[error("plan {id} became {} while it was carried out; look at its rows in the source", .state.name())]
+    Overtaken { id: Uuid, state: PlanState },
     /// More than the sync's limits let through.
     #[error("{0}")]
     Limit(String),
@@ -86,6 +94,9 @@ pub enum WriteBackError {
     /// Nobody has done what was asked for in time; it stays asked for.
     #[error("plan {0} is still under way; `ballpoint reverse-etl history` shows how it ends")]
     NotYet(Uuid),
+    /// The program ends.
+    #[error("the program stops; what was asked for is carried out after its next start")]
+    Stopping,
     /// A named crash point was told to fail (tests only).
     #[error("stopped at crash point {0}")]
     CrashPoint(&'static str),
@@ -113,14 +124,7 @@ impl WriteBackError {
                 | Self::State { .. }
                 | Self::OtherHash { .. }
                 | Self::Proposal(_)
-        )
-    }
-
-    /// Whether what it was about is over: false when only asking again can tell.
-    pub(crate) fn is_final(&self) -> bool {
-        !matches!(
-            self,
-            Self::Store(_) | Self::UnderWay { .. } | Self::NotYet(_) | Self::CrashPoint(_)
+                | Self::NoSource { .. }
         )
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ballpoint_runtime::store::{AuditEntry, Plan, PlanRequest, PlanRow, PlanState};
 use ballpoint_runtime::trace::TraceContext;
-use ballpoint_runtime::work::WorkKind;
+use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::actor::ASKED;
 use crate::definition::Sync;
 use crate::error::WriteBackError;
 use crate::library::WriteBacks;
@@ -49,8 +50,12 @@ impl ReverseEtlHandle {
     /// # Errors
     /// As [`WriteBacks::plan`]; why a plan failed is in the plan, not here.
     pub async fn plan(&self, sync: &str, by: &str) -> Result<Plan, WriteBackError> {
-        let id = self.library.ask_for_plan(sync, by, None).await?;
-        self.done(id).await
+        let (this, sync, by) = (self.clone(), sync.to_owned(), by.to_owned());
+        undisturbed(async move {
+            let id = this.library.ask_for_plan(&sync, &by, None).await?;
+            this.done(id).await
+        })
+        .await
     }
 
     /// Plans what a proposal asks for.
@@ -58,11 +63,15 @@ impl ReverseEtlHandle {
     /// # Errors
     /// As [`WriteBacks::propose`]; why a plan failed is in the plan, not here.
     pub async fn propose(&self, proposal: &Proposal, by: &str) -> Result<Plan, WriteBackError> {
-        let asked = self
-            .library
-            .ask_for_plan(&proposal.sync, by, Some(proposal));
-        let id = asked.await?;
-        self.done(id).await
+        let (this, proposal, by) = (self.clone(), proposal.clone(), by.to_owned());
+        undisturbed(async move {
+            let asked = this
+                .library
+                .ask_for_plan(&proposal.sync, &by, Some(&proposal));
+            let id = asked.await?;
+            this.done(id).await
+        })
+        .await
     }
 
     /// A plan.
@@ -79,6 +88,19 @@ impl ReverseEtlHandle {
     /// As every query.
     pub async fn list(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Plan>, WriteBackError> {
         self.library.list(sync, limit).await
+    }
+
+    /// As [`ReverseEtlHandle::list`], of plans in any of these states; in all where there is none.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn list_in(
+        &self,
+        sync: Option<&str>,
+        states: &[PlanState],
+        limit: u32,
+    ) -> Result<Vec<Plan>, WriteBackError> {
+        self.library.list_in(sync, states, limit).await
     }
 
     /// How many plans wait for approval.
@@ -138,10 +160,7 @@ impl ReverseEtlHandle {
     /// # Errors
     /// As [`WriteBacks::apply`]; why a plan failed is in the plan, not here.
     pub async fn apply(&self, id: Uuid, by: &str) -> Result<Plan, WriteBackError> {
-        match self.library.ask(id, PlanRequest::Apply, by).await? {
-            Some(done) => Ok(done),
-            None => self.done(id).await,
-        }
+        self.ask(id, PlanRequest::Apply, by).await
     }
 
     /// Takes an applied plan back. The plan that comes back says how it ended: `undone`, or still
@@ -150,10 +169,7 @@ impl ReverseEtlHandle {
     /// # Errors
     /// As [`WriteBacks::undo`]; why it failed is in the plan, not here.
     pub async fn undo(&self, id: Uuid, by: &str) -> Result<Plan, WriteBackError> {
-        match self.library.ask(id, PlanRequest::Undo, by).await? {
-            Some(done) => Ok(done),
-            None => self.done(id).await,
-        }
+        self.ask(id, PlanRequest::Undo, by).await
     }
 
     /// One pass: approved plans are applied, every sync is planned, in the name of `by`.
@@ -161,7 +177,8 @@ impl ReverseEtlHandle {
     /// # Errors
     /// As [`WriteBacks::pass`].
     pub async fn pass(&self, by: &str) -> Result<Vec<PassEntry>, WriteBackError> {
-        self.library.pass(by).await
+        let (library, by) = (self.library.clone(), by.to_owned());
+        undisturbed(async move { library.pass(&by).await }).await
     }
 
     /// Who did what when, newest first.
@@ -176,13 +193,23 @@ impl ReverseEtlHandle {
         self.library.history(sync, limit).await
     }
 
+    async fn ask(&self, id: Uuid, request: PlanRequest, by: &str) -> Result<Plan, WriteBackError> {
+        let (this, by) = (self.clone(), by.to_owned());
+        undisturbed(async move {
+            match this.library.ask(id, request, &by).await? {
+                Some(done) => Ok(done),
+                None => this.done(id).await,
+            }
+        })
+        .await
+    }
+
     /// Wakes the actor, and waits until nothing is asked of the plan any more.
     async fn done(&self, id: Uuid) -> Result<Plan, WriteBackError> {
         let work = self.library.store().work();
         // Subscribed before it is written, so that its end cannot be missed.
-        let mut wake = work.subscribe(WorkKind::WriteBack.name());
-        work.enqueue(&WorkKind::WriteBack, &TraceContext::current())
-            .await?;
+        let mut wake = work.subscribe(ASKED.name());
+        work.enqueue(&ASKED, &TraceContext::current()).await?;
         let waiting = async {
             loop {
                 let plan = self.library.get(id).await?;
@@ -194,5 +221,19 @@ impl ReverseEtlHandle {
         };
         let waited = tokio::time::timeout(self.patience, waiting).await;
         waited.unwrap_or(Err(WriteBackError::NotYet(id)))
+    }
+}
+
+/// In a task of its own: whoever asked may go away, and what was asked for must not be left half
+/// written, with no work row to carry it out.
+async fn undisturbed<T: Send + 'static>(
+    doing: impl Future<Output = Result<T, WriteBackError>> + Send + 'static,
+) -> Result<T, WriteBackError> {
+    match tokio::spawn(doing.in_current_span()).await {
+        Ok(outcome) => outcome,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(WriteBackError::Stopping),
+        },
     }
 }

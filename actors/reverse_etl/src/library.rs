@@ -155,10 +155,8 @@ impl WriteBacks {
             _ => ("reject", "rejected"),
         };
         let mut transaction = self.begin("deciding on a plan").await?;
-        // What is being carried out is decided already.
-        let decided = plan.under_way.is_none()
-            && Plans::decide_in(&mut transaction, plan.id, (from, to), hash, by, comment).await?;
-        if !decided {
+        let of = (from, to);
+        if !Plans::decide_in(&mut transaction, plan.id, of, hash, by, comment).await? {
             return Err(WriteBackError::State {
                 id: plan.id,
                 state: self.get(plan.id).await?.state,
@@ -209,7 +207,20 @@ impl WriteBacks {
     /// # Errors
     /// As every query.
     pub async fn list(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Plan>, WriteBackError> {
-        Ok(self.store.plans().recent(sync, limit).await?)
+        self.list_in(sync, &[], limit).await
+    }
+
+    /// The latest plans in any of these states, or in all, newest first: of one sync or of all.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn list_in(
+        &self,
+        sync: Option<&str>,
+        states: &[PlanState],
+        limit: u32,
+    ) -> Result<Vec<Plan>, WriteBackError> {
+        Ok(self.store.plans().recent(sync, states, limit).await?)
     }
 
     /// A page of a plan's rows, in key order.
@@ -313,10 +324,12 @@ impl WriteBacks {
         Ok(Syncs::load(&self.config.folder, sources)?)
     }
 
-    /// The source that a plan writes to.
-    pub(crate) fn target(&self, source: &str) -> Result<Target, WriteBackError> {
-        let url = self.config.sources.get(source).ok_or_else(|| {
-            WriteBackError::Proposal(format!("source {source} is not configured any more"))
+    /// The source that a plan is about.
+    pub(crate) fn target(&self, source: &str, plan: Uuid) -> Result<Target, WriteBackError> {
+        let url = self.config.sources.get(source);
+        let url = url.ok_or_else(|| WriteBackError::NoSource {
+            id: plan,
+            source_name: source.to_owned(),
         })?;
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = match pools.get(source) {
@@ -379,6 +392,7 @@ impl WriteBacks {
             state: plan.state.name().to_owned(),
             rows: u64::try_from(rows).unwrap_or_default(),
             error: plan.error.clone(),
+            approved: plan.approved_by.is_some(),
         };
         let trace = TraceContext::current();
         self.store.events().publish(event, trace).await?;

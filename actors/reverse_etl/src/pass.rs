@@ -33,6 +33,30 @@ pub enum PassOutcome {
     Failed,
 }
 
+impl PassEntry {
+    /// What failed of a pass, in one sentence; `None` where nothing did.
+    pub fn failures(entries: &[Self]) -> Option<String> {
+        let failed = entries
+            .iter()
+            .filter(|entry| entry.outcome == PassOutcome::Failed);
+        let failed: Vec<String> = failed
+            .map(|entry| {
+                let why = entry.error.as_deref().unwrap_or("failed");
+                format!("{}: {why}", entry.sync)
+            })
+            .collect();
+        (!failed.is_empty()).then(|| format!("a write-back failed: {}", failed.join("; ")))
+    }
+}
+
+impl PassEntry {
+    /// The sync and why it failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        let why = self.error.as_deref().unwrap_or("failed");
+        (self.outcome == PassOutcome::Failed).then(|| format!("{}: {why}", self.sync))
+    }
+}
+
 impl WriteBacks {
     /// Applies what is approved, then plans each sync; in the name of `by`.
     ///
@@ -40,8 +64,17 @@ impl WriteBacks {
     /// When the syncs' files or schema `ballpoint` cannot be read. What fails about one sync is in
     /// its entry.
     pub async fn pass(&self, by: &str) -> Result<Vec<PassEntry>, WriteBackError> {
-        self.resume().await?;
-        let mut entries = self.apply_approved(by).await?;
+        let mut entries = match self.resume().await {
+            Ok(_) => Vec::new(),
+            // The other sources go on.
+            Err(error @ WriteBackError::UnderWay { id, .. }) => {
+                let plan = self.get(id).await?;
+                let failed = PassOutcome::Failed;
+                vec![entry(&plan.sync, failed, Some(&plan), Some(&error))]
+            }
+            Err(error) => return Err(error),
+        };
+        entries.extend(self.apply_approved(by).await?);
         for sync in self.syncs()? {
             let _working = self.working.lock().await;
             let id = self.ask_for_plan(&sync.name, by, None).await?;
@@ -81,6 +114,8 @@ impl WriteBacks {
         let mut approved = self.store.plans().in_states(&[PlanState::Approved]).await?;
         // The oldest first: a later plan may rest on it.
         approved.reverse();
+        // What is under way was just tried.
+        approved.retain(|plan| plan.under_way.is_none());
         let mut entries = Vec::new();
         for plan in approved {
             entries.push(match self.apply(plan.id, by).await {

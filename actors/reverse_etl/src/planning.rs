@@ -43,7 +43,7 @@ impl WriteBacks {
                 known: "none of that name any more".to_owned(),
             });
         };
-        let target = self.target(&sync.source)?;
+        let target = self.target(&sync.source, plan.id)?;
         let look = target.look(sync).await?;
         refuse(&definitions, sync, look.complaints)?;
         let mut transaction = self.begin("planning").await?;
@@ -56,14 +56,18 @@ impl WriteBacks {
                 look.exists,
             )
             .await?;
+        let beyond = beyond_limits(sync, &difference);
         if only_if_new
             && self
-                .is_nothing_new(&mut transaction, plan, &difference)
+                .is_known(&mut transaction, plan, &difference, beyond.is_some())
                 .await?
         {
-            return Ok(None);
+            return match beyond {
+                // Refused again: the plan that shows it stands in the history.
+                Some(beyond) => Err(WriteBackError::Limit(beyond)),
+                None => Ok(None),
+            };
         }
-        let beyond = beyond_limits(sync, &difference);
         self.keep(&mut transaction, plan, sync, &difference, beyond.as_deref())
             .await?;
         crash_point("reverse_etl.before_plan_commit")?;
@@ -101,7 +105,8 @@ impl WriteBacks {
         }
         crash_point("reverse_etl.mid_plan")?;
         self.put_proposals(warehouse, plan, sync).await?;
-        if sync.mode == Mode::Mirror {
+        let whole = plan.origin != "proposal";
+        if sync.mode == Mode::Mirror && whole {
             run(warehouse, "looking for rows of ours", diff::owned(sync)).await?;
         }
         let analyze = format!("analyze {}; analyze {}", diff::DESIRED, diff::CURRENT);
@@ -111,9 +116,10 @@ impl WriteBacks {
             plan.id
         );
         run(warehouse, "preparing the plan", forget).await?;
-        let compare = diff::store_difference(sync, plan.id);
-        run(warehouse, "comparing the rows", compare).await?;
-        let (counts, current) = count(warehouse, plan.id, sync).await?;
+        let doing = "comparing the rows";
+        run(warehouse, doing, diff::difference(sync, whole)).await?;
+        run(warehouse, doing, diff::keep_difference(sync, plan.id)).await?;
+        let (counts, current) = count(warehouse, sync).await?;
         let ddl = if exists {
             Vec::new()
         } else {
@@ -159,21 +165,30 @@ impl WriteBacks {
         .await
     }
 
-    async fn is_nothing_new(
+    /// Whether there is nothing to do, or an open plan, or one that was refused, says the same.
+    async fn is_known(
         &self,
         warehouse: &mut PgConnection,
         plan: &Plan,
         difference: &Difference,
+        is_beyond: bool,
     ) -> Result<bool, WriteBackError> {
         if difference.counts.writes() == 0 && difference.ddl.is_empty() {
             return Ok(true);
         }
         sqlx::query_scalar(
-            "select exists (select from ballpoint.plans
-                            where sync = $1 and hash = $2 and state in ('planned', 'approved'))",
+            "select exists (
+                 select from ballpoint.plans
+                 where sync = $1 and hash = $2 and added = $3 and changed = $4 and removed = $5
+                   and (state in ('planned', 'approved')
+                        or (state = 'failed' and approved_at is null and $6)))",
         )
         .bind(&plan.sync)
         .bind(&difference.hash)
+        .bind(difference.counts.added)
+        .bind(difference.counts.changed)
+        .bind(difference.counts.removed)
+        .bind(is_beyond)
         .fetch_one(warehouse)
         .await
         .map_err(WriteBackError::warehouse("comparing with open plans"))
@@ -294,19 +309,15 @@ async fn run(
 
 async fn count(
     warehouse: &mut PgConnection,
-    id: Uuid,
     sync: &Sync,
 ) -> Result<(PlanCounts, i64), WriteBackError> {
     let doing = "counting the differences";
-    let (added, changed, removed, invalid): (i64, i64, i64, i64) = sqlx::query_as(
-        "select count(*) filter (where kind = 'added'), count(*) filter (where kind = 'changed'),
-                count(*) filter (where kind = 'removed'), count(*) filter (where kind = 'invalid')
-         from ballpoint.plan_rows where plan_id = $1",
-    )
-    .bind(id)
-    .fetch_one(&mut *warehouse)
-    .await
-    .map_err(WriteBackError::warehouse(doing))?;
+    let (added, changed, removed, invalid): (i64, i64, i64, i64) =
+        sqlx::query_as(AssertSqlSafe(diff::kinds()))
+            .persistent(false)
+            .fetch_one(&mut *warehouse)
+            .await
+            .map_err(WriteBackError::warehouse(doing))?;
     let (valid, lacking, current): (i64, i64, i64) =
         sqlx::query_as(AssertSqlSafe(diff::totals(sync)))
             .persistent(false)

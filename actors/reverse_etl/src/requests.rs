@@ -13,28 +13,43 @@ use crate::error::{WriteBackError, crash_point};
 use crate::library::WriteBacks;
 use crate::planning;
 use crate::settle::Became;
+use crate::target::Target;
 use crate::warehouse;
 use crate::writing::{self, Writing};
 
 impl WriteBacks {
     /// Carries out everything that is asked for, oldest first: what a kill left behind, and what was
-    /// asked of a running system. Each one's failure is its plan's.
+    /// asked of a running system. Each one's failure is its plan's. What cannot end now waits, and
+    /// keeps only its own source waiting, where a later plan may rest on it.
     ///
     /// # Errors
-    /// When it cannot go on now: schema `ballpoint` cannot be read, or a target cannot tell what
-    /// became of a transaction. What is asked for stays so.
+    /// When schema `ballpoint` cannot be read; or, after everything else is done, why something that
+    /// is asked for stays so: a target cannot tell what became of a transaction.
     pub async fn resume(&self) -> Result<u64, WriteBackError> {
-        let mut done = 0;
-        while let Some((id, request)) = self.store.plans().next_requested().await? {
-            if let Err(error) = self.carry_out(id, request).await {
-                if !error.is_final() {
+        let plans = self.store.plans();
+        let (mut done, mut waits) = (0, None);
+        let (mut stuck, mut sources) = (Vec::new(), Vec::new());
+        while let Some((id, request)) = plans.next_requested(&stuck, &sources).await? {
+            match self.carry_out(id, request).await {
+                Ok(_) => done += 1,
+                Err(error @ (WriteBackError::Store(_) | WriteBackError::CrashPoint(_))) => {
                     return Err(error);
                 }
-                tracing::warn!(plan = %id, error = %in_one_line(&error), "a write-back failed");
+                Err(error) => {
+                    tracing::warn!(plan = %id, error = %in_one_line(&error), "a write-back failed");
+                    let plan = plans.get(id).await?;
+                    match plan.filter(|it| it.under_way.as_deref() == Some(request.name())) {
+                        None => done += 1,
+                        Some(plan) => {
+                            stuck.push(id);
+                            sources.push(plan.source);
+                            waits.get_or_insert(error);
+                        }
+                    }
+                }
             }
-            done += 1;
         }
-        Ok(done)
+        waits.map_or(Ok(done), Err)
     }
 
     /// Carries out one request, as a run with one step, and records its end at the plan.
@@ -95,8 +110,7 @@ impl WriteBacks {
         plan: &Plan,
         request: PlanRequest,
     ) -> Result<Plan, WriteBackError> {
-        let sync = self.planned_sync(plan).await?;
-        let target = self.target(&plan.source)?;
+        let (sync, target) = self.prepared(plan, request).await?;
         let writing = Writing {
             plan,
             sync: &sync,
@@ -120,6 +134,31 @@ impl WriteBacks {
         if self.settled(&writing).await? == Some(Became::Committed) {
             return self.record_success(&writing, plan.counts.writes()).await;
         }
+        self.record_failure(plan, request, &error).await?;
+        Err(error)
+    }
+
+    /// What a plan is carried out with. Without it the request is over.
+    async fn prepared(
+        &self,
+        plan: &Plan,
+        request: PlanRequest,
+    ) -> Result<(Sync, Target), WriteBackError> {
+        let sync = self.planned_sync(plan).await;
+        let target = self.target(&plan.source, plan.id);
+        let error = match (sync, target) {
+            (Ok(sync), Ok(target)) => return Ok((sync, target)),
+            (Err(error @ WriteBackError::Store(_)), _) => return Err(error),
+            (Err(error), _) | (_, Err(error)) => error,
+        };
+        // An earlier attempt may have been committed, and nobody is left to ask.
+        let error = match self.store.plans().intent(plan.id).await? {
+            Some(_) => WriteBackError::Unknown {
+                id: plan.id,
+                source_name: plan.source.clone(),
+            },
+            None => error,
+        };
         self.record_failure(plan, request, &error).await?;
         Err(error)
     }
@@ -199,7 +238,10 @@ impl WriteBacks {
             _ => (PlanState::Approved, PlanState::Applied),
         };
         let mut transaction = self.begin("recording a write-back").await?;
-        Plans::settle_in(&mut transaction, plan.id, from, to, None).await?;
+        if !Plans::settle_in(&mut transaction, plan.id, from, to, None).await? {
+            drop(transaction);
+            return Err(self.overtaken(plan, writing.request).await?);
+        }
         sqlx::query(
             "update ballpoint.plans set written = $2, read_back = $3::text::jsonb where id = $1",
         )
@@ -219,6 +261,26 @@ impl WriteBacks {
         self.commit(transaction).await?;
         crash_point("reverse_etl.after_record")?;
         self.announce(plan.id).await
+    }
+
+    /// Ends a request whose plan is in another state than when it was begun, and says so in it.
+    async fn overtaken(
+        &self,
+        plan: &Plan,
+        request: PlanRequest,
+    ) -> Result<WriteBackError, WriteBackError> {
+        let (id, state) = (plan.id, self.get(plan.id).await?.state);
+        let error = WriteBackError::Overtaken { id, state };
+        let text = error.to_string();
+        let mut transaction = self.begin("recording a failure").await?;
+        Plans::settle_in(&mut transaction, id, state, state, Some(&text)).await?;
+        let action = format!("{} failed", request.name());
+        let detail = json!({ "hash": plan.hash, "error": text });
+        self.note(&mut transaction, &plan.requested_by, &action, plan, &detail)
+            .await?;
+        self.commit(transaction).await?;
+        self.announce(id).await?;
+        Ok(error)
     }
 
     /// What the target holds of the plan's rows after the commit, in a transaction of its own.
@@ -280,7 +342,10 @@ impl WriteBacks {
         };
         let text = in_one_line(error);
         let mut transaction = self.begin("recording a failure").await?;
-        Plans::settle_in(&mut transaction, plan.id, from, to, Some(&text)).await?;
+        if !Plans::settle_in(&mut transaction, plan.id, from, to, Some(&text)).await? {
+            drop(transaction);
+            return Err(self.overtaken(plan, request).await?);
+        }
         let action = format!("{} failed", request.name());
         let detail = json!({ "hash": plan.hash, "error": text });
         self.note(&mut transaction, &plan.requested_by, &action, plan, &detail)

@@ -44,7 +44,8 @@ impl WriteBacks {
             let mut asking = target.pool.begin().await.map_err(target.failed(doing))?;
             let system = target.system(&mut asking).await?;
             let status = if system == intent.system {
-                status(&mut asking, intent.xid).await
+                let asked = status(&mut asking, intent.xid).await;
+                asked.map_err(target.failed(doing))?
             } else {
                 None
             };
@@ -97,11 +98,18 @@ impl WriteBacks {
     }
 }
 
-/// `None` when the server keeps it no longer, or never had such a transaction.
-async fn status(connection: &mut PgConnection, xid: i64) -> Option<String> {
+/// `None` when the server keeps it no longer, or never had such a transaction. Any other error says
+/// nothing about it: it may still be running.
+async fn status(connection: &mut PgConnection, xid: i64) -> Result<Option<String>, sqlx::Error> {
     let asked = sqlx::query_scalar("select txid_status($1)")
         .bind(xid)
         .fetch_one(connection)
         .await;
-    asked.unwrap_or_default()
+    match asked {
+        // 22023: an id that this server has not given out yet.
+        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == "22023") => {
+            Ok(None)
+        }
+        asked => asked,
+    }
 }

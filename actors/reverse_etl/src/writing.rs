@@ -3,6 +3,7 @@
 
 use ballpoint_postgres::copy::{copy_in, copy_out};
 use ballpoint_postgres::ident::{quote, quote_literal};
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::{Intent, Plan, PlanRequest};
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -217,31 +218,44 @@ async fn drop_if_empty(
     sync: &Sync,
 ) -> Result<(), WriteBackError> {
     let doing = "removing the table";
-    let has_rows: bool = sqlx::query_scalar(AssertSqlSafe(format!(
-        "select exists (select from {})",
-        table(sync)
-    )))
-    .persistent(false)
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(target.failed(doing))?;
-    if has_rows {
-        return Ok(());
+    let savepoint = "savepoint before_drop".to_owned();
+    run(connection, target, doing, savepoint).await?;
+    let why = match drop_alone(connection, target, sync).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => "others have rows in it".to_owned(),
+        Err(error) => in_one_line(&error),
+    };
+    tracing::info!(why, table = sync.target_name(), "the table stays");
+    let back = "rollback to savepoint before_drop".to_owned();
+    run(connection, target, doing, back).await
+}
+
+/// Drops the table unless it has rows. It is locked before it is looked at: whoever is writing a row
+/// at this moment has committed it by then, or waits until the table is gone.
+async fn drop_alone(
+    connection: &mut PgConnection,
+    target: &Target,
+    sync: &Sync,
+) -> Result<bool, WriteBackError> {
+    let doing = "removing the table";
+    let lock = format!("lock table {} in access exclusive mode", table(sync));
+    run(connection, target, doing, lock).await?;
+    let look = format!("select exists (select from {})", table(sync));
+    let has_rows: bool = sqlx::query_scalar(AssertSqlSafe(look))
+        .persistent(false)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(target.failed(doing))?;
+    if !has_rows {
+        run(
+            connection,
+            target,
+            doing,
+            format!("drop table {}", table(sync)),
+        )
+        .await?;
     }
-    run(
-        connection,
-        target,
-        doing,
-        "savepoint before_drop".to_owned(),
-    )
-    .await?;
-    let drop = format!("drop table {}", table(sync));
-    if let Err(error) = run(connection, target, doing, drop).await {
-        tracing::info!(%error, table = sync.target_name(), "the empty table stays");
-        let back = "rollback to savepoint before_drop".to_owned();
-        run(connection, target, doing, back).await?;
-    }
-    Ok(())
+    Ok(!has_rows)
 }
 
 /// Rows of the target that are not as the plan found them: how many, and the first keys.

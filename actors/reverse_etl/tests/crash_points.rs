@@ -6,14 +6,16 @@ mod support;
 
 use std::time::Duration;
 
+use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_reverse_etl::{
-    AuditEntry, Plan, PlanState, ReverseEtl, ReverseEtlArgs, ReverseEtlHandle, WriteBacks,
+    AuditEntry, Plan, PlanState, ReverseEtl, ReverseEtlArgs, ReverseEtlHandle, WriteBackError,
+    WriteBacks,
 };
 use ballpoint_runtime::supervision::{ActorSpec, Scope, Strategy, SupervisorSpec, Tree};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use support::{Bench, WRITTEN};
+use support::{Bench, SYNC, WRITTEN};
 
 /// Failpoints are the process's: one test at a time uses them.
 static FAILPOINTS: Mutex<()> = Mutex::const_new(());
@@ -170,6 +172,108 @@ async fn what_the_target_no_longer_remembers_is_told_by_its_rows() {
         let error = settled.error.unwrap();
         assert!(error.contains("it is not known whether"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_asked_keeps_only_its_own_source_waiting() {
+    let _alone = FAILPOINTS.lock().await;
+    let bench = Bench::new().await;
+    let plan = bench.approved().await;
+    stopped_at("reverse_etl.after_commit", async {
+        bench.library.apply(plan.id, "bo").await.is_err()
+    })
+    .await;
+    bench
+        .target_sql("alter function pg_catalog.txid_status(bigint) rename to txid_status_away")
+        .await;
+    let yard = TestDatabase::create().await;
+    let others = SYNC
+        .replace("syncs:\n", "")
+        .replace("name: scores", "name: others")
+        .replace("source: shop", "source: yard");
+    bench.write(&format!("{SYNC}{others}"));
+    let sources = [("shop", &bench.target), ("yard", &yard)];
+    let library = bench.with_sources(&sources).await;
+    let handle = ReverseEtlHandle::new(library.clone());
+    let asked = tokio::spawn(async move { handle.plan("others", "cy").await });
+    let of_others = async || {
+        let plans = library.list(Some("others"), 1).await.unwrap();
+        plans.into_iter().next()
+    };
+    while of_others().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = library.resume().await.unwrap_err();
+    assert!(matches!(error, WriteBackError::UnderWay { .. }), "{error}");
+    let planned = of_others().await.unwrap();
+    assert_eq!(planned.state, PlanState::Planned, "{:?}", planned.error);
+    let waiting = library.get(plan.id).await.unwrap();
+    assert_eq!(
+        (waiting.state, waiting.under_way.as_deref()),
+        (PlanState::Approved, Some("apply")),
+        "nobody knows what became of it"
+    );
+    bench
+        .target_sql("alter function pg_catalog.txid_status_away(bigint) rename to txid_status")
+        .await;
+    bench.reopened().await.resume().await.unwrap();
+    let settled = library.get(plan.id).await.unwrap();
+    assert_eq!(settled.state, PlanState::Applied, "{:?}", settled.error);
+    asked.abort();
+}
+
+#[tokio::test]
+async fn a_plan_whose_source_left_the_configuration_ends_with_that_reason() {
+    let _alone = FAILPOINTS.lock().await;
+    for (step, state, said) in [
+        (
+            "reverse_etl.before_intent",
+            PlanState::Approved,
+            "source shop of plan",
+        ),
+        (
+            "reverse_etl.after_commit",
+            PlanState::Failed,
+            "it is not known whether",
+        ),
+    ] {
+        let bench = Bench::new().await;
+        let plan = bench.approved().await;
+        stopped_at(step, async {
+            bench.library.apply(plan.id, "bo").await.is_err()
+        })
+        .await;
+        let library = bench.with_sources(&[]).await;
+        let resumed = tokio::time::timeout(Duration::from_secs(60), library.resume());
+        resumed.await.expect("it comes to an end").unwrap();
+        let ended = library.get(plan.id).await.unwrap();
+        let error = ended.error.unwrap();
+        assert!(error.contains(said), "{step}: {error}");
+        assert_eq!((ended.state, ended.under_way), (state, None), "{step}");
+        let failures = deeds(&library, plan.id, "apply failed").await;
+        assert_eq!(failures, 1, "{step}: tried once");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_was_moved_on_while_it_was_carried_out_says_so() {
+    let _alone = FAILPOINTS.lock().await;
+    let bench = Bench::new().await;
+    let plan = bench.approved().await;
+    stopped_at("reverse_etl.after_commit", async {
+        bench.library.apply(plan.id, "bo").await.is_err()
+    })
+    .await;
+    bench
+        .warehouse_sql("update ballpoint.plans set state = 'rejected'")
+        .await;
+    let library = bench.reopened().await;
+    library.resume().await.unwrap();
+    let settled = library.get(plan.id).await.unwrap();
+    let error = settled.error.unwrap();
+    assert!(error.contains("became rejected while"), "{error}");
+    assert_eq!(settled.under_way, None);
+    assert_eq!(deeds(&library, plan.id, "apply").await, 0);
 }
 
 /// How often a plan's deed was noted.

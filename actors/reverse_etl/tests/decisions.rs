@@ -6,8 +6,9 @@ mod support;
 use std::collections::BTreeMap;
 
 use ballpoint_reverse_etl::{
-    PassOutcome, PlanState, Proposal, ProposedRow, ReverseEtlHandle, WriteBackError,
+    PassEntry, PassOutcome, PlanState, Proposal, ProposedRow, ReverseEtlHandle, WriteBackError,
 };
+use ballpoint_runtime::store::{PlanRequest, Plans};
 use serde_json::json;
 
 use support::{Bench, SYNC, WRITTEN};
@@ -139,7 +140,8 @@ async fn limits_refuse_and_the_refused_plan_can_be_looked_at() {
             .await
             .unwrap()
             .len(),
-        5
+        4,
+        "no more rows are kept than the sync may write"
     );
     let hash = plan.hash.unwrap();
     let refused = bench
@@ -200,6 +202,85 @@ async fn a_pass_plans_once_and_applies_only_what_is_approved() {
         fifth,
         [(PassOutcome::Planned, 1), (PassOutcome::Applied, 1)]
     );
+}
+
+#[tokio::test]
+async fn what_goes_beyond_a_limit_is_kept_once_and_refused_each_time() {
+    let bench = Bench::new().await;
+    bench.write(&SYNC.replace("max_rows: 1000", "max_rows: 4"));
+    for pass in ["first", "second"] {
+        let entries = bench.library.pass("run").await.unwrap();
+        assert_eq!(entries[0].outcome, PassOutcome::Failed, "{pass}");
+        let error = PassEntry::failures(&entries).unwrap();
+        assert!(error.contains("sync scores allows 4"), "{pass}: {error}");
+        assert_eq!(bench.library.list(None, 10).await.unwrap().len(), 1);
+    }
+    bench.write(&SYNC.replace("max_rows: 1000", "max_rows: 5"));
+    let entries = bench.library.pass("run").await.unwrap();
+    assert_eq!(entries[0].outcome, PassOutcome::Planned);
+}
+
+#[tokio::test]
+async fn ended_plans_lose_their_rows_after_a_month_and_keep_their_counts() {
+    let bench = Bench::new().await;
+    let rejected = bench.plan().await;
+    bench.library.reject(rejected.id, "bo", None).await.unwrap();
+    let applied = bench.applied().await;
+    let kept = async |id| bench.library.rows(id, None, 0, 10).await.unwrap().len();
+    bench.library.store().prune().await.unwrap();
+    assert_eq!(kept(rejected.id).await, 5);
+    bench
+        .warehouse_sql(
+            "update ballpoint.plans set created_at = created_at - interval '31 days',
+                 approved_at = approved_at - interval '31 days',
+                 applied_at = applied_at - interval '31 days'",
+        )
+        .await;
+    bench.library.store().prune().await.unwrap();
+    assert_eq!(kept(rejected.id).await, 0);
+    assert_eq!(kept(applied.id).await, 5, "an undo needs them");
+    let ended = bench.library.get(rejected.id).await.unwrap();
+    assert_eq!(ended.counts.added, 5);
+    let deeds = bench.library.history(None, 10).await.unwrap();
+    let of_rejected = deeds.iter().filter(|it| it.plan_id == Some(rejected.id));
+    assert_eq!(of_rejected.count(), 2);
+}
+
+#[tokio::test]
+async fn a_plan_that_is_being_carried_out_is_not_rejected() {
+    let bench = Bench::new().await;
+    let plan = bench.approved().await;
+    let plans = bench.library.store().plans();
+    let asked = plans.ask(plan.id, PlanState::Approved, PlanRequest::Apply, "bo");
+    assert!(asked.await.unwrap());
+    // As somebody decides who looked at the plan before.
+    let mut connection = bench.warehouse.pool().acquire().await.unwrap();
+    let to = (&[PlanState::Approved][..], PlanState::Rejected);
+    let decided = Plans::decide_in(&mut connection, plan.id, to, None, "cy", None);
+    assert!(!decided.await.unwrap());
+    bench.library.resume().await.unwrap();
+    let applied = bench.library.get(plan.id).await.unwrap();
+    assert_eq!(applied.state, PlanState::Applied);
+}
+
+#[tokio::test]
+async fn a_pass_goes_on_when_whoever_asked_for_it_has_gone() {
+    let bench = Bench::new().await;
+    let handle = ReverseEtlHandle::new(bench.library.clone());
+    let mut pass = Box::pin(handle.pass("run"));
+    let begun = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(pass.as_mut().poll(context).is_pending())
+    });
+    assert!(begun.await, "it cannot have ended at once");
+    drop(pass);
+    for _ in 0..3000 {
+        let plans = bench.library.list(None, 10).await.unwrap();
+        if plans.iter().any(|it| it.state == PlanState::Planned) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the pass ended with its asker");
 }
 
 fn row(id: &str, part: &str, set: &[(&str, &str)]) -> ProposedRow {
@@ -285,6 +366,17 @@ async fn a_proposal_sets_its_columns_in_its_rows_and_later_plans_leave_them_so()
         Some(json!({"score": "60.00", "held": "false", "note": ""})),
         "what is undone holds no more"
     );
+}
+
+#[tokio::test]
+async fn a_proposal_for_a_mirror_removes_nothing() {
+    let bench = Bench::new().await;
+    bench.write(&SYNC.replace("upsert", "mirror"));
+    bench.applied().await;
+    let held = proposal(vec![row("a", "1", &[("held", "true")])]);
+    let plan = bench.library.propose(&held, "agent").await.unwrap();
+    assert_eq!(plan.state, PlanState::Planned, "{:?}", plan.error);
+    assert_eq!((plan.counts.changed, plan.counts.removed), (1, 0));
 }
 
 #[tokio::test]

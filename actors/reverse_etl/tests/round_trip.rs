@@ -303,3 +303,32 @@ async fn a_trigger_that_alters_what_is_written_stops_the_write() {
     assert!(matches!(error, WriteBackError::Altered { .. }), "{error}");
     assert_eq!(bench.rows().await, before);
 }
+
+#[tokio::test]
+async fn a_row_that_is_being_added_while_a_plan_is_undone_keeps_the_table() {
+    let bench = Bench::new().await;
+    let plan = bench.applied().await;
+    let mut theirs = bench.target.pool().begin().await.unwrap();
+    sqlx::query("insert into public.feedback values ('theirs', 1)")
+        .execute(&mut *theirs)
+        .await
+        .unwrap();
+    let library = bench.library.clone();
+    let undoing = tokio::spawn(async move { library.undo(plan.id, "bo").await });
+    let waits = "select exists (select from pg_locks where not granted
+                 and relation = 'public.feedback'::regclass)";
+    loop {
+        let waits: bool = sqlx::query_scalar(waits)
+            .fetch_one(bench.target.pool())
+            .await
+            .unwrap();
+        if waits || undoing.is_finished() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    theirs.commit().await.unwrap();
+    let undone = undoing.await.unwrap().unwrap();
+    assert_eq!(undone.state, PlanState::Undone);
+    assert_eq!(bench.rows().await.as_deref(), Some("(theirs,1,,,)"));
+}

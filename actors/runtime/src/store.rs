@@ -31,13 +31,13 @@ pub use conversations::{ConversationSummary, Conversations, StoredMessage};
 pub use error::StoreError;
 pub use events::{EventBus, RecordedEvent};
 pub use freshness::{Freshness, Sign, SourceFreshness};
-pub use incidents::{Incident, IncidentKind, Incidents, Severity, Trouble};
+pub use incidents::{Configured, Incident, IncidentKind, Incidents, Severity, Trouble};
 pub use plans::{Intent, NewPlan, Plan, PlanCounts, PlanRequest, PlanRow, PlanState, Plans};
 pub use proofs::Proofs;
 pub use runs::{
     EndedStep, RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, StepStatus,
 };
-pub use schedules::{CommandEnd, Fire, FireStage, Schedule, Schedules};
+pub use schedules::{Fire, FireStage, Schedule, Schedules};
 pub use wake::Wake;
 pub use work::{ClaimedWork, Interruption, WorkQueue, WorkRow};
 
@@ -91,6 +91,7 @@ impl Store {
         self.events.prune().await?;
         self.runs().prune().await?;
         self.incidents().prune().await?;
+        self.plans().prune().await?;
         self.schedules().prune().await
     }
 

@@ -66,6 +66,18 @@ impl Bench {
         open(&self.warehouse, &self.target, self.folder.path().to_owned()).await
     }
 
+    /// The same warehouse and files with these sources.
+    pub(crate) async fn with_sources(&self, sources: &[(&str, &TestDatabase)]) -> WriteBacks {
+        let store = Store::open(self.warehouse.pool().clone()).await.unwrap();
+        let each = sources.iter();
+        let sources = each.map(|(name, at)| ((*name).to_owned(), at.url().to_owned()));
+        let config = WriteBacksConfig {
+            folder: self.folder.path().to_owned(),
+            sources: sources.collect(),
+        };
+        WriteBacks::new(store, config)
+    }
+
     pub(crate) fn write(&self, text: &str) {
         std::fs::write(self.folder.path().join("scores.yml"), text).unwrap();
     }

@@ -3,6 +3,9 @@
 //! A plan goes `planning` → `planned` → `approved` → `applied` → `undone`; `rejected` and `failed`
 //! end it. What a plan is asked for stands in it (`request`) until it is done, so that a restart
 //! goes on with it; which transaction of the target does it stands in it before that one commits.
+//!
+//! Rows of rejected, failed and undone plans are kept for 30 days; a plan's counts, and the audit,
+//! for good.
 
 mod read;
 
@@ -15,6 +18,9 @@ pub use read::{Plan, PlanCounts, PlanRow};
 
 use super::StoreError;
 use crate::trace::TraceContext;
+
+/// Plans that ended longer ago than this lose their rows.
+const KEEP_ROWS_DAYS: i32 = 30;
 
 /// What a plan can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,15 +190,22 @@ impl Plans {
         Ok(done.rows_affected() == 1)
     }
 
-    /// The oldest plan that is asked for something.
+    /// The oldest plan that is asked for something, leaving out these plans and all of these sources.
     ///
     /// # Errors
     /// As every query.
-    pub async fn next_requested(&self) -> Result<Option<(Uuid, PlanRequest)>, StoreError> {
+    pub async fn next_requested(
+        &self,
+        but: &[Uuid],
+        but_of: &[String],
+    ) -> Result<Option<(Uuid, PlanRequest)>, StoreError> {
         let row: Option<(Uuid, String)> = sqlx::query_as(
-            "select id, request from ballpoint.plans where request is not null
+            "select id, request from ballpoint.plans
+             where request is not null and id <> all($1) and source <> all($2)
              order by created_at limit 1",
         )
+        .bind(but)
+        .bind(but_of)
         .fetch_optional(&self.pool)
         .await
         .map_err(StoreError::query("looking for a plan to carry out"))?;
@@ -289,7 +302,8 @@ impl Plans {
     }
 
     /// Approves or rejects, in the caller's transaction; the hash must be the plan's. False when the
-    /// plan is in another state, or has another hash, by now.
+    /// plan is in another state, has another hash, or is asked for something by now: what is being
+    /// carried out is decided already.
     ///
     /// # Errors
     /// As every query.
@@ -306,8 +320,9 @@ impl Plans {
             "update ballpoint.plans
              set state = $3, approved_by = case when $3 = 'approved' then $5 end,
                  approved_at = case when $3 = 'approved' then clock_timestamp() end,
-                 comment = coalesce($6, comment), request = null
-             where id = $1 and state = any($2) and ($4::text is null or hash = $4)",
+                 comment = coalesce($6, comment)
+             where id = $1 and state = any($2) and ($4::text is null or hash = $4)
+               and request is null",
         )
         .bind(id)
         .bind(from)
@@ -319,5 +334,22 @@ impl Plans {
         .await
         .map_err(StoreError::query("deciding on a plan"))?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Forgets the rows of plans that ended long ago. An applied plan keeps its rows: they are what
+    /// an undo needs, and tell a mirror which rows are its own.
+    pub(super) async fn prune(&self) -> Result<(), StoreError> {
+        sqlx::query(
+            "delete from ballpoint.plan_rows r using ballpoint.plans p
+             where p.id = r.plan_id and p.request is null
+               and p.state in ('rejected', 'failed', 'undone')
+               and greatest(p.created_at, p.approved_at, p.applied_at, p.undone_at)
+                   < clock_timestamp() - $1 * interval '1 day'",
+        )
+        .bind(KEEP_ROWS_DAYS)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("pruning plans"))?;
+        Ok(())
     }
 }

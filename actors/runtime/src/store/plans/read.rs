@@ -108,15 +108,25 @@ impl Plans {
         row.map(|row| plan(&row)).transpose()
     }
 
-    /// The latest plans, newest first: of one sync or of all.
+    /// The latest plans, newest first: of one sync or of all, in any of these states or in all.
     ///
     /// # Errors
     /// As every query.
-    pub async fn recent(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Plan>, StoreError> {
-        let sql =
-            format!("{COLUMNS} where $1::text is null or sync = $1 order by id desc limit $2");
+    pub async fn recent(
+        &self,
+        sync: Option<&str>,
+        states: &[PlanState],
+        limit: u32,
+    ) -> Result<Vec<Plan>, StoreError> {
+        let states: Vec<&str> = states.iter().map(|state| state.name()).collect();
+        let sql = format!(
+            "{COLUMNS} where ($1::text is null or sync = $1)
+               and (cardinality($2::text[]) = 0 or state = any($2))
+             order by id desc limit $3"
+        );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(sync)
+            .bind(states)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await
