@@ -33,6 +33,7 @@ pub(crate) fn of(project: &Project) -> Stages {
     Stages {
         transform: project.config.transform.is_some(),
         metrics: project.config.metrics.is_some(),
+        write_backs: project.config.reverse_etl.is_some(),
     }
 }
 

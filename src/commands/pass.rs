@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use ballpoint_loader::{Loader, TableReport};
 use ballpoint_orchestrator::enqueue_pending;
-use ballpoint_reverse_etl::PassOutcome;
+use ballpoint_reverse_etl::PassEntry;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::RunStatus;
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::{Trigger, WorkKind};
 use ballpoint_transformer::Project;
-use ballpoint_transformer::publish::{BuildStatus, Changed, PublishOptions, publish};
+use ballpoint_transformer::publish::{BuildOutcome, BuildStatus, Changed, PublishOptions, publish};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -80,19 +80,8 @@ async fn write_backs(own: &Own) -> anyhow::Result<Value> {
         return Ok(Value::Null);
     };
     let entries = library.pass("run").await?;
-    let failed: Vec<String> = entries
-        .iter()
-        .filter(|entry| entry.outcome == PassOutcome::Failed)
-        .map(|entry| {
-            format!(
-                "{}: {}",
-                entry.sync,
-                entry.error.as_deref().unwrap_or("failed")
-            )
-        })
-        .collect();
-    if !failed.is_empty() {
-        bail!("a write-back failed: {}", failed.join("; "));
+    if let Some(failed) = PassEntry::failures(&entries) {
+        bail!(failed);
     }
     Ok(serde_json::to_value(entries)?)
 }
@@ -125,21 +114,8 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
     let mut publishing = PublishOptions::new(changed);
     publishing.vars = stages::build_vars(&own.clock);
     let outcome = publish(&project, own.store.pool(), &publishing).await?;
+    announce(own, run_id, &outcome).await?;
     if outcome.status == BuildStatus::Failed {
-        let names = outcome
-            .failed
-            .iter()
-            .map(|failed| failed.name.clone())
-            .collect();
-        let event = Event::BuildFailed {
-            run_id: run_id.to_owned(),
-            failed: names,
-            skipped: outcome.skipped.clone(),
-        };
-        own.store
-            .events()
-            .publish(event, TraceContext::current())
-            .await?;
         let failed: Vec<_> = outcome
             .failed
             .iter()
@@ -156,18 +132,6 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
         }
         bail!(text);
     }
-    if outcome.status == BuildStatus::Published {
-        let event = Event::BuildPublished {
-            run_id: run_id.to_owned(),
-            relations: outcome.relations.clone(),
-            tests_passed: outcome.tests_passed,
-            absent: outcome.absent.clone(),
-        };
-        own.store
-            .events()
-            .publish(event, TraceContext::current())
-            .await?;
-    }
     if let (Some(claimed), Some(run)) = (claimed, run) {
         run.finish(RunStatus::Success, None).await?;
         work.complete(&claimed).await?;
@@ -182,6 +146,28 @@ async fn build(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Val
         "tests_passed": outcome.tests_passed,
         "warned": outcome.warned,
     }))
+}
+
+/// Publishes how a build ended; one that had nothing to do is no event.
+async fn announce(own: &Own, run_id: &str, outcome: &BuildOutcome) -> anyhow::Result<()> {
+    let run_id = run_id.to_owned();
+    let event = match outcome.status {
+        BuildStatus::Failed => Event::BuildFailed {
+            run_id,
+            failed: outcome.failed.iter().map(|it| it.name.clone()).collect(),
+            skipped: outcome.skipped.clone(),
+        },
+        BuildStatus::Published => Event::BuildPublished {
+            run_id,
+            relations: outcome.relations.clone(),
+            tests_passed: outcome.tests_passed,
+            absent: outcome.absent.clone(),
+        },
+        BuildStatus::Unchanged => return Ok(()),
+    };
+    let trace = TraceContext::current();
+    own.store.events().publish(event, trace).await?;
+    Ok(())
 }
 
 /// Extract and load only.

@@ -293,7 +293,7 @@ async fn sync(
             ..
         } => loader.sync(reader, tables, *full_refresh, trace).await,
         // The claim asked for syncs only.
-        WorkKind::Build { .. } | WorkKind::RefreshMetrics | WorkKind::WriteBack => {
+        WorkKind::Build { .. } | WorkKind::RefreshMetrics | WorkKind::WriteBack { .. } => {
             Ok(SyncReport::default())
         }
     }

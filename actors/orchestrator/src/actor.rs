@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::failure::in_one_line;
-use ballpoint_runtime::store::{RecordedEvent, Store, StoreError};
+use ballpoint_runtime::store::{Configured, RecordedEvent, Store, StoreError};
 use ballpoint_runtime::supervision::{Address, AddressError, Looks, Scope};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
@@ -248,10 +248,13 @@ async fn look(
     let now = clock.business_now();
     if first {
         store.freshness().declare(&duties.sources, now).await?;
-        store
-            .incidents()
-            .end_of_other_sources(&duties.sources)
-            .await?;
+        let limited: Vec<String> = duties.freshness.keys().cloned().collect();
+        let configured = Configured {
+            sources: &duties.sources,
+            limited: &limited,
+            write_backs: duties.stages.write_backs,
+        };
+        store.incidents().end_of_what_is_gone(configured).await?;
         fires::declare(store, &duties.schedules, now).await?;
     }
     fires::fire_due(store, &duties.schedules, &duties.sources, now).await?;
@@ -329,6 +332,7 @@ mod tests {
                 stages: Stages {
                     transform: true,
                     metrics: true,
+                    write_backs: true,
                 },
                 ..Duties::default()
             },

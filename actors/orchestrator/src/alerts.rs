@@ -76,6 +76,7 @@ fn message(incident: &Incident, config: &AlertConfig) -> serde_json::Value {
         ("actor", actor) => format!("actor {actor}"),
         ("freshness", source) => format!("the freshness of source {source}"),
         ("build", _) => "the build".to_owned(),
+        ("write_back", sync) => format!("write-back {sync}"),
         ("metrics", _) => "the data model".to_owned(),
         (kind, subject) => format!("{kind} {subject}"),
     };

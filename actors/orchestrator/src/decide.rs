@@ -8,6 +8,7 @@ use ballpoint_runtime::work::WorkKind;
 pub struct Stages {
     pub transform: bool,
     pub metrics: bool,
+    pub write_backs: bool,
 }
 
 /// The command that an event asks for, if any. Where nothing transforms, the metrics are those of
@@ -53,6 +54,7 @@ mod tests {
     const ALL: Stages = Stages {
         transform: true,
         metrics: true,
+        write_backs: true,
     };
 
     #[test]
@@ -70,7 +72,11 @@ mod tests {
             (false, true, Some(WorkKind::RefreshMetrics)),
             (false, false, None),
         ] {
-            let stages = Stages { transform, metrics };
+            let stages = Stages {
+                transform,
+                metrics,
+                ..Stages::default()
+            };
             assert_eq!(work_for(&loaded, stages), work);
         }
         let published = Event::BuildPublished {
@@ -81,7 +87,7 @@ mod tests {
         };
         let only_builds = Stages {
             transform: true,
-            metrics: false,
+            ..Stages::default()
         };
         assert_eq!(work_for(&published, only_builds), None);
     }

@@ -1,9 +1,10 @@
 //! Fires schedules, and takes each fire through its stages: a sync of every source, then a build of
-//! everything, then a refresh of the metrics, as `ballpoint run` does.
+//! everything, then a refresh of the metrics, then the write-backs, as `ballpoint run` does.
 //!
 //! A fire and the commands of its stage are one transaction. What happens to the commands is read
 //! from their rows, so a restart goes on where the process ended. A source that fails keeps the
-//! others' rows from nobody: the build follows all the same, and the run has failed.
+//! others' rows from nobody: the build follows all the same, and the run has failed. After a failure
+//! nothing is written back.
 
 use std::collections::BTreeSet;
 
@@ -137,8 +138,7 @@ pub async fn advance(store: &Store, stages: Stages) -> Result<(), StoreError> {
     let mut transaction = store.pool().begin().await.map_err(failed())?;
     let mut kinds = BTreeSet::new();
     for fire in Schedules::open_in(&mut transaction).await? {
-        let ends = Schedules::commands_in(&mut transaction, &fire.work_ids).await?;
-        if ends.iter().all(|end| end.has_ended) {
+        if Schedules::have_ended_in(&mut transaction, &fire.work_ids).await? {
             kinds.extend(advance_one(&mut transaction, &fire, stages).await?);
         }
     }
@@ -156,7 +156,11 @@ async fn advance_one(
     stages: Stages,
 ) -> Result<Option<&'static str>, StoreError> {
     Schedules::record_steps_in(connection, fire).await?;
-    let (stage, command) = next(fire.stage, stages);
+    let (stage, mut command) = next(fire.stage, stages);
+    if stage == FireStage::WriteBacks && Schedules::has_failed_in(connection, fire.run_id).await? {
+        // Nothing is written back from data that is not whole.
+        command = None;
+    }
     let Some(command) = command else {
         Schedules::advance_in(connection, fire, FireStage::Done, &[]).await?;
         Schedules::finish_run_in(connection, fire.run_id).await?;
@@ -179,6 +183,10 @@ fn next(stage: FireStage, stages: Stages) -> (FireStage, Option<WorkKind>) {
         }
         FireStage::Sync | FireStage::Build if stages.metrics => {
             (FireStage::RefreshMetrics, Some(WorkKind::RefreshMetrics))
+        }
+        FireStage::Sync | FireStage::Build | FireStage::RefreshMetrics if stages.write_backs => {
+            let pass = WorkKind::WriteBack { pass: true };
+            (FireStage::WriteBacks, Some(pass))
         }
         _ => (FireStage::Done, None),
     }

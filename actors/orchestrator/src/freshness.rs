@@ -81,7 +81,7 @@ fn trouble(source: &SourceFreshness, limits: FreshnessLimits, now: Timestamp) ->
     Some(Trouble {
         kind: IncidentKind::Freshness,
         subject: source.source.clone(),
-        cause: "stale",
+        cause: "stale".into(),
         severity,
         error: format!(
             "stale since {since}, longer than {}: {why}",

@@ -91,7 +91,7 @@ async fn take_in(
             Incidents::begin_in(connection, &trouble).await?;
         }
         Some(Turn::Ends(kind, subject, cause)) => {
-            Incidents::end_in(connection, kind, &subject, cause).await?;
+            Incidents::end_in(connection, kind, &subject, cause.as_deref()).await?;
         }
         None => {}
     }
@@ -118,6 +118,7 @@ mod tests {
     const ALL: Stages = Stages {
         transform: true,
         metrics: true,
+        write_backs: true,
     };
     const LEASE: Duration = Duration::from_secs(60);
 

@@ -1,5 +1,7 @@
 //! What an event says of what does not work, and of the freshness of a source.
 
+use std::borrow::Cow;
+
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::retry::FailureClass;
 use ballpoint_runtime::store::{IncidentKind, Severity, Sign, Trouble};
@@ -12,20 +14,22 @@ const UNREACHABLE: &str = "unreachable";
 pub(crate) enum Turn {
     Begins(Trouble),
     /// A cause is gone, or all.
-    Ends(IncidentKind, String, Option<&'static str>),
+    Ends(IncidentKind, String, Option<Cow<'static, str>>),
 }
 
 /// What an event changes about incidents, if anything.
 ///
 /// A source that does not answer is one incident, whether its watcher or a sync found out, and its
 /// answer ends that. A sync that fails for another reason stays an incident until one succeeds.
+/// An approved plan that could not be written, or taken back, stays one until it is, until it is
+/// rejected, or until a later plan of that sync stands in the target.
 pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
-    use IncidentKind::{Actor, Build, Metrics, Source};
-    let begins = |kind, subject: &str, cause, error: String| {
+    use IncidentKind::{Actor, Build, Metrics, Source, WriteBack};
+    let begins = |kind, subject: &str, cause: &str, error: String| {
         Some(Turn::Begins(Trouble {
             kind,
             subject: subject.to_owned(),
-            cause,
+            cause: Cow::Owned(cause.to_owned()),
             severity: Severity::Error,
             error,
         }))
@@ -44,7 +48,7 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
             let cause = if away { UNREACHABLE } else { "sync" };
             begins(Source, source, cause, error.clone())
         }
-        Event::SourceRecovered { source } => ends(Source, source, Some(UNREACHABLE)),
+        Event::SourceRecovered { source } => ends(Source, source, Some(UNREACHABLE.into())),
         Event::SyncFinished { source, .. } => ends(Source, source, None),
         Event::BuildFailed { failed, .. } => begins(Build, "", "build", failed.join(", ")),
         Event::BuildPublished { .. } => ends(Build, "", None),
@@ -65,7 +69,20 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
             "running" => ends(Actor, actor, None),
             _ => None,
         },
-        Event::SourceChanged { .. } | Event::TableLoaded { .. } | Event::PlanChanged { .. } => None,
+        Event::PlanChanged {
+            plan,
+            sync,
+            state,
+            error,
+            approved,
+            ..
+        } => match (state.as_str(), error) {
+            ("rejected", _) | ("undone", None) => ends(WriteBack, sync, Some(plan.clone().into())),
+            ("applied", None) => ends(WriteBack, sync, None),
+            (_, Some(error)) if *approved => begins(WriteBack, sync, plan, error.clone()),
+            _ => None,
+        },
+        Event::SourceChanged { .. } | Event::TableLoaded { .. } => None,
     }
 }
 
@@ -94,7 +111,7 @@ mod tests {
         }
     }
 
-    fn cause(event: &Event) -> &'static str {
+    fn cause(event: &Event) -> Cow<'static, str> {
         match turn_of(event) {
             Some(Turn::Begins(trouble)) => trouble.cause,
             other => panic!("{other:?}"),
@@ -116,7 +133,11 @@ mod tests {
         let back = Event::SourceRecovered {
             source: "orders".into(),
         };
-        let turn = Turn::Ends(IncidentKind::Source, "orders".into(), Some(UNREACHABLE));
+        let turn = Turn::Ends(
+            IncidentKind::Source,
+            "orders".into(),
+            Some(UNREACHABLE.into()),
+        );
         assert_eq!(turn_of(&back), Some(turn));
     }
 
@@ -132,5 +153,36 @@ mod tests {
         assert_eq!(turn_of(&changed("backoff")), None);
         let turn = Turn::Ends(IncidentKind::Actor, "loader.orders".into(), None);
         assert_eq!(turn_of(&changed("running")), Some(turn));
+    }
+
+    #[test]
+    fn a_write_back_that_fails_is_an_incident_until_it_is_settled() {
+        let changed = |state: &str, error: Option<&str>, approved| Event::PlanChanged {
+            plan: "7".into(),
+            sync: "scores".into(),
+            state: state.into(),
+            rows: 1,
+            error: error.map(str::to_owned),
+            approved,
+        };
+        // A conflict, a target that is away, an undo that failed.
+        for state in ["failed", "approved", "applied"] {
+            assert_eq!(
+                cause(&changed(state, Some("conflict"), true)),
+                "7",
+                "{state}"
+            );
+        }
+        // Nobody approved it: who planned it has seen why.
+        assert_eq!(turn_of(&changed("failed", Some("limit"), false)), None);
+        assert_eq!(turn_of(&changed("planned", None, false)), None);
+        let ends = |cause: Option<&'static str>| {
+            let kind = IncidentKind::WriteBack;
+            Some(Turn::Ends(kind, "scores".into(), cause.map(Cow::Borrowed)))
+        };
+        assert_eq!(turn_of(&changed("applied", None, true)), ends(None));
+        assert_eq!(turn_of(&changed("undone", None, true)), ends(Some("7")));
+        let rejected = changed("rejected", Some("conflict"), true);
+        assert_eq!(turn_of(&rejected), ends(Some("7")));
     }
 }

@@ -23,7 +23,18 @@ struct Bench {
     _database: TestDatabase,
     store: Store,
     clock: Clock,
-    _tree: TreeHandle,
+    tree: TreeHandle,
+}
+
+async fn start(store: &Store, clock: &Clock, duties: Duties) -> TreeHandle {
+    let args = OrchestratorArgs {
+        store: store.clone(),
+        clock: clock.clone(),
+        duties,
+    };
+    let spec = ActorSpec::new(Orchestrator::NAME, Orchestrator, move || args.clone());
+    let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec);
+    Tree::start(Scope::unique(), root, None).await.unwrap()
 }
 
 impl Bench {
@@ -36,23 +47,17 @@ impl Bench {
             warn_after: Some(Duration::from_secs(1800)),
             error_after: Some(Duration::from_secs(6 * 3600)),
         };
-        let args = OrchestratorArgs {
-            store: store.clone(),
-            clock: clock.clone(),
-            duties: Duties {
-                sources: vec!["orders".to_owned()],
-                freshness: BTreeMap::from([("orders".to_owned(), limits)]),
-                ..Duties::default()
-            },
+        let duties = Duties {
+            sources: vec!["orders".to_owned()],
+            freshness: BTreeMap::from([("orders".to_owned(), limits)]),
+            ..Duties::default()
         };
-        let spec = ActorSpec::new(Orchestrator::NAME, Orchestrator, move || args.clone());
-        let root = SupervisorSpec::new("root", Strategy::OneForOne).child(spec);
-        let tree = Tree::start(Scope::unique(), root, None).await.unwrap();
+        let tree = start(&store, &clock, duties).await;
         let bench = Self {
             _database: database,
             store,
             clock,
-            _tree: tree,
+            tree,
         };
         // Declared first, landed then.
         bench
@@ -164,4 +169,55 @@ async fn a_source_with_nothing_new_is_fresh_and_a_change_that_does_not_land_is_n
         .await;
     bench.incident(|it| it.state == "closed").await;
     assert_eq!(bench.store.incidents().recent(9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_configured_no_longer_is_no_incident() {
+    let bench = Bench::new().await;
+    bench
+        .publish(Event::SourceUnavailable {
+            source: "orders".into(),
+            error: "refused".into(),
+            retry_in_ms: 500,
+        })
+        .await;
+    for actor in ["loader.orders", "loader.stock", "transformer"] {
+        bench
+            .publish(Event::ActorChanged {
+                actor: actor.into(),
+                state: "parked".into(),
+                incarnation: 6,
+                error: None,
+            })
+            .await;
+    }
+    bench
+        .publish(Event::PlanChanged {
+            plan: "7".into(),
+            sync: "scores".into(),
+            state: "failed".into(),
+            rows: 1,
+            error: Some("conflict".into()),
+            approved: true,
+        })
+        .await;
+    bench.clock.advance(SignedDuration::from_mins(31));
+    bench.incident(|it| it.state == "open").await;
+    // The next start: no limit is left, and neither write-backs nor the source `stock`.
+    bench.tree.pause(Orchestrator::NAME).await.unwrap();
+    let duties = Duties {
+        sources: vec!["orders".to_owned()],
+        ..Duties::default()
+    };
+    let _tree = start(&bench.store, &bench.clock, duties).await;
+    bench.incident(|it| it.state == "closed").await;
+    let open = bench.store.incidents().open().await.unwrap();
+    let open: Vec<_> = open.iter().map(|it| (&*it.kind, &*it.subject)).collect();
+    let actor = |name| ("actor", name);
+    let left = [
+        ("source", "orders"),
+        actor("loader.orders"),
+        actor("transformer"),
+    ];
+    assert_eq!(open, left);
 }

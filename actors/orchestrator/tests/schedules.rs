@@ -10,11 +10,13 @@ use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::retry::FailureClass;
 use ballpoint_runtime::store::{RunStatus, Store};
 use ballpoint_runtime::trace::TraceContext;
+use ballpoint_runtime::work::WorkKind;
 use jiff::{SignedDuration, Timestamp};
 
 const ALL: Stages = Stages {
     transform: true,
     metrics: true,
+    write_backs: false,
 };
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -227,7 +229,7 @@ async fn a_source_that_fails_keeps_the_others_rows_from_nobody_and_fails_the_run
     bench.carry_out("sync", "stock", 2).await;
     let build_only = Stages {
         transform: true,
-        metrics: false,
+        ..Stages::default()
     };
     advance(&bench.store, build_only).await.unwrap();
     bench.carry_out("build", "", 0).await;
@@ -255,4 +257,82 @@ async fn a_restart_in_the_middle_of_a_fire_goes_on_with_it() {
     let nothing_follows = Stages::default();
     advance(&bench.store, nothing_follows).await.unwrap();
     assert_eq!(bench.run().await.0, "success");
+}
+
+#[tokio::test]
+async fn a_command_that_moved_into_one_that_is_given_up_has_failed() {
+    let bench = Bench::new(spec("0 6 * * *", "UTC"), "2026-01-01T05:59:00Z").await;
+    bench.clock.advance(SignedDuration::from_mins(2));
+    bench.look().await;
+    let work = bench.store.work();
+    let fired = work.claim("sync", "orders", LEASE).await.unwrap().unwrap();
+    // Newer work waits by the time that the attempt fails: what was to be done goes into that.
+    work.enqueue(&fired.work, &TraceContext::default())
+        .await
+        .unwrap();
+    let class = FailureClass::SourceDown;
+    work.failed(&fired, "refused", class).await.unwrap();
+    bench.carry_out("sync", "stock", 2).await;
+    advance(&bench.store, Stages::default()).await.unwrap();
+    assert_eq!(
+        bench.run().await.0,
+        "running",
+        "the later row is not through"
+    );
+    // It is due after a backoff, which a start ends.
+    work.release_all_at_start().await.unwrap();
+    let later = work.claim("sync", "orders", LEASE).await.unwrap().unwrap();
+    assert_ne!(later.id, fired.id);
+    work.abandon(&later, "no such table").await.unwrap();
+    advance(&bench.store, Stages::default()).await.unwrap();
+    let (status, rows, error) = bench.run().await;
+    assert_eq!(
+        (&*status, rows, error.as_deref()),
+        ("failed", Some(2), Some("sync orders: no such table"))
+    );
+}
+
+const WRITE_BACKS: Stages = Stages {
+    transform: false,
+    metrics: true,
+    write_backs: true,
+};
+
+#[tokio::test]
+async fn a_fire_ends_with_a_pass_of_the_write_backs() {
+    let bench = Bench::new(spec("0 6 * * *", "UTC"), "2026-01-01T05:59:00Z").await;
+    bench.clock.advance(SignedDuration::from_mins(2));
+    bench.look().await;
+    bench.carry_out("sync", "orders", 1).await;
+    bench.carry_out("sync", "stock", 1).await;
+    advance(&bench.store, WRITE_BACKS).await.unwrap();
+    bench.carry_out("refresh_metrics", "", 0).await;
+    advance(&bench.store, WRITE_BACKS).await.unwrap();
+    let work = bench.store.work();
+    let claimed = work.claim("write_back", "", LEASE).await.unwrap().unwrap();
+    assert_eq!(claimed.work, WorkKind::WriteBack { pass: true });
+    assert_eq!(bench.run().await.0, "running");
+    work.abandon(&claimed, "scores: conflict").await.unwrap();
+    advance(&bench.store, WRITE_BACKS).await.unwrap();
+    let (status, _, error) = bench.run().await;
+    assert_eq!(
+        (&*status, error.as_deref()),
+        ("failed", Some("write_back: scores: conflict"))
+    );
+}
+
+#[tokio::test]
+async fn after_a_failure_nothing_is_written_back() {
+    let bench = Bench::new(spec("0 6 * * *", "UTC"), "2026-01-01T05:59:00Z").await;
+    bench.clock.advance(SignedDuration::from_mins(2));
+    bench.look().await;
+    let work = bench.store.work();
+    let claimed = work.claim("sync", "orders", LEASE).await.unwrap().unwrap();
+    work.abandon(&claimed, "no such table").await.unwrap();
+    bench.carry_out("sync", "stock", 1).await;
+    advance(&bench.store, WRITE_BACKS).await.unwrap();
+    bench.carry_out("refresh_metrics", "", 0).await;
+    advance(&bench.store, WRITE_BACKS).await.unwrap();
+    assert_eq!(work.claim("write_back", "", LEASE).await.unwrap(), None);
+    assert_eq!(bench.run().await.0, "failed");
 }

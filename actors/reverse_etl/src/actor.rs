@@ -205,12 +205,8 @@ async fn carry_out(
         library.resume().await?;
         return Ok(None);
     }
-    let failed: Vec<String> = Box::pin(library.pass(Trigger::Schedule.as_str()))
-        .await?
-        .iter()
-        .filter_map(PassEntry::failure)
-        .collect();
-    Ok((!failed.is_empty()).then(|| failed.join("; ")))
+    let entries = Box::pin(library.pass(Trigger::Schedule.as_str())).await?;
+    Ok(PassEntry::failures(&entries))
 }
 
 /// Renews the lease until it cannot: then the work must not go on.

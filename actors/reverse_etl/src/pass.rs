@@ -49,14 +49,6 @@ impl PassEntry {
     }
 }
 
-impl PassEntry {
-    /// The sync and why it failed, if it did.
-    pub fn failure(&self) -> Option<String> {
-        let why = self.error.as_deref().unwrap_or("failed");
-        (self.outcome == PassOutcome::Failed).then(|| format!("{}: {why}", self.sync))
-    }
-}
-
 impl WriteBacks {
     /// Applies what is approved, then plans each sync; in the name of `by`.
     ///

@@ -65,6 +65,9 @@ pub enum Event {
         state: String,
         rows: u64,
         error: Option<String>,
+        /// Somebody approved it: an error is then of writing it, or of taking it back.
+        #[serde(default)]
+        approved: bool,
     },
     /// A supervised actor changed its state.
     ActorChanged {

@@ -55,8 +55,12 @@ pub enum WorkKind {
     Build { changed: Vec<TableName> },
     /// Serve the new build. Done by `metric_registry`.
     RefreshMetrics,
-    /// Carry out what plans are asked for (`ballpoint.plans.request`). Done by `reverse_etl`.
-    WriteBack,
+    /// Carry out what plans are asked for (`ballpoint.plans.request`), and with `pass` also write what
+    /// is approved and plan every sync. Done by `reverse_etl`.
+    WriteBack {
+        #[serde(default)]
+        pass: bool,
+    },
 }
 
 impl WorkKind {
@@ -66,7 +70,7 @@ impl WorkKind {
             Self::Sync { .. } => "sync",
             Self::Build { .. } => "build",
             Self::RefreshMetrics => "refresh_metrics",
-            Self::WriteBack => "write_back",
+            Self::WriteBack { .. } => "write_back",
         }
     }
 
@@ -75,7 +79,7 @@ impl WorkKind {
     pub fn scope(&self) -> &str {
         match self {
             Self::Sync { source, .. } => source,
-            Self::Build { .. } | Self::RefreshMetrics | Self::WriteBack => "",
+            Self::Build { .. } | Self::RefreshMetrics | Self::WriteBack { .. } => "",
         }
     }
 
@@ -102,6 +106,9 @@ impl WorkKind {
             },
             (Self::Build { changed }, Self::Build { changed: more }) => Self::Build {
                 changed: union(changed, more),
+            },
+            (Self::WriteBack { pass }, Self::WriteBack { pass: more }) => Self::WriteBack {
+                pass: pass || *more,
             },
             (mine, _) => mine,
         }
@@ -148,6 +155,14 @@ mod tests {
     fn all_tables_and_a_full_refresh_survive_a_merge() {
         assert_eq!(sync(&[], false).merge(&sync(&["a"], true)), sync(&[], true));
         assert_eq!(sync(&["a"], true).merge(&sync(&[], false)), sync(&[], true));
+    }
+
+    #[test]
+    fn a_pass_survives_a_merge_with_a_request() {
+        let asked: WorkKind = serde_json::from_str("{\"kind\": \"write_back\"}").unwrap();
+        let pass = WorkKind::WriteBack { pass: true };
+        assert_eq!(asked.clone().merge(&pass), pass);
+        assert_eq!(pass.clone().merge(&asked), pass);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! A state is announced once it has lasted, and each return doubles how long it has to, so that what
 //! flaps is told once and not at every beat.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,6 +34,8 @@ pub enum IncidentKind {
     Build,
     /// The data model cannot be served.
     Metrics,
+    /// An approved plan cannot be written, or a written one not be taken back.
+    WriteBack,
     /// An actor used up its restarts.
     Actor,
     /// A source is staler than its limit.
@@ -46,6 +49,7 @@ impl IncidentKind {
             Self::Source => "source",
             Self::Build => "build",
             Self::Metrics => "metrics",
+            Self::WriteBack => "write_back",
             Self::Actor => "actor",
             Self::Freshness => "freshness",
         }
@@ -73,19 +77,29 @@ impl Severity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     pub kind: IncidentKind,
-    /// The source, the actor; empty where the kind says it.
+    /// The source, the sync, the actor; empty where the kind says it.
     pub subject: String,
     /// What has to end; failures of one cause are one.
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
     pub severity: Severity,
     pub error: String,
+}
+
+/// What the configuration has that can fail.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured<'a> {
+    pub sources: &'a [String],
+    /// Sources with a freshness limit.
+    pub limited: &'a [String],
+    /// Whether there are any.
+    pub write_backs: bool,
 }
 
 /// An incident as it is shown to people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
     pub id: Uuid,
-    /// `source`, `build`, `metrics`, `actor` or `freshness`.
+    /// `source`, `build`, `metrics`, `write_back`, `actor` or `freshness`.
     pub kind: String,
     pub subject: String,
     /// `warning` or `error`.
@@ -94,7 +108,8 @@ pub struct Incident {
     pub state: String,
     /// The latest failure.
     pub error: String,
-    /// How often it came back, the first time included.
+    /// How often it began: once, and each time that it came back. Failures while it is open do not
+    /// count.
     pub count: i32,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
@@ -197,7 +212,7 @@ impl Incidents {
             let written = sqlx::query(statement)
                 .bind(trouble.kind.as_str())
                 .bind(&trouble.subject)
-                .bind(trouble.cause)
+                .bind(&*trouble.cause)
                 .bind(trouble.severity.as_str())
                 .bind(&trouble.error)
                 .bind(i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX))
@@ -244,21 +259,29 @@ impl Incidents {
         Ok(())
     }
 
-    /// Closes the incidents of sources that are configured no longer: nothing else would.
+    /// Closes the incidents of what is configured no longer: nothing else would.
     ///
     /// # Errors
     /// As every query.
-    pub async fn end_of_other_sources(&self, sources: &[String]) -> Result<(), StoreError> {
+    pub async fn end_of_what_is_gone(&self, configured: Configured<'_>) -> Result<(), StoreError> {
+        // An actor that belongs to a source is named `<what>.<source>`.
         sqlx::query(
             "update ballpoint.incidents
              set causes = '{}', state = 'closed', closed_at = clock_timestamp(),
                  changed_at = clock_timestamp()
-             where kind in ('source', 'freshness') and state = 'open' and subject <> all($1)",
+             where state = 'open'
+               and (kind = 'source' and subject <> all($1)
+                    or kind = 'freshness' and subject <> all($2)
+                    or kind = 'actor' and strpos(subject, '.') > 0
+                       and substr(subject, strpos(subject, '.') + 1) <> all($1)
+                    or kind = 'write_back' and not $3)",
         )
-        .bind(sources)
+        .bind(configured.sources)
+        .bind(configured.limited)
+        .bind(configured.write_backs)
         .execute(&self.pool)
         .await
-        .map_err(StoreError::query("closing the incidents of other sources"))?;
+        .map_err(StoreError::query("closing the incidents of what is gone"))?;
         Ok(())
     }
 

@@ -20,6 +20,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "orchestration",
         include_str!("../../migrations/0004_orchestration.sql"),
     ),
+    (
+        5,
+        "write backs in runs",
+        include_str!("../../migrations/0005_write_backs_in_runs.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

@@ -41,6 +41,8 @@ pub enum FireStage {
     Sync,
     Build,
     RefreshMetrics,
+    /// What is approved is written, every sync is planned.
+    WriteBacks,
     Done,
 }
 
@@ -50,6 +52,7 @@ impl FireStage {
             Self::Sync => "sync",
             Self::Build => "build",
             Self::RefreshMetrics => "refresh_metrics",
+            Self::WriteBacks => "write_backs",
             Self::Done => "done",
         }
     }
@@ -59,6 +62,7 @@ impl FireStage {
             "sync" => Self::Sync,
             "build" => Self::Build,
             "refresh_metrics" => Self::RefreshMetrics,
+            "write_backs" => Self::WriteBacks,
             _ => Self::Done,
         }
     }
@@ -78,15 +82,17 @@ pub struct Fire {
     pub work_ids: Vec<i64>,
 }
 
-/// How a command of a fire ended, or that it has not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandEnd {
-    /// Such as `sync orders`.
-    pub name: String,
-    pub has_ended: bool,
-    /// Why it was given up.
-    pub error: Option<String>,
-}
+/// The commands of a fire as `last`: one that was merged into a later row stands as that does.
+const FOLLOWED: &str = "with recursive followed as (
+         select id, kind, scope, state, last_error, updated_at, moved_to from ballpoint.work
+         where id = any($1)
+         union
+         select w.id, w.kind, w.scope, w.state, w.last_error, w.updated_at, w.moved_to
+         from ballpoint.work w join followed f on w.id = f.moved_to
+     ), last as (
+         select f.* from followed f
+         where not exists (select from ballpoint.work w where w.id = f.moved_to)
+     )";
 
 /// Declares, fires and lists schedules.
 #[derive(Clone, Debug)]
@@ -322,7 +328,8 @@ impl Schedules {
         Ok(())
     }
 
-    /// Writes the commands of a fire's stage, which have ended, as steps of its run.
+    /// Writes the commands of a fire's stage, which have ended, as steps of its run. Whatever is not
+    /// done has failed.
     ///
     /// # Errors
     /// As every query.
@@ -330,24 +337,43 @@ impl Schedules {
         connection: &mut PgConnection,
         fire: &Fire,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "insert into ballpoint.run_steps
+        let statement = format!(
+            "{FOLLOWED}
+             insert into ballpoint.run_steps
                  (run_id, step, name, status, row_count, error, started_at, finished_at)
-             select $1, (select coalesce(max(step), 0) from ballpoint.run_steps where run_id = $1)
+             select $2, (select coalesce(max(step), 0) from ballpoint.run_steps where run_id = $2)
                         + row_number() over (order by w.id),
                     trim(w.kind || ' ' || w.scope),
-                    case when w.state = 'dead' then 'failed' else 'success' end, r.row_count,
-                    case when w.state = 'dead' then w.last_error end,
+                    case when w.state = 'done' then 'success' else 'failed' end, r.row_count,
+                    case when w.state <> 'done' then coalesce(w.last_error, 'it was given up') end,
                     coalesce(r.started_at, w.updated_at), w.updated_at
-             from ballpoint.work w left join ballpoint.runs r on r.work_id = w.id
-             where w.id = any($2)",
-        )
-        .bind(fire.run_id)
-        .bind(&fire.work_ids)
-        .execute(connection)
-        .await
-        .map_err(StoreError::query("recording a schedule's steps"))?;
+             from last w left join ballpoint.runs r on r.work_id = w.id"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(&fire.work_ids)
+            .bind(fire.run_id)
+            .execute(connection)
+            .await
+            .map_err(StoreError::query("recording a schedule's steps"))?;
         Ok(())
+    }
+
+    /// Whether a step of that run has failed so far.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn has_failed_in(
+        connection: &mut PgConnection,
+        run: Uuid,
+    ) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select exists (select from ballpoint.run_steps
+                            where run_id = $1 and status = 'failed')",
+        )
+        .bind(run)
+        .fetch_one(connection)
+        .await
+        .map_err(StoreError::query("reading a schedule's steps"))
     }
 
     /// Ends the run of a fire as its steps did.
@@ -390,36 +416,23 @@ impl Schedules {
         Ok(TraceContext(trace.unwrap_or_default()))
     }
 
-    /// How the commands of a fire stand. One that was merged into a later row stands as that does;
-    /// one that history has forgotten has ended.
+    /// Whether every one of these commands has ended. One that history has forgotten has.
     ///
     /// # Errors
     /// As every query.
-    pub async fn commands_in(
+    pub async fn have_ended_in(
         connection: &mut PgConnection,
         work_ids: &[i64],
-    ) -> Result<Vec<CommandEnd>, StoreError> {
-        let rows: Vec<(String, String, Option<String>)> = sqlx::query_as(
-            "with recursive followed as (
-                 select id, kind, scope, state, last_error, moved_to from ballpoint.work
-                 where id = any($1)
-                 union
-                 select w.id, w.kind, w.scope, w.state, w.last_error, w.moved_to
-                 from ballpoint.work w join followed f on w.id = f.moved_to
-             )
-             select trim(kind || ' ' || scope), state, last_error from followed
-             where moved_to is null or state <> 'failed' order by id",
-        )
-        .bind(work_ids)
-        .fetch_all(connection)
-        .await
-        .map_err(StoreError::query("following a schedule's commands"))?;
-        let shown = |(name, state, error): (String, String, Option<String>)| CommandEnd {
-            name,
-            has_ended: !matches!(state.as_str(), "queued" | "running"),
-            error: (state == "dead").then(|| error.unwrap_or_default()),
-        };
-        Ok(rows.into_iter().map(shown).collect())
+    ) -> Result<bool, StoreError> {
+        let statement = format!(
+            "{FOLLOWED}
+             select not exists (select from last where state in ('queued', 'running'))"
+        );
+        sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+            .bind(work_ids)
+            .fetch_one(connection)
+            .await
+            .map_err(StoreError::query("following a schedule's commands"))
     }
 
     pub(super) async fn prune(&self) -> Result<(), StoreError> {

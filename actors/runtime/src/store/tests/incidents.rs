@@ -8,7 +8,7 @@ fn down(cause: &'static str) -> Trouble {
     Trouble {
         kind: IncidentKind::Source,
         subject: "orders".into(),
-        cause,
+        cause: cause.into(),
         severity: Severity::Error,
         error: format!("{cause}: refused"),
     }
