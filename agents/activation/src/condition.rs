@@ -32,8 +32,8 @@ pub(crate) struct Choice {
     /// The key members that are judged: one figure each.
     pub(crate) level: Vec<String>,
     pub(crate) filters: Vec<Condition>,
-    /// Those of the filters that are about rows of the table, not about what happened in them: a
-    /// batch that is chosen is chosen with all its rows.
+    /// Those of the filters that are about rows of the table, not about what happened in them: an
+    /// order that is chosen is chosen with all its lines.
     pub(crate) rows: Vec<Condition>,
     pub(crate) window: Option<Window>,
     /// The time dimension that the window is of.

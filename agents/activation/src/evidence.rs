@@ -104,6 +104,7 @@ async fn meeting(
 ) -> Result<Judged, EvidenceError> {
     let query = base(choice, &choice.level, &figure.measure, figure.part.as_ref());
     let rows = ask(service, query, queries).await?;
+    let (bound, number) = (figure.bound.comparison, figure.number);
     let mut parts = figures(&rows, &choice.level, &figure.measure);
     if let Some(whole) = &figure.whole {
         let query = base(choice, &choice.level, whole, None);
@@ -118,8 +119,14 @@ async fn meeting(
                 (thing, 100.0 * part / whole)
             })
             .collect();
+    } else if figure.part.is_some() && bound.holds(0.0, number) {
+        // What has no part at all has no row either, and a count of 0.
+        let query = base(choice, &choice.level, &figure.measure, None);
+        let rows = ask(service, query, queries).await?;
+        for thing in figures(&rows, &choice.level, &figure.measure).into_keys() {
+            parts.entry(thing).or_insert(0.0);
+        }
     }
-    let (bound, number) = (figure.bound.comparison, figure.number);
     let mut judged: Judged = parts
         .into_iter()
         .filter(|(_, value)| bound.holds(*value, number))
@@ -183,12 +190,38 @@ fn figures(
 
 fn key_of(row: &Map<String, Value>, members: &[String]) -> Option<BTreeMap<String, String>> {
     let each = members.iter();
-    each.map(|member| Some((member.clone(), row.get(member)?.as_str()?.to_owned())))
+    each.map(|member| Some((member.clone(), key_text(row.get(member)?)?)))
         .collect()
+}
+
+/// A key's value as text: PostgreSQL's numbers come as JSON's.
+fn key_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 fn number(value: &Value) -> Option<f64> {
     value
         .as_f64()
         .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_whole_whatever_its_type() {
+        let members = ["t.id", "t.line"].map(str::to_owned);
+        let row = json!({ "t.id": 17, "t.line": "a", "t.count": 3 });
+        let key = key_of(row.as_object().unwrap(), &members).unwrap();
+        assert_eq!(key["t.id"], "17");
+        assert_eq!(key["t.line"], "a");
+        let partial = json!({ "t.id": null, "t.line": "a" });
+        assert_eq!(key_of(partial.as_object().unwrap(), &members), None);
+    }
 }

@@ -9,9 +9,9 @@ const FILLERS: &[&str] = &[
     "a", "all", "an", "and", "any", "are", "at", "be", "been", "by", "can", "could", "do", "each",
     "every", "for", "from", "had", "has", "have", "having", "i", "id", "in", "is", "it", "its",
     "lets", "made", "me", "must", "need", "needs", "now", "of", "on", "or", "our", "out", "please",
-    "put", "produced", "s", "share", "should", "show", "showing", "that", "the", "their", "there",
-    "these", "they", "this", "those", "to", "us", "want", "was", "we", "were", "where", "which",
-    "who", "whose", "will", "with", "would", "you",
+    "put", "s", "share", "should", "show", "showing", "that", "the", "their", "there", "these",
+    "they", "this", "those", "to", "us", "want", "was", "we", "were", "where", "which", "who",
+    "whose", "will", "with", "would", "you",
 ];
 
 /// Words of a period; accepted where the planner read one.

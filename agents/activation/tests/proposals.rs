@@ -133,6 +133,19 @@ async fn a_request_becomes_the_rows_that_plain_sql_finds() {
                 .to_owned(),
         ),
         (
+            "freeze body batches with fewer than 1 crack",
+            "bodies",
+            "true",
+            "group by batch_id having count(*) filter (where defect_type = 'crack') < 1".to_owned(),
+        ),
+        (
+            "freeze body batches with at most 2 cracks",
+            "bodies",
+            "true",
+            "group by batch_id having count(*) filter (where defect_type = 'crack') <= 2"
+                .to_owned(),
+        ),
+        (
             "set aside spring batches made of music wire with more than 20 % failed units",
             "springs",
             "true",
