@@ -664,7 +664,7 @@ export interface components {
             detail: string;
             /**
              * Format: int32
-             * @description Failures so far.
+             * @description How often it began: once, and each time that it came back.
              */
             count: number;
             /** Format: date-time */

@@ -48,7 +48,7 @@ struct IncidentShown {
     state: String,
     /// The latest error.
     detail: String,
-    /// Failures so far.
+    /// How often it began: once, and each time that it came back.
     count: i32,
     #[schema(value_type = String, format = DateTime)]
     opened_at: Timestamp,
