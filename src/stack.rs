@@ -23,7 +23,7 @@ use ballpoint_source::watcher::{SourceWatcher, WatcherArgs};
 use ballpoint_transformer::LoadOptions;
 use ballpoint_transformer::actor::{Transformer, TransformerArgs};
 use ballpoint_transformer::lineage::LineageReader;
-use ballpoint_web::{App, Doors, Readiness, SystemFacts, Web, WebArgs};
+use ballpoint_web::{App, Doors, Readiness, Suggestions, SystemFacts, Web, WebArgs};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -230,6 +230,7 @@ fn web(
         lineage,
         store: own.store.clone(),
         clock: own.clock.clone(),
+        suggestions: Suggestions::default(),
         readiness: door.readiness,
         system: Arc::new(door.system),
         doors: Arc::new(door.doors),

@@ -21,7 +21,7 @@ use crate::doors::{self, Doors};
 use crate::error::ApiError;
 use crate::{routes, table};
 
-pub use crate::routes::Backend;
+pub use crate::routes::{Backend, Suggestions};
 
 /// A question or a query is small; nothing larger is read.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -41,6 +41,7 @@ pub struct App {
     pub lineage: Option<Arc<LineageReader>>,
     pub store: Store,
     pub clock: Clock,
+    pub suggestions: Suggestions,
     pub readiness: watch::Receiver<Readiness>,
     pub system: Arc<SystemFacts>,
     pub doors: Arc<Doors>,

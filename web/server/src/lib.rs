@@ -16,5 +16,5 @@ mod table;
 mod tests;
 
 pub use actor::{Web, WebArgs, WebMsg};
-pub use app::{App, Backend, Readiness, SystemFacts};
+pub use app::{App, Backend, Readiness, Suggestions, SystemFacts};
 pub use doors::{Doors, Identity, JwtKey, Keys, Pace, Role};

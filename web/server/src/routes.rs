@@ -15,7 +15,7 @@ pub(crate) mod stream;
 pub(crate) mod watch;
 pub(crate) mod write_backs;
 
-pub use bootstrap::Backend;
+pub use bootstrap::{Backend, Suggestions};
 
 use crate::table::Route;
 use crate::{openapi, page};

@@ -1,6 +1,6 @@
 //! What a page needs for its first paint, in one answer: `GET /api/bootstrap`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -8,6 +8,7 @@ use ballpoint_metrics::Snapshot;
 use ballpoint_metrics::catalog::{Catalog, CubeInfo};
 use ballpoint_planner::{Context, Coverage, Planner};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
@@ -81,7 +82,7 @@ pub(crate) async fn bootstrap(
         degraded,
         suggested: snapshot
             .as_ref()
-            .map(|it| suggested(it, app.clock.business_now()))
+            .map(|it| app.suggestions.get(it, app.clock.business_now()))
             .unwrap_or_default(),
         data: snapshot.as_deref().and_then(extent),
         write_backs_waiting: super::write_backs::waiting(&app).await,
@@ -108,17 +109,48 @@ fn widest(catalog: &Catalog) -> Option<&CubeInfo> {
     catalog.cubes.iter().max_by_key(|cube| cube.measures.len())
 }
 
-/// What the planner reads of what can be asked first. The catalog's times are UTC, as the questions'
-/// periods are here: they are said in words, and read again when they are asked.
-fn suggested(snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
-    let moment = |text: &str| text.trim_end_matches('Z').parse().ok();
-    let coverage = snapshot.coverage.iter().filter_map(|(time, (from, to))| {
-        let (from, to) = (moment(from)?, moment(to)?);
-        Some((time.clone(), Coverage { from, to }))
-    });
-    let context = Context {
-        now: now.to_zoned(TimeZone::UTC),
-        coverage: coverage.collect(),
-    };
-    Planner::new(Arc::clone(&snapshot.catalog)).openers(&context)
+/// The questions to begin with, kept: making them reads the whole catalog, and every page asks again
+/// whenever something changes.
+#[derive(Clone, Debug, Default)]
+pub struct Suggestions {
+    kept: Arc<Mutex<Option<Kept>>>,
+}
+
+/// What they were made for, and they themselves.
+#[derive(Debug)]
+struct Kept {
+    catalog: Arc<Catalog>,
+    data_version: u64,
+    day: Date,
+    questions: Vec<String>,
+}
+
+impl Suggestions {
+    /// Times are UTC here: they are said in words, and read again when they are asked.
+    fn get(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+        let now = now.to_zoned(TimeZone::UTC);
+        // Whoever panicked while it was held has left it as it was.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = kept.as_ref()
+            && Arc::ptr_eq(&kept.catalog, &snapshot.catalog)
+            && (kept.data_version, kept.day) == (snapshot.data_version, now.date())
+        {
+            return kept.questions.clone();
+        }
+        let moment = |text: &str| text.trim_end_matches('Z').parse().ok();
+        let coverage = snapshot.coverage.iter().filter_map(|(time, (from, to))| {
+            let (from, to) = (moment(from)?, moment(to)?);
+            Some((time.clone(), Coverage { from, to }))
+        });
+        let (day, coverage) = (now.date(), coverage.collect());
+        let planner = Planner::new(Arc::clone(&snapshot.catalog));
+        let questions = planner.openers(&Context { now, coverage });
+        *kept = Some(Kept {
+            catalog: Arc::clone(&snapshot.catalog),
+            data_version: snapshot.data_version,
+            day,
+            questions: questions.clone(),
+        });
+        questions
+    }
 }

@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tower::Service;
 
-use crate::{App, Backend, Doors, Keys, Pace, Readiness, Role, SystemFacts};
+use crate::{App, Backend, Doors, Keys, Pace, Readiness, Role, Suggestions, SystemFacts};
 
 /// One unit an hour and component over 90 days, with a pattern that tells rows apart.
 const MARTS: &str = include_str!("../../../../agents/chat/tests/marts.sql");
@@ -112,6 +112,7 @@ impl Stack {
             lineage: None,
             store: store.clone(),
             clock,
+            suggestions: Suggestions::default(),
             readiness,
             system: Arc::new(SystemFacts {
                 listen: HOST.to_owned(),
