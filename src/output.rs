@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ballpoint_loader::{Progress, ProgressSink};
+use ballpoint_reverse_etl::WriteBackError;
 use ballpoint_runtime::failure::one_line;
 use ballpoint_runtime::segment::TableName;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -73,8 +74,12 @@ impl Bars {
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     let text = one_line(error.chain().map(ToString::to_string));
     eprintln!("error: {text}");
-    let is_the_users = error
-        .chain()
-        .any(|cause| cause.is::<UserError>() || cause.is::<crate::config::ProjectError>());
+    let is_the_users = error.chain().any(|cause| {
+        cause.is::<UserError>()
+            || cause.is::<crate::config::ProjectError>()
+            || cause
+                .downcast_ref::<WriteBackError>()
+                .is_some_and(WriteBackError::is_users)
+    });
     ExitCode::from(if is_the_users { 2 } else { 1 })
 }

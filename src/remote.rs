@@ -86,7 +86,7 @@ impl Remote {
             .as_str()
             .or_else(|| body["error"].as_str());
         let message = message.unwrap_or("no reason was given").to_owned();
-        if status.as_u16() == 400 {
+        if is_the_users(status.as_u16(), body["code"].as_str()) {
             bail!(UserError(message));
         }
         bail!("{message}");
@@ -94,5 +94,31 @@ impl Remote {
 
     fn unreachable(&self) -> String {
         format!("the running ballpoint does not answer at {}", self.base)
+    }
+}
+
+/// Whether the server says that what was asked is for the user to mend, as it would be without a
+/// server: malformed, unknown, or not allowed as things stand.
+fn is_the_users(status: u16, code: Option<&str>) -> bool {
+    match code {
+        Some(code) => matches!(code, "bad_request" | "not_found" | "conflict"),
+        None => status == 400,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_the_users;
+
+    #[test]
+    fn what_a_user_can_mend_is_told_by_its_code_and_by_400_where_there_is_none() {
+        for code in ["bad_request", "not_found", "conflict"] {
+            assert!(is_the_users(409, Some(code)), "{code}");
+        }
+        for code in ["failed", "unavailable", "busy"] {
+            assert!(!is_the_users(400, Some(code)), "{code}");
+        }
+        assert!(is_the_users(400, None));
+        assert!(!is_the_users(404, None), "an address of no server of ours");
     }
 }

@@ -106,7 +106,7 @@ async fn the_command_restarts_a_role_and_refuses_an_unknown_name() {
         }
     }
     let (code, _, stderr) = finish(ballpoint(stack.data_dir()).args(["restart", "loder.refills"]));
-    assert_eq!(code, 1, "{stderr}");
+    assert_eq!(code, 2, "{stderr}");
     assert!(
         stderr.contains("loader.refills"),
         "the nearest name is offered: {stderr}"

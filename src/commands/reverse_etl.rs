@@ -20,6 +20,9 @@ use door::Door;
 /// In whose name this shell acts, where no server knows who is asking.
 const BY: &str = "command line";
 
+/// Plans that one command applies.
+const PLANS_MAX: u32 = 200;
+
 /// Fewer digits of a hash say nothing.
 const HASH_DIGITS_MIN: usize = 8;
 
@@ -93,10 +96,9 @@ async fn carry_out(
         C::Apply { plan: None } => {
             let mut plans = Vec::new();
             // The oldest first: a later plan may rest on it.
-            for plan in door.plans().await?.into_iter().rev() {
-                if plan.state == PlanState::Approved {
-                    plans.push(door.apply(plan.id).await?);
-                }
+            let approved = door.plans(None, &[PlanState::Approved], PLANS_MAX).await?;
+            for plan in approved.into_iter().rev() {
+                plans.push(door.apply(plan.id).await?);
             }
             plans
         }
@@ -131,13 +133,10 @@ async fn find(door: &Door, name: &str, states: &[PlanState]) -> anyhow::Result<P
     if let Ok(id) = name.parse::<Uuid>() {
         return door.get(id).await;
     }
-    let plans = door.plans().await?;
-    let mine = || plans.iter().filter(|plan| plan.sync == name);
-    let fitting = mine().find(|plan| states.is_empty() || states.contains(&plan.state));
-    if let Some(plan) = fitting {
-        return Ok(plan.clone());
+    if let Some(fitting) = door.plans(Some(name), states, 1).await?.pop() {
+        return Ok(fitting);
     }
-    if let Some(latest) = mine().next() {
+    if let Some(latest) = door.plans(Some(name), &[], 1).await?.pop() {
         bail!(UserError(format!(
             "the latest plan of {name} is {} ({}): make a new one with `ballpoint reverse-etl plan {name}`",
             latest.state.name(),

@@ -3,14 +3,14 @@
 use anyhow::{Context as _, bail};
 use ballpoint_activation::Proposer;
 use ballpoint_metrics::Service;
-use ballpoint_reverse_etl::{Plan, PlanRow, WriteBackError, WriteBacks};
+use ballpoint_reverse_etl::{Plan, PlanRow, PlanState, WriteBackError, WriteBacks};
 use ballpoint_runtime::clock::Clock;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::BY;
-use crate::output::UserError;
+use crate::output::{self, UserError};
 use crate::remote::Remote;
 use crate::session::Own;
 use crate::stages;
@@ -40,10 +40,16 @@ impl Door {
                 "the project has no [reverse_etl]: there is nothing to write back".to_owned()
             ));
         };
-        library.resume().await.map_err(told)?;
+        match library.resume().await {
+            // It keeps only its own source waiting.
+            Err(error @ WriteBackError::UnderWay { .. }) => output::note(error.to_string()),
+            outcome => {
+                outcome?;
+            }
+        }
         let metrics = own.project.config.metrics.as_ref().map(|metrics| {
             let path = own.project.folder.join(&metrics.path);
-            Service::open(&path, own.store.pool().clone(), own.clock.clone())
+            Service::open(&path, own.queries.clone(), own.clock.clone())
         });
         Ok(Self::Own {
             library,
@@ -57,7 +63,7 @@ impl Door {
     pub(super) async fn syncs(&self) -> anyhow::Result<Vec<String>> {
         match self {
             Self::Own { library, .. } => {
-                let syncs = library.syncs().map_err(told)?;
+                let syncs = library.syncs()?;
                 Ok(syncs.into_iter().map(|sync| sync.name).collect())
             }
             Self::Running(remote) => {
@@ -73,13 +79,20 @@ impl Door {
         }
     }
 
-    pub(super) async fn plans(&self) -> anyhow::Result<Vec<Plan>> {
+    /// The latest plans, newest first: of one sync or of all, in any of these states or in all.
+    pub(super) async fn plans(
+        &self,
+        sync: Option<&str>,
+        states: &[PlanState],
+        limit: u32,
+    ) -> anyhow::Result<Vec<Plan>> {
         match self {
-            Self::Own { library, .. } => {
-                library.list(None, u32::from(u16::MAX)).await.map_err(told)
-            }
+            Self::Own { library, .. } => Ok(library.list_in(sync, states, limit).await?),
             Self::Running(remote) => {
-                let listed = remote.get("/api/write-backs").await?;
+                let states: Vec<&str> = states.iter().map(|state| state.name()).collect();
+                let (limit, states) = (limit.to_string(), states.join(","));
+                let path = asking("/api/write-backs", sync, &limit, &states)?;
+                let listed = remote.get(&path).await?;
                 serde_json::from_value(listed["plans"].clone()).context("reading the plans")
             }
         }
@@ -87,7 +100,7 @@ impl Door {
 
     pub(super) async fn get(&self, id: Uuid) -> anyhow::Result<Plan> {
         match self {
-            Self::Own { library, .. } => library.get(id).await.map_err(told),
+            Self::Own { library, .. } => Ok(library.get(id).await?),
             Self::Running(remote) => read(remote.get(&path(id, "")).await?),
         }
     }
@@ -99,7 +112,7 @@ impl Door {
         limit: u32,
     ) -> anyhow::Result<Vec<PlanRow>> {
         match self {
-            Self::Own { library, .. } => library.rows(id, kind, 0, limit).await.map_err(told),
+            Self::Own { library, .. } => Ok(library.rows(id, kind, 0, limit).await?),
             Self::Running(remote) => {
                 let query = format!("/rows?limit={limit}&kind={}", kind.unwrap_or_default());
                 let page = remote.get(&path(id, &query)).await?;
@@ -144,7 +157,7 @@ impl Door {
                     clock: clock.clone(),
                     time_zone: TimeZone::UTC,
                 };
-                let (service, syncs) = (service.surveyed().await?, library.syncs().map_err(told)?);
+                let (service, syncs) = (service.surveyed().await?, library.syncs()?);
                 match proposer.propose(&service, &syncs, request).await? {
                     Err(refusal) => bail!(UserError(refusal.reason)),
                     Ok(proposal) => ended(library, library.propose(&proposal, BY).await).await,
@@ -160,7 +173,7 @@ impl Door {
         comment: Option<&str>,
     ) -> anyhow::Result<Plan> {
         match self {
-            Self::Own { library, .. } => library.approve(id, hash, BY, comment).await.map_err(told),
+            Self::Own { library, .. } => Ok(library.approve(id, hash, BY, comment).await?),
             Self::Running(remote) => {
                 let body = json!({ "hash": hash, "comment": comment });
                 read(remote.post(&path(id, "/approve"), &body).await?)
@@ -170,7 +183,7 @@ impl Door {
 
     pub(super) async fn reject(&self, id: Uuid, comment: Option<&str>) -> anyhow::Result<Plan> {
         match self {
-            Self::Own { library, .. } => library.reject(id, BY, comment).await.map_err(told),
+            Self::Own { library, .. } => Ok(library.reject(id, BY, comment).await?),
             Self::Running(remote) => {
                 let body = json!({ "comment": comment });
                 read(remote.post(&path(id, "/reject"), &body).await?)
@@ -192,22 +205,28 @@ impl Door {
         }
     }
 
-    /// `{"plans": […], "audit": […]}`; the audit where this process can read it.
+    /// `{"plans": […], "audit": […]}`.
     pub(super) async fn history(&self, sync: Option<&str>) -> anyhow::Result<Value> {
-        match self {
-            Self::Own { library, .. } => {
-                let plans = library.list(sync, HISTORY_MAX).await.map_err(told)?;
-                let audit = library.history(sync, HISTORY_MAX).await.map_err(told)?;
-                Ok(json!({ "plans": plans, "audit": audit }))
+        let plans = self.plans(sync, &[], HISTORY_MAX).await?;
+        let audit = match self {
+            Self::Own { library, .. } => json!(library.history(sync, HISTORY_MAX).await?),
+            Self::Running(remote) => {
+                let limit = HISTORY_MAX.to_string();
+                let path = asking("/api/write-backs/audit", sync, &limit, "")?;
+                remote.get(&path).await?["items"].take()
             }
-            Self::Running(_) => {
-                let mut plans = self.plans().await?;
-                plans.retain(|plan| sync.is_none_or(|name| plan.sync == name));
-                plans.truncate(HISTORY_MAX as usize);
-                Ok(json!({ "plans": plans, "audit": [] }))
-            }
-        }
+        };
+        Ok(json!({ "plans": plans, "audit": audit }))
     }
+}
+
+/// A list's path with what it is narrowed by.
+fn asking(path: &str, sync: Option<&str>, limit: &str, states: &str) -> anyhow::Result<String> {
+    let given = sync.map(|name| ("sync", name));
+    let states = (!states.is_empty()).then_some(("state", states));
+    let query = [Some(("limit", limit)), given, states];
+    let whole = reqwest::Url::parse_with_params("http://localhost", query.into_iter().flatten())?;
+    Ok(format!("{path}?{}", whole.query().unwrap_or_default()))
 }
 
 fn path(id: Uuid, rest: &str) -> String {
@@ -231,18 +250,9 @@ async fn ended(
 ) -> anyhow::Result<Plan> {
     match outcome {
         Err(WriteBackError::Limit(reason)) => {
-            let latest = library.list(None, 1).await.map_err(told)?.pop();
+            let latest = library.list(None, 1).await?.pop();
             latest.with_context(|| reason)
         }
-        other => other.map_err(told),
-    }
-}
-
-/// What the user can mend has exit code 2.
-fn told(error: WriteBackError) -> anyhow::Error {
-    if error.is_users() {
-        anyhow::Error::new(UserError(error.to_string()))
-    } else {
-        anyhow::Error::new(error)
+        other => Ok(other?),
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn routes() -> Vec<Route> {
         watch::incidents,
         watch::schedules,
         write_backs::list,
+        write_backs::audit,
         write_backs::plan,
         write_backs::propose,
         write_backs::one,

@@ -191,6 +191,20 @@ pub(crate) struct Counts {
     skipped: i64,
 }
 
+/// What somebody did about a plan.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct Deed {
+    #[schema(value_type = String, format = DateTime)]
+    at: jiff::Timestamp,
+    who: String,
+    /// `plan`, `approve`, `reject`, `apply`, `undo`, and what became of them.
+    action: String,
+    sync: String,
+    plan_id: Option<String>,
+    detail: Value,
+}
+
 /// One row of a plan; values are PostgreSQL's text of them.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what another crate serializes")]

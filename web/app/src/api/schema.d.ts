@@ -345,6 +345,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/write-backs/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/write-backs/{sync}/plan": {
         parameters: {
             query?: never;
@@ -624,6 +640,21 @@ export interface components {
             invalid: number;
             /** Format: int64 */
             skipped: number;
+        };
+        /** @description What somebody did about a plan. */
+        Deed: {
+            /** Format: date-time */
+            at: string;
+            who: string;
+            /** @description `plan`, `approve`, `reject`, `apply`, `undo`, and what became of them. */
+            action: string;
+            sync: string;
+            plan_id?: string | null;
+            detail: unknown;
+        };
+        /** @description Who did what when, newest first. */
+        Deeds: {
+            items: components["schemas"]["Deed"][];
         };
         /** @description It was done. */
         Done: {
@@ -1418,7 +1449,14 @@ export interface operations {
     };
     list: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Of this sync; of all where it is absent. */
+                sync?: string;
+                /** @description Plans in one of these states, parted by commas; in all where it is absent. */
+                state?: string;
+                /** @description 200 at most, and where it is absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1431,6 +1469,36 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WriteBacks"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit: {
+        parameters: {
+            query?: {
+                sync?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deeds"];
                 };
             };
             404: {

@@ -5,9 +5,10 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use ballpoint_activation::{ActivationError, Outcome};
 use ballpoint_reverse_etl::{
-    PassEntry, PassOutcome, Plan, PlanRow, ReverseEtlHandle, Sync, WriteBackError,
+    AuditEntry, PassEntry, Plan, PlanRow, PlanState, ReverseEtlHandle, Sync, WriteBackError,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ use crate::extract::{Path, Query};
 use crate::shapes::{self, Problem};
 use crate::table::{OPERATOR, Route, VIEWER, get, post};
 
-/// Plans in the list, newest first.
+/// Plans, and deeds, in a list, newest first.
 const PLANS_MAX: u32 = 200;
 
 /// Rows of a page of a plan.
@@ -28,6 +29,7 @@ const ROWS_MAX: u32 = 1000;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/write-backs", VIEWER, list),
+        get("/api/write-backs/audit", VIEWER, audit),
         post("/api/write-backs/propose", OPERATOR, propose),
         post("/api/write-backs/{sync}/plan", OPERATOR, plan),
         get("/api/write-backs/plans/{id}", VIEWER, one),
@@ -53,25 +55,10 @@ pub(super) async fn pass(
     by: &str,
 ) -> Result<Vec<PassEntry>, ApiError> {
     let entries = write_backs.pass(by).await.map_err(refused)?;
-    let failed = entries
-        .iter()
-        .filter(|entry| entry.outcome == PassOutcome::Failed);
-    let failed: Vec<String> = failed
-        .map(|entry| {
-            format!(
-                "{}: {}",
-                entry.sync,
-                entry.error.as_deref().unwrap_or("failed")
-            )
-        })
-        .collect();
-    if failed.is_empty() {
-        return Ok(entries);
+    match PassEntry::failures(&entries) {
+        Some(failed) => Err(ApiError::failed(failed)),
+        None => Ok(entries),
     }
-    Err(ApiError::failed(format!(
-        "a write-back failed: {}",
-        failed.join("; ")
-    )))
 }
 
 fn handle(app: &App) -> Result<&ReverseEtlHandle, ApiError> {
@@ -126,19 +113,74 @@ impl From<Sync> for SyncHead {
     }
 }
 
-#[utoipa::path(get, path = "/api/write-backs", tag = "write-backs",
+/// Which plans, or deeds, are listed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// Of this sync; of all where it is absent.
+    sync: Option<String>,
+    /// Plans in one of these states, parted by commas; in all where it is absent.
+    state: Option<String>,
+    /// 200 at most, and where it is absent.
+    limit: Option<u32>,
+}
+
+impl Which {
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(PLANS_MAX).clamp(1, PLANS_MAX)
+    }
+
+    fn states(&self) -> Result<Vec<PlanState>, ApiError> {
+        let words = self.state.as_deref().unwrap_or_default().split(',');
+        words
+            .filter(|word| !word.is_empty())
+            .map(|word| {
+                let state = serde_json::from_value(Value::from(word));
+                state.map_err(|_| ApiError::bad_request(format!("no plan is ever \"{word}\"")))
+            })
+            .collect()
+    }
+}
+
+#[utoipa::path(get, path = "/api/write-backs", tag = "write-backs", params(Which),
     responses((status = 200, body = WriteBacks), (status = 404, body = Problem)))]
-pub(crate) async fn list(State(app): State<App>) -> Result<Json<WriteBacks>, ApiError> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Query(which): Query<Which>,
+) -> Result<Json<WriteBacks>, ApiError> {
     let write_backs = handle(&app)?;
+    let (states, limit) = (which.states()?, which.limit());
+    let plans = write_backs.list_in(which.sync.as_deref(), &states, limit);
+    let plans = plans.await.map_err(refused)?;
     let (syncs, syncs_error) = match write_backs.syncs() {
         Ok(syncs) => (syncs, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     Ok(Json(WriteBacks {
         syncs: syncs.into_iter().map(SyncHead::from).collect(),
-        plans: write_backs.list(None, PLANS_MAX).await.map_err(refused)?,
+        plans,
         syncs_error,
     }))
+}
+
+/// Who did what when, newest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Deeds {
+    #[schema(value_type = Vec<shapes::Deed>)]
+    items: Vec<AuditEntry>,
+}
+
+#[utoipa::path(get, path = "/api/write-backs/audit", tag = "write-backs",
+    params(("sync" = Option<String>, Query), ("limit" = Option<u32>, Query)),
+    responses((status = 200, body = Deeds), (status = 404, body = Problem)))]
+pub(crate) async fn audit(
+    State(app): State<App>,
+    Query(which): Query<Which>,
+) -> Result<Json<Deeds>, ApiError> {
+    let write_backs = handle(&app)?;
+    let deeds = write_backs.history(which.sync.as_deref(), which.limit());
+    let items = deeds.await.map_err(refused)?;
+    Ok(Json(Deeds { items }))
 }
 
 #[utoipa::path(post, path = "/api/write-backs/{sync}/plan", tag = "write-backs",
@@ -303,6 +345,8 @@ fn refused(error: WriteBackError) -> ApiError {
         E::UnknownSync { .. } | E::UnknownPlan(_) => ApiError::not_found(said),
         E::Definition(_) | E::Proposal(_) => ApiError::bad_request(said),
         E::State { .. }
+        | E::NoSource { .. }
+        | E::Overtaken { .. }
         | E::OtherHash { .. }
         | E::Tampered { .. }
         | E::Limit(_)

@@ -108,6 +108,8 @@ async fn what_cannot_be_read_is_refused_as_json_with_its_code() {
         "/api/conversations/%00",
         "/api/proofs/%00",
         "/api/write-backs/plans/x/rows?limit=many",
+        "/api/write-backs?limit=many",
+        "/api/write-backs/audit?limit=many",
     ] {
         let (status, body) = stack.get(path).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {body}");
