@@ -33,6 +33,10 @@ fn check_origin(origin: &str) -> Result<(), String> {
 /// Shorter secrets can be guessed.
 const SECRET_CHARS_MIN: usize = 16;
 
+/// Whom the audit and the pace name otherwise: the data dir's token, whoever comes where none is asked
+/// for, a write-back's own policy, and a run.
+const RESERVED_NAMES: [&str; 4] = ["owner", "local", "policy", "run"];
+
 fn check_auth(auth: &AuthConfig) -> Result<(), String> {
     let strong = |at: &str, secret: &str| {
         if secret.chars().count() >= SECRET_CHARS_MIN && secret.trim() == secret {
@@ -56,6 +60,12 @@ fn check_auth(auth: &AuthConfig) -> Result<(), String> {
     for (name, token) in &auth.tokens {
         if !is_plain(name) {
             return Err(format!("auth.tokens.{name}: {PLAIN_NAME}"));
+        }
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            return Err(format!(
+                "auth.tokens.{name}: the audit means somebody else by this name; take another than {}",
+                RESERVED_NAMES.join(", ")
+            ));
         }
         strong(&format!("auth.tokens.{name}.token"), &token.token.0)?;
         if let Some(other) = seen.insert(&token.token.0, name) {
@@ -98,6 +108,16 @@ mod tests {
         );
         let error = error_of("[auth.tokens.a]\nrole = \"king\"\ntoken = \"x\"\n", &nobody);
         assert!(error.contains("viewer") && error.contains(":2:"), "{error}");
+    }
+
+    #[test]
+    fn a_token_takes_no_name_that_the_audit_gives_to_somebody_else() {
+        for name in super::RESERVED_NAMES {
+            let token =
+                format!("[auth.tokens.{name}]\nrole = \"viewer\"\ntoken = \"0123456789abcdef\"\n");
+            let error = error_of(&token, &Environment::default());
+            assert!(error.contains(&format!("auth.tokens.{name}")), "{error}");
+        }
     }
 
     #[test]
