@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{Connection, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::{StoreError, timestamp};
@@ -198,14 +198,16 @@ impl Incidents {
         trouble: &Trouble,
     ) -> Result<(), StoreError> {
         let failed = || StoreError::query("opening an incident");
-        // One after the other for one subject: two that begin at once are one incident.
+        // One after the other for one subject, also where the caller has no transaction of its own:
+        // two that begin at once are one incident.
+        let mut transaction = connection.begin().await.map_err(failed())?;
         sqlx::query(
             "select pg_advisory_xact_lock(
                  hashtextextended('ballpoint.incident ' || $1 || ' ' || $2, 0))",
         )
         .bind(trouble.kind.as_str())
         .bind(&trouble.subject)
-        .execute(&mut *connection)
+        .execute(&mut *transaction)
         .await
         .map_err(failed())?;
         for statement in [JOIN, RETURN, OPEN] {
@@ -216,14 +218,14 @@ impl Incidents {
                 .bind(trouble.severity.as_str())
                 .bind(&trouble.error)
                 .bind(i64::try_from(WINDOW.as_secs()).unwrap_or(i64::MAX))
-                .execute(&mut *connection)
+                .execute(&mut *transaction)
                 .await
                 .map_err(failed())?;
             if written.rows_affected() > 0 {
                 break;
             }
         }
-        Ok(())
+        transaction.commit().await.map_err(failed())
     }
 
     /// A cause (`None`: every one) is gone; the incident closes with its last.
