@@ -16,4 +16,5 @@ pub mod store;
 pub mod supervision;
 pub mod telemetry;
 pub mod trace;
+pub mod wording;
 pub mod work;

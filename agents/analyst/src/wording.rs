@@ -1,26 +1,11 @@
 //! The wording kept in `prompts/`: sections of text with `{variables}`.
 
+pub(crate) use ballpoint_runtime::wording::say;
+
 pub(crate) const REFUSALS: &str = include_str!("../../../prompts/analyst/refusals.md");
 pub(crate) const CLARIFICATIONS: &str = include_str!("../../../prompts/analyst/clarifications.md");
 pub(crate) const NOTICES: &str = include_str!("../../../prompts/chat/notices.md");
 pub(crate) const NOTES: &str = include_str!("../../../prompts/analyst/notes.md");
-
-/// A section's text with its variables filled in; empty for a section that does not exist.
-pub(crate) fn say(file: &str, section: &str, variables: &[(&str, &str)]) -> String {
-    let body = file
-        .split("\n## ")
-        .skip(1)
-        .find_map(|part| {
-            let (title, body) = part.split_once('\n')?;
-            (title.trim() == section).then_some(body.trim())
-        })
-        .unwrap_or_default();
-    variables
-        .iter()
-        .fold(body.to_owned(), |text, (name, value)| {
-            text.replace(&format!("{{{name}}}"), value)
-        })
-}
 
 #[cfg(test)]
 mod tests {

@@ -17,37 +17,7 @@ const MEMBERS_MAX: usize = 250;
 
 /// A section of the wording with its variables filled in.
 pub(crate) fn say(section: &str, variables: &[(&str, &str)]) -> String {
-    let body = WORDING
-        .split("\n## ")
-        .skip(1)
-        .find_map(|part| {
-            let (title, body) = part.split_once('\n')?;
-            (title.trim() == section).then_some(body.trim())
-        })
-        .unwrap_or_default();
-    // One pass: what a variable brings in is never read as a variable itself.
-    let mut out = String::new();
-    let mut rest = body;
-    while let Some(at) = rest.find('{') {
-        out.push_str(&rest[..at]);
-        let found = variables.iter().find(|(name, _)| {
-            rest[at + 1..]
-                .strip_prefix(name)
-                .is_some_and(|it| it.starts_with('}'))
-        });
-        match found {
-            Some((name, value)) => {
-                out.push_str(value);
-                rest = &rest[at + name.len() + 2..];
-            }
-            None => {
-                out.push('{');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+    ballpoint_runtime::wording::say(WORDING, section, variables)
 }
 
 /// The messages that open a reading.
