@@ -14,6 +14,9 @@ use sqlx::{
 
 use crate::plan::{Plan, QueryError, Statement};
 
+/// What is said of a relation that does not exist, by which others tell that case.
+pub const NOT_BUILT: &str = "it is not built yet";
+
 /// Descriptions kept; more distinct statements than this start over.
 const DESCRIPTIONS_MAX: usize = 512;
 
@@ -183,7 +186,7 @@ impl Runner {
                 },
                 code @ Some("42P01") => QueryError::Database {
                     message: format!(
-                        "{}: it is not built yet; `ballpoint run` builds it",
+                        "{}: {NOT_BUILT}; `ballpoint run` builds it",
                         error.message()
                     ),
                     code: code.map(str::to_owned),

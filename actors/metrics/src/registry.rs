@@ -127,7 +127,7 @@ pub struct MetricRegistryState {
     looks: Looks,
     /// Work may be running that nobody works on: a predecessor's, or one whose end was not recorded.
     reclaim: Option<Interruption>,
-    /// A refresh was refused: the next look is news.
+    /// A refresh was refused, or the files were rejected: the next look is news.
     refused: bool,
     /// The hash of the model whose data was looked at last, in vain or not.
     looked_with: Option<String>,
@@ -250,10 +250,16 @@ impl MetricRegistryState {
         self.stamps = Some(stamps);
         match outcome {
             Some(Ok(model)) => {
-                self.rejected = None;
+                let mended = self.rejected.take().is_some();
                 let hash = Some(&model.hash);
-                if self.snapshot.as_ref().map(|s| &s.model.hash) != hash {
+                let served = self.snapshot.as_ref();
+                if served.map(|s| &s.model.hash) != hash {
+                    self.refused |= mended;
                     self.serve(model);
+                } else if mended {
+                    // The last good text is back: no look follows that would say so.
+                    let cubes = model.cubes.len() as u64;
+                    self.publish(Event::MetricsRefreshed { cubes });
                 }
             }
             Some(Err(error)) if changed || self.rejected.is_none() => self.reject(&error),
@@ -316,15 +322,20 @@ impl MetricRegistryState {
         let first = error.lines().next().unwrap_or_default().to_owned();
         tracing::warn!(error = %error, "the data model was not read; the last good one stays");
         self.rejected = Some(first.clone());
-        if let Some(store) = self.args.store.clone() {
-            let trace = TraceContext::current();
-            tokio::spawn(async move {
-                let event = Event::MetricsRejected { error: first };
-                if let Err(error) = store.events().publish(event, trace).await {
-                    tracing::warn!(%error, "the rejected model was not recorded");
-                }
-            });
-        }
+        self.publish(Event::MetricsRejected { error: first });
+    }
+
+    /// Says what became of the model's files.
+    fn publish(&self, event: Event) {
+        let Some(store) = self.args.store.clone() else {
+            return;
+        };
+        let trace = TraceContext::current();
+        tokio::spawn(async move {
+            if let Err(error) = store.events().publish(event, trace).await {
+                tracing::warn!(%error, "what became of the data model was not recorded");
+            }
+        });
     }
 
     fn on_get_service(&mut self, reply: RpcReplyPort<Result<Service, String>>) {

@@ -175,6 +175,23 @@ async fn a_refresh_finds_new_values_and_says_so() {
 }
 
 #[tokio::test]
+async fn the_last_good_text_of_a_broken_file_heals_it_and_is_said() {
+    let stack = Stack::start().await;
+    stack.surveyed().await;
+    let file = stack.model.path().join("orders.yml");
+    std::fs::write(&file, MODEL.replace("type: sum,", "type: summ,")).unwrap();
+    stack
+        .event(|event| matches!(event, Event::MetricsRejected { .. }))
+        .await;
+    std::fs::write(&file, MODEL).unwrap();
+    stack
+        .event(|event| matches!(event, Event::MetricsRefreshed { cubes: 1 }))
+        .await;
+    assert_eq!(stack.handle.describe().await.unwrap().rejected, None);
+    stack.tree.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
 async fn a_broken_file_keeps_the_last_good_model_and_names_its_line() {
     let stack = Stack::start().await;
     assert_eq!(stack.count().await, json!("3"));
