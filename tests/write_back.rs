@@ -268,6 +268,31 @@ async fn a_kill_at_each_step_leaves_the_target_as_before_or_as_planned() {
         let undone = ask(&data_dir, &["reverse-etl", "undo", text(plan, "id")]);
         assert_eq!(undone["plans"][0]["written"], planned, "{step}");
     }
+    tell_usage_errors(&data_dir, "refills_quality_feedback");
+}
+
+/// What a user got wrong has exit code 2, whoever answers. The sync's latest plan is not planned.
+fn tell_usage_errors(data_dir: &Path, sync: &str) {
+    let history = ask(data_dir, &["reverse-etl", "history", sync]);
+    let plan = text(&history["plans"][0], "id").to_owned();
+    for (args, said) in [
+        (vec!["plan", "nosuch"], "no sync nosuch"),
+        (
+            vec!["apply", "00000000-0000-0000-0000-000000000000"],
+            "no plan",
+        ),
+        (
+            vec!["approve", &plan, "--hash", "00000000"],
+            "look at it again",
+        ),
+        (vec!["reject", &plan], "it cannot be rejected"),
+        (vec!["propose", "hold the worst refill batches"], "worst"),
+    ] {
+        let all: Vec<&str> = ["reverse-etl"].into_iter().chain(args).collect();
+        let (code, _, error) = finish(&mut command(data_dir, &all));
+        assert_eq!(code, 2, "{all:?}: {error}");
+        assert!(error.contains(said), "{all:?}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,6 +347,11 @@ async fn the_shell_reaches_the_running_system_and_tells_a_conflict() {
     assert_eq!(code, 2, "{error}");
     let history = ask(data_dir, &["reverse-etl", "history", sync]);
     assert_eq!(text(&history["plans"][0], "state"), "failed", "{history}");
+    let deed = &history["audit"][0];
+    assert_eq!(text(deed, "action"), "apply failed", "{history}");
+    let refills = "refills_quality_feedback";
+    ask(data_dir, &["reverse-etl", "reject", refills]);
+    tell_usage_errors(data_dir, refills);
 }
 
 #[test]
