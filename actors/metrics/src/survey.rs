@@ -130,6 +130,33 @@ async fn survey_cube(
     survey: &mut Survey,
     values: &mut HashMap<String, Vec<String>>,
 ) -> Result<(), QueryError> {
+    let (named, times) = surveyed(model, cube, lenders, &survey.crowded);
+    if named.is_empty() && times.is_empty() {
+        return Ok(());
+    }
+    let plan = plan::survey(model, cube, &named, &times, VALUES_MAX + 1)?;
+    let rows = runner.run(&plan).await?.rows;
+    let found = sorted_out(model, &rows, (&named, &times), &mut survey.coverage);
+    for (id, mut found) in named.iter().zip(found) {
+        let name = model.member(*id).full_name.clone();
+        if found.len() > VALUES_MAX {
+            survey.crowded.insert(name);
+        } else {
+            found.sort();
+            found.dedup();
+            values.insert(name, found);
+        }
+    }
+    Ok(())
+}
+
+/// The dimensions of a cube to look at: those that have names as values, and its times.
+fn surveyed(
+    model: &Model,
+    cube: usize,
+    lenders: &[(MemberId, MemberId)],
+    crowded: &HashSet<String>,
+) -> (Vec<MemberId>, Vec<MemberId>) {
     let (mut named, mut times) = (Vec::new(), Vec::new());
     for (index, member) in model.cubes[cube].members.iter().enumerate() {
         let id = MemberId { cube, index };
@@ -142,7 +169,7 @@ async fn survey_cube(
         }
         match dimension.kind {
             DimensionKind::String | DimensionKind::Boolean => {
-                let skip = dimension.primary_key || survey.crowded.contains(&member.full_name);
+                let skip = dimension.primary_key || crowded.contains(&member.full_name);
                 if !skip && named.len() < DIMENSIONS_MAX {
                     named.push(id);
                 }
@@ -151,15 +178,20 @@ async fn survey_cube(
             DimensionKind::Number | DimensionKind::Geo => {}
         }
     }
-    if named.is_empty() && times.is_empty() {
-        return Ok(());
-    }
-    let plan = plan::survey(model, cube, &named, &times, VALUES_MAX + 1)?;
-    let rows = runner.run(&plan).await?.rows;
+    (named, times)
+}
+
+/// The values of each named dimension in a survey's rows; the extent of each time goes to `coverage`.
+fn sorted_out(
+    model: &Model,
+    rows: &[Vec<Value>],
+    (named, times): (&[MemberId], &[MemberId]),
+    coverage: &mut HashMap<String, (String, String)>,
+) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = vec![Vec::new(); named.len()];
     // The bit of the dimension that a row is for is 0; the first has the highest.
     let all = (1_i64 << named.len()) - 1;
-    for row in &rows {
+    for row in rows {
         let which = row.first().and_then(Value::as_i64).unwrap_or_default();
         if which == all || named.is_empty() {
             for (at, id) in times.iter().enumerate() {
@@ -168,9 +200,7 @@ async fn survey_cube(
                     _ => None,
                 };
                 if let Some(extent) = text(0).zip(text(1)) {
-                    survey
-                        .coverage
-                        .insert(model.member(*id).full_name.clone(), extent);
+                    coverage.insert(model.member(*id).full_name.clone(), extent);
                 }
             }
             continue;
@@ -183,17 +213,7 @@ async fn survey_cube(
             }
         }
     }
-    for (id, mut found) in named.iter().zip(found) {
-        let name = model.member(*id).full_name.clone();
-        if found.len() > VALUES_MAX {
-            survey.crowded.insert(name);
-        } else {
-            found.sort();
-            found.dedup();
-            values.insert(name, found);
-        }
-    }
-    Ok(())
+    found
 }
 
 /// Whether a dimension is made of its own cube's columns alone.

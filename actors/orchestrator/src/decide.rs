@@ -93,6 +93,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn each_event_asks_for_the_next_stage_or_for_nothing() {
         let source = || "orders".to_owned();
         let table = || TableName::new("public", "orders");
@@ -162,6 +163,7 @@ mod tests {
                     run_id: run_id(),
                     failed: vec![],
                     skipped: vec![],
+                    reason: error(),
                 },
                 None,
             ),

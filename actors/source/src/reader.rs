@@ -261,35 +261,15 @@ async fn open(
 ) -> Result<Option<Opened>, sqlx::Error> {
     let full_refresh = spec.mode == SyncMode::FullRefresh;
     let condition = condition(&spec, reading, &present);
-    let (selected, fresh, total) = match (reading, previous) {
-        (Reading::Whole { .. }, _) | (_, None) => {
-            let total = if full_refresh {
-                Some(count(connection, table).await?)
-            } else {
-                None
-            };
-            (i64::MAX, 0, total)
-        }
-        (_, Some(previous)) => {
-            let newer = format!("age(xmin) <= age({})", xid(previous.snapshot.xmax));
-            let what = format!(
-                "count(*) filter (where {condition}), count(*) filter (where {condition} and {newer})"
-            );
-            // A full refresh also counts every row: a deleted one leaves no new row behind.
-            let sql = if full_refresh {
-                format!("select {what}, count(*) from {}", table.quoted())
-            } else {
-                format!(
-                    "select count(*), count(*) filter (where {newer}), null::bigint from {} where {condition}",
-                    table.quoted()
-                )
-            };
-            sqlx::query_as(AssertSqlSafe(sql))
-                .persistent(false)
-                .fetch_one(connection)
-                .await?
-        }
-    };
+    let counted = counted(
+        connection,
+        table,
+        full_refresh,
+        &condition,
+        previous,
+        reading,
+    );
+    let (selected, fresh, total) = counted.await?;
     let recounted = total.is_some() && previous.is_some_and(|previous| previous.rows != total);
     let reshaped = previous.is_some_and(|previous| previous.columns != present.columns);
     let changed = selected > 0 || recounted || (full_refresh && reshaped);
@@ -333,6 +313,47 @@ async fn open(
         position,
         copy: Some(copy),
     }))
+}
+
+/// How many rows a reading selects, how many of them are new since the previous one, and how many
+/// there are at all, where that is looked at.
+async fn counted(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+    full_refresh: bool,
+    condition: &str,
+    previous: Option<&CursorPosition>,
+    reading: &Reading,
+) -> Result<(i64, i64, Option<i64>), sqlx::Error> {
+    match (reading, previous) {
+        (Reading::Whole { .. }, _) | (_, None) => {
+            let total = if full_refresh {
+                Some(count(connection, table).await?)
+            } else {
+                None
+            };
+            Ok((i64::MAX, 0, total))
+        }
+        (_, Some(previous)) => {
+            let newer = format!("age(xmin) <= age({})", xid(previous.snapshot.xmax));
+            let what = format!(
+                "count(*) filter (where {condition}), count(*) filter (where {condition} and {newer})"
+            );
+            // A full refresh also counts every row: a deleted one leaves no new row behind.
+            let sql = if full_refresh {
+                format!("select {what}, count(*) from {}", table.quoted())
+            } else {
+                format!(
+                    "select count(*), count(*) filter (where {newer}), null::bigint from {} where {condition}",
+                    table.quoted()
+                )
+            };
+            sqlx::query_as(AssertSqlSafe(sql))
+                .persistent(false)
+                .fetch_one(connection)
+                .await
+        }
+    }
 }
 
 async fn count(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, sqlx::Error> {

@@ -52,6 +52,7 @@ fn status(code: u16, body: &str) -> Act {
 }
 
 /// Replies that are right, in every form in which servers give them.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn right_replies() -> Vec<Case> {
     let args = right().to_string();
     let delta = |text: &str| {
@@ -171,6 +172,7 @@ pub(crate) fn right_replies() -> Vec<Case> {
 }
 
 /// Replies that the model mends, or does not.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn wrong_replies() -> Vec<Case> {
     let query = |query: Value| Act::Complete(call("query_metrics", &query));
     let broken = || Act::Complete(call_text("query_metrics", "{\"measures\": [\"Shop.chu"));
@@ -310,6 +312,7 @@ pub(crate) fn wrong_replies() -> Vec<Case> {
 }
 
 /// Servers that do not reply.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn failures() -> Vec<Case> {
     let quota = "{\"error\":{\"code\":\"insufficient_quota\",\"message\":\"no money\"}}";
     let hello = "data: {\"choices\":[{\"delta\":{\"content\":\"Hm\"}}]}\n\n";

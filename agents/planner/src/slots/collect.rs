@@ -89,17 +89,7 @@ impl Collector<'_> {
             return true;
         }
         if !measures.is_empty() {
-            let aside = is_adjective(element) || element.role() == Some(Role::HowMany);
-            if !aside || !self.other_measure(k) {
-                slots.measures.push(mention(measures));
-            }
-            if crate::normalise::words(&element.words)
-                .first()
-                .is_some_and(|it| it == "average")
-            {
-                self.average(k, slots);
-                slots.average_word = false;
-            }
+            self.measured(k, mention(measures), slots);
             return true;
         }
         if !dimensions.is_empty() {
@@ -107,6 +97,22 @@ impl Collector<'_> {
             return true;
         }
         false
+    }
+
+    /// Gives a measure its slot, unless it only counts or describes another one.
+    fn measured(&self, k: usize, mention: Mention, slots: &mut Slots) {
+        let element = &self.elements[k];
+        let aside = is_adjective(element) || element.role() == Some(Role::HowMany);
+        if !aside || !self.other_measure(k) {
+            slots.measures.push(mention);
+        }
+        if crate::normalise::words(&element.words)
+            .first()
+            .is_some_and(|it| it == "average")
+        {
+            self.average(k, slots);
+            slots.average_word = false;
+        }
     }
 
     /// Dimensions of the entity that these measures count.

@@ -26,6 +26,22 @@ pub(super) enum Ending {
     Abandoned,
 }
 
+/// How many attempts count from here on, how long the next one waits, and whether there is none.
+fn after(attempt: i32, ending: Ending, retries: RetryPolicy) -> (i32, Duration, bool) {
+    let attempts = attempt.unsigned_abs();
+    match ending {
+        Ending::Failed { retry_in } => {
+            let delay = retry_in.unwrap_or_else(|| retries.delay(attempts, rand::random()));
+            (attempt, delay, attempts >= retries.attempts)
+        }
+        Ending::Interrupted { counts: true } => {
+            (attempt, Duration::ZERO, attempts >= retries.attempts)
+        }
+        Ending::Interrupted { counts: false } => (attempt - 1, Duration::ZERO, false),
+        Ending::Abandoned => (attempt, Duration::ZERO, true),
+    }
+}
+
 /// Ends the attempt of a running row, given by its id and claim, and returns its kind; `None` when
 /// that claim does not run any more.
 pub(super) async fn end_attempt_in(
@@ -57,18 +73,7 @@ pub(super) async fn end_attempt_in(
     let Some((payload, attempt)) = running else {
         return Ok(None);
     };
-    let attempts = attempt.unsigned_abs();
-    let (attempt, delay, give_up) = match ending {
-        Ending::Failed { retry_in } => {
-            let delay = retry_in.unwrap_or_else(|| retries.delay(attempts, rand::random()));
-            (attempt, delay, attempts >= retries.attempts)
-        }
-        Ending::Interrupted { counts: true } => {
-            (attempt, Duration::ZERO, attempts >= retries.attempts)
-        }
-        Ending::Interrupted { counts: false } => (attempt - 1, Duration::ZERO, false),
-        Ending::Abandoned => (attempt, Duration::ZERO, true),
-    };
+    let (attempt, delay, give_up) = after(attempt, ending, retries);
     let moved_to = match give_up {
         true => None,
         false => merge_into_queued(connection, &from_json(id, &payload)?, attempt).await?,
