@@ -182,27 +182,8 @@ impl Answerer {
         progress: &Progress,
     ) -> Result<(Answer, DialogueState), AnswerError> {
         plan.query = self.zoned(plan.query);
-        let step = progress.begin(Step::RUN).await;
-        let ran = match run(service, &plan.query).await {
-            Ok(ran) => ran,
-            Err(error) => {
-                step.failed("The query failed").await;
-                return Err(error.into());
-            }
-        };
-        let companion = match plan.companion.take() {
-            Some(query) => {
-                let query = self.zoned(query);
-                let rows = run(service, &query).await?.rows;
-                Some(Companion { query, rows })
-            }
-            None => None,
-        };
-        step.done(&format!(
-            "Ran the query, {}",
-            counted(ran.rows.len(), "row")
-        ))
-        .await;
+        let companion = plan.companion.take();
+        let (ran, companion) = self.look(service, &plan.query, companion, progress).await?;
         let step = progress.begin(Step::WORD).await;
         let catalog = &service.snapshot.catalog;
         let told = Told {
@@ -247,6 +228,38 @@ impl Answerer {
             ..base
         };
         Ok((answer, state))
+    }
+
+    /// Runs a plan's query and the one beside it.
+    async fn look(
+        &self,
+        service: &Service,
+        query: &Query,
+        companion: Option<Query>,
+        progress: &Progress,
+    ) -> Result<(Ran, Option<Companion>), AnswerError> {
+        let step = progress.begin(Step::RUN).await;
+        let ran = match run(service, query).await {
+            Ok(ran) => ran,
+            Err(error) => {
+                step.failed("The query failed").await;
+                return Err(error.into());
+            }
+        };
+        let companion = match companion {
+            Some(beside) => {
+                let query = self.zoned(beside);
+                let rows = run(service, &query).await?.rows;
+                Some(Companion { query, rows })
+            }
+            None => None,
+        };
+        step.done(&format!(
+            "Ran the query, {}",
+            counted(ran.rows.len(), "row")
+        ))
+        .await;
+        Ok((ran, companion))
     }
 
     /// Queries carry the zone that their days are of.
