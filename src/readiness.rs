@@ -43,9 +43,11 @@ impl Troubles {
                 let text = format!("build: {}: not landed yet", names.join(", "));
                 self.0.insert("build".to_owned(), text);
             }
-            Event::BuildFailed { failed, .. } => {
-                self.0
-                    .insert("build".to_owned(), format!("build: {}", failed.join(", ")));
+            Event::BuildFailed { failed, reason, .. } => {
+                let names = || failed.join(", ");
+                let text = Some(reason.clone()).filter(|reason| !reason.is_empty());
+                let text = format!("build: {}", text.unwrap_or_else(names));
+                self.0.insert("build".to_owned(), text);
             }
             Event::MetricsRefreshed { .. } => {
                 self.0.remove("metrics");
@@ -200,14 +202,21 @@ mod tests {
             run_id: "r".to_owned(),
             failed: vec!["not_null_x".to_owned()],
             skipped: Vec::new(),
+            reason: "models/x.yml: 2 rows fail test not_null_x".to_owned(),
         });
         assert_eq!(
             troubles.in_words(),
-            ["source a: refused", "build: not_null_x"]
+            [
+                "source a: refused",
+                "build: models/x.yml: 2 rows fail test not_null_x"
+            ]
         );
         troubles.note(&Event::SourceRecovered {
             source: "a".to_owned(),
         });
-        assert_eq!(troubles.in_words(), ["build: not_null_x"]);
+        assert_eq!(
+            troubles.in_words(),
+            ["build: models/x.yml: 2 rows fail test not_null_x"]
+        );
     }
 }

@@ -156,6 +156,7 @@ async fn announce(own: &Own, run_id: &str, outcome: &BuildOutcome) -> anyhow::Re
             run_id,
             failed: outcome.failed.iter().map(|it| it.name.clone()).collect(),
             skipped: outcome.skipped.clone(),
+            reason: outcome.reason(),
         },
         BuildStatus::Published => Event::BuildPublished {
             run_id,

@@ -50,7 +50,15 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
         }
         Event::SourceRecovered { source } => ends(Source, source, Some(UNREACHABLE.into())),
         Event::SyncFinished { source, .. } => ends(Source, source, None),
-        Event::BuildFailed { failed, .. } => begins(Build, "", "build", failed.join(", ")),
+        Event::BuildFailed { failed, reason, .. } => {
+            let said = Some(reason.clone()).filter(|reason| !reason.is_empty());
+            begins(
+                Build,
+                "",
+                "build",
+                said.unwrap_or_else(|| failed.join(", ")),
+            )
+        }
         Event::BuildPublished { .. } => ends(Build, "", None),
         Event::MetricsRejected { error } => begins(Metrics, "", "model", error.clone()),
         Event::MetricsRefreshed { .. } => ends(Metrics, "", None),

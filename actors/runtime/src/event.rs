@@ -53,6 +53,9 @@ pub enum Event {
         run_id: String,
         failed: Vec<String>,
         skipped: Vec<String>,
+        /// The file of each and what is wrong with it, in one line; empty in older rows.
+        #[serde(default)]
+        reason: String,
     },
     /// The metric registry serves the data (and definitions) of this build.
     MetricsRefreshed { cubes: u64 },

@@ -78,7 +78,11 @@ pub struct FailedNode {
     pub unique_id: String,
     /// dbt's name of it.
     pub name: String,
+    /// Where it is written, within the project.
+    pub file: String,
     pub message: String,
+    /// How many rows a test found.
+    pub failures: Option<i64>,
     /// A few of the rows that a test found, as JSON.
     pub sample: Vec<String>,
 }
@@ -102,6 +106,40 @@ pub struct BuildOutcome {
     /// Whether each failure is of a kind that a later attempt may not meet.
     pub transient: bool,
     pub elapsed: std::time::Duration,
+}
+
+/// Failures that a reason spells out; the rest are counted.
+const REASONS_MAX: usize = 3;
+
+/// Characters of a message in a reason.
+const MESSAGE_MAX: usize = 300;
+
+impl BuildOutcome {
+    /// What failed in one line: each file, and what is wrong with it.
+    pub fn reason(&self) -> String {
+        let shown = self.failed.iter().take(REASONS_MAX);
+        let mut parts: Vec<String> = shown.map(FailedNode::in_one_line).collect();
+        if let Some(more) = self.failed.len().checked_sub(REASONS_MAX + 1) {
+            parts.push(format!("and {} more", more + 1));
+        }
+        parts.join("; ")
+    }
+}
+
+impl FailedNode {
+    fn in_one_line(&self) -> String {
+        let Self { file, name, .. } = self;
+        if let Some(found) = self.failures {
+            let rows = if found == 1 { "row fails" } else { "rows fail" };
+            return format!("{file}: {found} {rows} test {name}");
+        }
+        let words: Vec<&str> = self.message.split_whitespace().collect();
+        let message: String = words.join(" ").chars().take(MESSAGE_MAX).collect();
+        match message.starts_with(file.as_str()) {
+            true => message,
+            false => format!("{file}: {message}"),
+        }
+    }
 }
 
 /// Why a build could not be carried out at all. Nothing was published.

@@ -126,7 +126,10 @@ async fn a_failed_test_is_said_by_its_name_and_the_next_good_row_heals_it() {
         .await;
     stack.build(vec![TableName::new("raw", "orders")]).await;
     let Event::BuildFailed {
-        failed, skipped, ..
+        failed,
+        skipped,
+        reason,
+        ..
     } = stack.event().await
     else {
         panic!("no build failed")
@@ -136,6 +139,11 @@ async fn a_failed_test_is_said_by_its_name_and_the_next_good_row_heals_it() {
         ["relationships_stg_orders_country__code__ref_countries_"]
     );
     assert!(skipped.contains(&"model.shop.orders".to_owned()));
+    let test = &failed[0];
+    assert!(
+        reason.starts_with("models/") && reason.ends_with(&format!(": 1 row fails test {test}")),
+        "{reason}"
+    );
     stack.bench.sql("delete from raw.orders where id = 9").await;
     stack.build(vec![TableName::new("raw", "orders")]).await;
     assert!(matches!(stack.event().await, Event::BuildPublished { .. }));
@@ -160,6 +168,56 @@ async fn an_edit_is_built_and_a_broken_edit_is_said_with_its_line() {
         .write("models/marts/broken.sql", "select 1 as one");
     assert!(matches!(stack.event().await, Event::BuildPublished { .. }));
     assert_eq!(stack.bench.text("select one from marts.broken").await, "1");
+    stack.tree.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_names_its_file_and_is_over_once_its_model_is_as_before() {
+    let mut stack = Stack::start().await;
+    stack.build(Vec::new()).await;
+    stack.event().await;
+    stack
+        .bench
+        .write("models/marts/wrong.sql", "select no_such_column");
+    let Event::BuildFailed { reason, .. } = stack.event().await else {
+        panic!("no build failed")
+    };
+    assert_eq!(
+        reason,
+        "models/marts/wrong.sql: column \"no_such_column\" does not exist (SQLSTATE 42703)"
+    );
+    let model = stack
+        .bench
+        .options()
+        .project_dir
+        .join("models/marts/wrong.sql");
+    std::fs::remove_file(model).unwrap();
+    assert!(matches!(stack.event().await, Event::BuildPublished { .. }));
+    stack.tree.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_with_nothing_to_do_says_that_what_failed_is_gone() {
+    let mut stack = Stack::start().await;
+    stack.build(Vec::new()).await;
+    stack.event().await;
+    // A build for nothing fails outside of any model: no table is left to be built.
+    let rename = "alter table ballpoint.build_pending rename column";
+    stack
+        .bench
+        .sql(&format!("{rename} source_id to away"))
+        .await;
+    stack.build(vec![TableName::new("raw", "of_nobody")]).await;
+    assert!(matches!(stack.event().await, Event::BuildFailed { .. }));
+    stack
+        .bench
+        .sql(&format!("{rename} away to source_id"))
+        .await;
+    stack.build(vec![TableName::new("raw", "of_nobody")]).await;
+    let Event::BuildPublished { relations, .. } = stack.event().await else {
+        panic!("the failure is not over")
+    };
+    assert!(relations.is_empty());
     stack.tree.stop(PATIENCE).await;
 }
 

@@ -9,7 +9,7 @@ use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::retry::FailureClass;
 use ballpoint_runtime::store::{
-    ClaimedWork, EndedStep, Interruption, RunStatus, StepStatus, StoreError,
+    ClaimedWork, EndedStep, Interruption, RunRecorder, RunStatus, StepStatus, StoreError,
 };
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
@@ -39,6 +39,8 @@ pub(super) struct Worker {
     resident: Arc<Resident>,
     ended: CancellationToken,
     building: AtomicBool,
+    /// The latest event of a build is a failure.
+    troubled: AtomicBool,
     /// Why a row may be running that nobody works on: it is taken back first.
     reclaim: Mutex<Option<Interruption>>,
 }
@@ -81,6 +83,7 @@ impl Worker {
             resident: Arc::new(resident),
             ended,
             building: AtomicBool::new(false),
+            troubled: AtomicBool::new(false),
             reclaim: Mutex::new(Some(Interruption::Restart)),
         }
     }
@@ -172,13 +175,9 @@ impl Worker {
             run_id: String::new(),
             failed: vec![reason.to_owned()],
             skipped: Vec::new(),
+            reason: reason.to_owned(),
         };
-        self.args
-            .store
-            .events()
-            .publish(event, claimed.trace.clone())
-            .await?;
-        Ok(())
+        self.say(event, claimed.trace.clone()).await
     }
 
     async fn build(
@@ -204,8 +203,9 @@ impl Worker {
                     run_id,
                     failed: vec![reason.clone()],
                     skipped: Vec::new(),
+                    reason: reason.clone(),
                 };
-                self.args.store.events().publish(failed, trace).await?;
+                self.say(failed, trace).await?;
                 work.failed(claimed, &reason, class_of(&error)).await?;
                 return Ok(None);
             }
@@ -215,32 +215,58 @@ impl Worker {
             .iter()
             .map(|failed| failed.name.clone())
             .collect();
+        self.settle(claimed, run, &outcome, &failing).await?;
+        Ok(Some(BuildFacts {
+            published: outcome.status == BuildStatus::Published,
+            unchanged: outcome.status == BuildStatus::Unchanged,
+            elapsed_ms: u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX),
+            failing,
+        }))
+    }
+
+    /// Publishes how a build ended.
+    async fn say(&self, event: Event, trace: TraceContext) -> Result<(), StoreError> {
+        let failed = matches!(event, Event::BuildFailed { .. });
+        self.args.store.events().publish(event, trace).await?;
+        self.troubled.store(failed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Says how a build ended: as an event, in its run, and to the queue.
+    async fn settle(
+        &self,
+        claimed: &ClaimedWork,
+        run: RunRecorder,
+        outcome: &BuildOutcome,
+        failing: &[String],
+    ) -> Result<(), StoreError> {
+        let (work, trace) = (self.args.store.work(), TraceContext::current());
+        let run_id = run.id().to_string();
         match outcome.status {
             BuildStatus::Unchanged => {
+                // What failed is gone: without a publish nothing else would say so.
+                if self.troubled.load(Ordering::Relaxed) {
+                    self.say(published(run_id, outcome), trace).await?;
+                }
                 run.finish(RunStatus::NothingNew, None).await?;
                 work.complete(claimed).await?;
             }
             BuildStatus::Published => {
-                let event = Event::BuildPublished {
-                    run_id,
-                    relations: outcome.relations.clone(),
-                    tests_passed: outcome.tests_passed,
-                    absent: outcome.absent.clone(),
-                };
-                self.args.store.events().publish(event, trace).await?;
-                run.record(&steps(&outcome)).await?;
+                self.say(published(run_id, outcome), trace).await?;
+                run.record(&steps(outcome)).await?;
                 run.finish(RunStatus::Success, None).await?;
                 work.complete(claimed).await?;
             }
             BuildStatus::Failed => {
-                let reason = failure_of(&outcome);
-                run.record(&steps(&outcome)).await?;
+                let reason = failure_of(outcome);
+                run.record(&steps(outcome)).await?;
                 let event = Event::BuildFailed {
                     run_id,
-                    failed: failing.clone(),
+                    failed: failing.to_vec(),
                     skipped: outcome.skipped.clone(),
+                    reason: outcome.reason(),
                 };
-                self.args.store.events().publish(event, trace).await?;
+                self.say(event, trace).await?;
                 // Wrong data stays wrong until a source or a model changes, and that makes a new
                 // row; what this one was for is remembered by `publish`.
                 let class = match outcome.transient {
@@ -250,12 +276,7 @@ impl Worker {
                 work.failed(claimed, &reason, class).await?;
             }
         }
-        Ok(Some(BuildFacts {
-            published: outcome.status == BuildStatus::Published,
-            unchanged: outcome.status == BuildStatus::Unchanged,
-            elapsed_ms: u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX),
-            failing,
-        }))
+        Ok(())
     }
 
     async fn publish_with_lease(
@@ -293,17 +314,21 @@ impl Worker {
     }
 }
 
+fn published(run_id: String, outcome: &BuildOutcome) -> Event {
+    Event::BuildPublished {
+        run_id,
+        relations: outcome.relations.clone(),
+        tests_passed: outcome.tests_passed,
+        absent: outcome.absent.clone(),
+    }
+}
+
 /// What failed, in one line.
 fn failure_of(outcome: &BuildOutcome) -> String {
-    let names: Vec<&str> = outcome
-        .failed
-        .iter()
-        .map(|failed| {
-            tracing::warn!(node = %failed.unique_id, message = %failed.message, "a build failed");
-            failed.name.as_str()
-        })
-        .collect();
-    format!("failed: {}", names.join(", "))
+    for failed in &outcome.failed {
+        tracing::warn!(node = %failed.unique_id, message = %failed.message, "a build failed");
+    }
+    format!("failed: {}", outcome.reason())
 }
 
 /// The nodes that ran or were skipped, as the run's steps.

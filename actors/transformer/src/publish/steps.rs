@@ -289,7 +289,9 @@ impl<'a> Build<'a> {
             self.failed.push(FailedNode {
                 unique_id: node.unique_id.clone(),
                 name: node.name.clone(),
+                file: node.original_file_path.clone(),
                 message: failure.message,
+                failures: None,
                 sample: Vec::new(),
             });
         }
@@ -314,7 +316,9 @@ impl<'a> Build<'a> {
             self.failed.push(FailedNode {
                 unique_id: node.unique_id.clone(),
                 name: node.name.clone(),
+                file: node.original_file_path.clone(),
                 message: result.message.clone(),
+                failures: result.failures,
                 sample,
             });
         }

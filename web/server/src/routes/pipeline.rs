@@ -189,10 +189,10 @@ fn note(report: &mut Report, event: Event, sources: &[String]) {
             report.relations = relations.iter().map(ToString::to_string).collect();
             report.tests_passed = tests_passed;
         }
-        Event::BuildFailed { failed, .. } => {
-            report
-                .errors
-                .push(format!("the build failed: {}", failed.join(", ")));
+        Event::BuildFailed { failed, reason, .. } => {
+            let said = Some(reason).filter(|reason| !reason.is_empty());
+            let said = said.unwrap_or_else(|| failed.join(", "));
+            report.errors.push(format!("the build failed: {said}"));
         }
         _ => {}
     }
