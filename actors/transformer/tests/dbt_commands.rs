@@ -3,6 +3,11 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ballpoint_transformer::Target;
+use ballpoint_transformer::cli;
 use support::Workbench;
 
 #[tokio::test]
@@ -282,4 +287,30 @@ async fn nodes_run_side_by_side_and_fail_fast_stops_early() {
         .dbt("run --select a b c d --threads 1 --fail-fast")
         .await;
     assert_eq!((code, output.contains("SKIP=3")), (1, true), "{output}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_said_with_its_address_and_what_to_do() {
+    // A port that was free a moment ago, and that nobody listens at.
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let bench = Workbench::shop().await;
+    let mut env = bench.env();
+    let url = format!("postgres://u:p@127.0.0.1:{port}/shop");
+    env.default_target = Some(Target::from_url(&url, "public").unwrap());
+    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+    let said = lines.clone();
+    env.out = Arc::new(move |line| said.lock().unwrap().push(line.to_owned()));
+    for (command, code) in [("run", 2), ("compile", 2), ("debug", 1)] {
+        lines.lock().unwrap().clear();
+        // A pool tries again for 30 s.
+        let args = [command.to_owned()];
+        let ran = tokio::time::timeout(Duration::from_secs(25), cli::run(&args, &env)).await;
+        let output = lines.lock().unwrap().join("\n");
+        assert_eq!(ran, Ok(code), "{output}");
+        assert!(output.contains(&format!("127.0.0.1:{port}")), "{output}");
+        assert!(output.contains("--data-dir"), "{output}");
+    }
 }

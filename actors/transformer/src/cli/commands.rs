@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection, PgPool};
 
 use super::arguments::{Arguments, Command, Common, NodeFlags, SelectionFlags, SourceCommand};
 use super::inspect::{debug, freshness, list, show};
@@ -21,9 +21,27 @@ use crate::queries::blocking_compile;
 use crate::run::{self, NodeResult, RunOptions, Status, describe};
 use crate::select::{Selection, select};
 
+/// How long a server that takes a connection may take to answer.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// The server of the target cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot connect to database {database:?} at {address} (target {target:?}): {reason}; start that \
+     server, name the data dir of a running `ballpoint up` (--data-dir), or another profile \
+     (--profiles-dir, --profile)"
+)]
+pub(super) struct Unreachable {
+    address: String,
+    database: String,
+    target: String,
+    reason: String,
+}
+
 /// Why a command cannot go on.
 pub(super) enum Stop {
     Project(ProjectError),
+    Unreachable(Unreachable),
     Database(sqlx::Error),
     Output(std::io::Error),
 }
@@ -31,6 +49,12 @@ pub(super) enum Stop {
 impl From<ProjectError> for Stop {
     fn from(error: ProjectError) -> Self {
         Self::Project(error)
+    }
+}
+
+impl From<Unreachable> for Stop {
+    fn from(error: Unreachable) -> Self {
+        Self::Unreachable(error)
     }
 }
 
@@ -65,6 +89,7 @@ pub(super) async fn run(arguments: Arguments, env: &CliEnv) -> u8 {
             log.always("Encountered an error:");
             log.plain(&match stop {
                 Stop::Project(error) => error.to_string(),
+                Stop::Unreachable(error) => error.to_string(),
                 Stop::Database(error) => format!("database error: {}", describe(&error)),
                 Stop::Output(error) => format!("target folder: {error}"),
             });
@@ -198,13 +223,32 @@ fn resource_types(names: &[String]) -> Result<Vec<ResourceType>, ProjectError> {
 }
 
 impl Session {
-    pub(super) async fn pool(&self) -> Result<PgPool, sqlx::Error> {
-        PgPoolOptions::new()
+    /// Connects. A pool would try again for as long as a borrower may wait; one connection before
+    /// it says at once that nobody is there.
+    pub(super) async fn pool(&self) -> Result<PgPool, Unreachable> {
+        let target = &self.project.target;
+        let unreachable = |reason: String| Unreachable {
+            address: format!("{}:{}", target.host, target.port),
+            database: target.database.clone(),
+            target: target.name.clone(),
+            reason,
+        };
+        let options = target.connect_options();
+        let first = PgConnection::connect_with(&options);
+        let connection = match tokio::time::timeout(CONNECT_MAX, first).await {
+            Ok(connected) => connected.map_err(|error| unreachable(describe(&error)))?,
+            Err(_) => {
+                let waited = CONNECT_MAX.as_secs();
+                return Err(unreachable(format!("no answer within {waited} s")));
+            }
+        };
+        // A goodbye that fails changes nothing.
+        let _ = connection.close().await;
+        Ok(PgPoolOptions::new()
             // One more than threads: a render may query while every thread holds a connection.
             .max_connections(self.threads as u32 * 2)
-            .acquire_timeout(std::time::Duration::from_secs(30))
-            .connect_with(self.project.target.connect_options())
-            .await
+            .acquire_timeout(Duration::from_secs(30))
+            .connect_lazy_with(options))
     }
 
     pub(super) fn select(

@@ -156,7 +156,7 @@ pub(super) async fn debug(env: &CliEnv, log: &Log, common: &Common) -> Result<u8
             Ok(EXIT_DONE)
         }
         Err(error) => {
-            log.always(&format!("Connection test: ERROR {}", describe(&error)));
+            log.always(&format!("Connection test: ERROR {error}"));
             Ok(EXIT_FAILED)
         }
     }
