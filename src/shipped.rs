@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::{fs, io};
 
+use anyhow::Context as _;
+use ballpoint_seeds::SeedFiles;
 use include_dir::{Dir, include_dir};
 
 /// Its configuration.
@@ -20,6 +22,25 @@ pub(crate) fn lay_out(folder: &Path) -> io::Result<()> {
     fs::write(folder.join("ballpoint.toml"), CONFIG)?;
     write_dir(&WAREHOUSE, &folder.join("warehouse"))?;
     write_dir(&SEEDS, &folder.join("seeds"))
+}
+
+/// The files of one of its seeds, as they are in the binary: nothing is laid out for them.
+///
+/// # Errors
+/// When the example has no such seed.
+pub(crate) fn seed_files(folder: &str) -> anyhow::Result<SeedFiles> {
+    let read = |name: &str| {
+        let path = Path::new(folder).join(name);
+        let inner = path.strip_prefix("seeds").unwrap_or(&path);
+        let file = SEEDS.get_file(inner).and_then(|file| file.contents_utf8());
+        let text = file.with_context(|| format!("{} is not shipped", path.display()))?;
+        anyhow::Ok(text.to_owned())
+    };
+    Ok(SeedFiles {
+        directory: folder.to_owned(),
+        schema_sql: read("schema.sql")?,
+        generator_yml: read("generator.yml")?,
+    })
 }
 
 /// Writes only what differs, so that a reader watching the files sees no change where there is none.

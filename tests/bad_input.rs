@@ -50,6 +50,22 @@ fn an_unknown_flag_is_a_usage_error() {
 }
 
 #[test]
+fn who_only_looks_or_prints_makes_no_data_dir() {
+    let folder = Folder::new();
+    let data_dir = folder.path().join("data");
+    for (args, said) in [
+        (&["seed", "--sql", "springs", "--rows", "3"][..], "springs"),
+        (&["doctor"], "will be created"),
+    ] {
+        // Outside of any project: the shipped one, which is laid out in the data dir to be run.
+        let mut command = ballpoint(&data_dir);
+        let (_, stdout, stderr) = finish(command.current_dir(folder.path()).args(args));
+        assert!(stdout.contains(said), "{args:?}: {stdout}{stderr}");
+        assert!(!data_dir.exists(), "{args:?} may create nothing");
+    }
+}
+
+#[test]
 fn an_unknown_key_in_the_configuration_is_named_with_its_line() {
     let folder = Folder::new();
     project(

@@ -52,6 +52,10 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<ExitCode> {
     if let Some(cubes) = cubes {
         output::line(format!("data model: {cubes} cubes"));
     }
+    if models.is_some() || cubes.is_some() {
+        // Tables and columns are the database's to know, and none is asked here.
+        output::line("SQL of models and metrics: checked when it is built (`ballpoint run`)");
+    }
     if let Some(syncs) = syncs {
         output::line(format!("write-backs: {syncs} syncs"));
     }
@@ -185,7 +189,7 @@ pub(super) fn doctor(context: &Context) -> anyhow::Result<ExitCode> {
         Err(error) => (false, error.to_string()),
     });
     let data_dir = project.data_dir.display();
-    let running = project.data_dir.exists() && DataDirLock::acquire(&project.data_dir)?.is_none();
+    let running = DataDirLock::is_held(&project.data_dir)?;
     findings.push((
         true,
         match (project.data_dir.exists(), running) {

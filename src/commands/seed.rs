@@ -58,10 +58,10 @@ fn print_script(
             "there is no source {source} with a seed"
         )));
     };
-    if project.is_shipped {
-        shipped::lay_out(&project.folder)?;
-    }
-    let files = seed_files(project, folder)?;
+    let files = match project.is_shipped {
+        true => shipped::seed_files(folder)?,
+        false => seed_files(project, folder)?,
+    };
     let now = context.clock().business_now();
     let mut out = BufWriter::new(std::io::stdout().lock());
     ballpoint_seeds::script(&files, args.rows, args.seed, now, &mut out)

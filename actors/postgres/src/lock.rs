@@ -42,6 +42,23 @@ impl DataDirLock {
         })
     }
 
+    /// Whether somebody holds the lock of `dir`; neither the folder nor the lock's file is made.
+    ///
+    /// # Errors
+    /// When the lock's file cannot be opened.
+    pub fn is_held(dir: &Path) -> Result<bool, LockError> {
+        let file = match File::open(dir.join(LOCK_FILE)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => {
+                let dir = dir.to_owned();
+                return Err(LockError { dir, source });
+            }
+        };
+        Ok(flock(&file, FlockOperation::NonBlockingLockShared)
+            == Err(rustix::io::Errno::WOULDBLOCK))
+    }
+
     /// The pid of the process that holds the lock of `dir`, as it wrote it down.
     #[must_use]
     pub fn holder(dir: &Path) -> Option<u32> {
@@ -83,8 +100,11 @@ mod tests {
     fn a_second_taker_learns_that_the_lock_is_held_and_by_whom() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
+        assert!(!DataDirLock::is_held(&data_dir).unwrap());
+        assert!(!data_dir.exists(), "who only looks makes nothing");
         let lock = DataDirLock::acquire(&data_dir).unwrap().unwrap();
         assert!(DataDirLock::acquire(&data_dir).unwrap().is_none());
+        assert!(DataDirLock::is_held(&data_dir).unwrap());
         assert_eq!(DataDirLock::holder(&data_dir), Some(std::process::id()));
         drop(lock);
         assert!(DataDirLock::acquire(&data_dir).unwrap().is_some());
