@@ -125,6 +125,11 @@ pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitC
     let reply = answering.load(&query).await;
     answering.close().await?;
     let ApiReply { status, body } = reply?;
+    // What Cube says, with 200, for "ask again": the first pass of the running ballpoint.
+    if body["error"] == "Continue wait" {
+        let stage = body["stage"].as_str().unwrap_or("the result is being made");
+        bail!("{stage}; ask again in a moment");
+    }
     if status != 200 {
         let message = body["error"]
             .as_str()

@@ -9,6 +9,7 @@ use axum::middleware;
 use ballpoint_activation::ActivationHandle;
 use ballpoint_chat::ChatHandle;
 use ballpoint_metrics::MetricRegistryHandle;
+use ballpoint_metrics::execute::NOT_BUILT;
 use ballpoint_reverse_etl::ReverseEtlHandle;
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
@@ -81,6 +82,11 @@ impl App {
         Err(ApiError::not_found(
             "the project has no [metrics]: there is nothing to ask",
         ))
+    }
+
+    /// Whether a question failed only because the first pass has not built its data yet.
+    pub(crate) fn is_early(&self, error: &str) -> bool {
+        !self.readiness.borrow().first_pass_done && error.contains(NOT_BUILT)
     }
 
     /// The tree as it is; empty while it starts.

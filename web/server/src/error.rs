@@ -3,10 +3,17 @@
 use axum::Json;
 use axum::extract::Request;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ballpoint_runtime::store::StoreError;
 use serde_json::json;
+
+/// Said of a question that comes before its data.
+pub(crate) const STARTING: &str = "the first pass is still running; nothing is built yet";
+
+/// When a question that came before its data is asked again, in seconds.
+pub(crate) const RETRY_SOON: (HeaderName, &str) = (RETRY_AFTER, "2");
 
 /// `{"error": message, "code": code}` with its status. Messages never hold database text that the
 /// caller could not have read otherwise.
@@ -60,6 +67,15 @@ impl ApiError {
         }
     }
 
+    /// The data is not there yet; the client tries again.
+    pub(crate) fn starting() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "starting",
+            message: STARTING.to_owned(),
+        }
+    }
+
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -85,6 +101,9 @@ impl From<StoreError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({ "error": self.message, "code": self.code });
+        if self.code == "starting" {
+            return (self.status, [RETRY_SOON], Json(body)).into_response();
+        }
         (self.status, Json(body)).into_response()
     }
 }

@@ -68,7 +68,7 @@ pub(crate) async fn ask(
         }
         _ => app.chat.ask(question, conversation_id).await,
     };
-    Ok(Json(answer.map_err(refused)?))
+    Ok(Json(answer.map_err(|error| refused(&app, error))?))
 }
 
 /// A question that may be asked.
@@ -84,8 +84,9 @@ pub(super) fn checked(question: String) -> Result<String, ApiError> {
     Ok(question)
 }
 
-pub(super) fn refused(error: ChatError) -> ApiError {
+fn refused(app: &App, error: ChatError) -> ApiError {
     match error {
+        error if app.is_early(&error.to_string()) => ApiError::starting(),
         ChatError::Ask(AskError::Busy) => ApiError::busy(error.to_string()),
         ChatError::Id => ApiError::bad_request(error.to_string()),
         error => ApiError::unavailable(error.to_string()),

@@ -8,12 +8,16 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use ballpoint_metrics::{ApiReply, MetricRegistryHandle};
+use ballpoint_metrics::ApiReply;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::doors::Identity;
+use crate::error::STARTING;
 use crate::table::{Route, VIEWER, get, post};
+
+/// Cube's word for a result that is being made.
+const CONTINUE_WAIT: &str = "Continue wait";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -51,11 +55,11 @@ async fn load_get(
     Extension(who): Who,
     Query(parameters): Parameters,
 ) -> Response {
-    answer(&app.metrics, &who, from_url(parameters), Method::Load).await
+    answer(&app, &who, from_url(parameters), Method::Load).await
 }
 
 async fn load_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
-    answer(&app.metrics, &who, from_body(&body), Method::Load).await
+    answer(&app, &who, from_body(&body), Method::Load).await
 }
 
 async fn sql_get(
@@ -63,11 +67,11 @@ async fn sql_get(
     Extension(who): Who,
     Query(parameters): Parameters,
 ) -> Response {
-    answer(&app.metrics, &who, from_url(parameters), Method::Sql).await
+    answer(&app, &who, from_url(parameters), Method::Sql).await
 }
 
 async fn sql_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
-    answer(&app.metrics, &who, from_body(&body), Method::Sql).await
+    answer(&app, &who, from_body(&body), Method::Sql).await
 }
 
 async fn dry_run_get(
@@ -75,11 +79,11 @@ async fn dry_run_get(
     Extension(who): Who,
     Query(parameters): Parameters,
 ) -> Response {
-    answer(&app.metrics, &who, from_url(parameters), Method::DryRun).await
+    answer(&app, &who, from_url(parameters), Method::DryRun).await
 }
 
 async fn dry_run_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
-    answer(&app.metrics, &who, from_body(&body), Method::DryRun).await
+    answer(&app, &who, from_body(&body), Method::DryRun).await
 }
 
 enum Method {
@@ -89,7 +93,7 @@ enum Method {
 }
 
 async fn answer(
-    metrics: &MetricRegistryHandle,
+    app: &App,
     who: &Identity,
     request: Result<Value, String>,
     method: Method,
@@ -100,12 +104,23 @@ async fn answer(
             return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
         }
     };
-    let context = who.security_context();
-    reply(match method {
+    let (metrics, context) = (&app.metrics, who.security_context());
+    let answered = match method {
         Method::Load => metrics.load(&request, &context).await,
         Method::Sql => metrics.sql(&request, &context).await,
         Method::DryRun => metrics.dry_run(&request, &context).await,
-    })
+    };
+    let error = answered.body["error"].as_str();
+    if error.is_some_and(|error| app.is_early(error)) {
+        return early();
+    }
+    reply(answered)
+}
+
+/// What Cube answers, with 200, while a result is not there yet: its clients ask again until it is,
+/// and give up at any other status.
+fn early() -> Response {
+    Json(json!({ "error": CONTINUE_WAIT, "stage": STARTING })).into_response()
 }
 
 fn reply(reply: ApiReply) -> Response {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use self::chart::ChartData;
 use crate::app::App;
+use crate::error::{RETRY_SOON, STARTING};
 use crate::extract::Path;
 use crate::table::{OPERATOR, Route, VIEWER, delete, get, post};
 
@@ -112,6 +113,10 @@ async fn chat(State(app): State<App>, body: Bytes) -> Response {
             "type": "value_error", "loc": ["body", "session_id"],
             "msg": format!("Value error, {error}"), "input": session,
         })),
+        Err(error) if app.is_early(&error.to_string()) => {
+            let early = detail(StatusCode::SERVICE_UNAVAILABLE, STARTING);
+            ([RETRY_SOON], early).into_response()
+        }
         Err(error) => {
             tracing::warn!(%error, "a question got no answer");
             detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")

@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 
 use super::ask::checked;
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, STARTING};
 use crate::table::{Route, VIEWER, post};
 
 /// Pieces on their way to the client; the turn waits for one that reads slowly.
@@ -117,12 +117,12 @@ pub(crate) async fn stream(
     let (pieces, received) = mpsc::channel(PIECES_MAX);
     let turn = Turn {
         pieces,
-        backend: app.system.backend.name,
+        app: app.clone(),
         text_id: None,
     };
     // Dropped with the stream: the turn ends with the client.
     let gone = CancellationToken::new();
-    let run = turn.run(app.chat.clone(), question, conversation);
+    let run = turn.run(app.chat, question, conversation);
     tokio::spawn(
         gone.clone()
             .run_until_cancelled_owned(run.in_current_span()),
@@ -145,7 +145,7 @@ pub(crate) async fn stream(
 /// A turn that is told to a client.
 struct Turn {
     pieces: mpsc::Sender<Event>,
-    backend: &'static str,
+    app: App,
     /// The text part that is open.
     text_id: Option<String>,
 }
@@ -180,7 +180,7 @@ impl Turn {
                 let metadata = json!({
                     "conversation_id": conversation_id,
                     "trace_id": trace_id,
-                    "backend": self.backend,
+                    "backend": self.app.system.backend.name,
                 });
                 self.send(json!({
                     "type": "start", "messageId": message_id, "messageMetadata": metadata,
@@ -232,8 +232,13 @@ impl Turn {
                 return self.send(json!({ "type": "abort" })).await;
             }
             Err(error) => {
+                let said = error.to_string();
+                let said = match self.app.is_early(&said) {
+                    true => STARTING.to_owned(),
+                    false => said,
+                };
                 return self
-                    .send(json!({ "type": "error", "errorText": error.to_string() }))
+                    .send(json!({ "type": "error", "errorText": said }))
                     .await;
             }
         };

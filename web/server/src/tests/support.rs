@@ -139,6 +139,18 @@ impl Stack {
         stack
     }
 
+    /// The same before anything is built, in its first pass.
+    pub(crate) async fn before_the_first_build() -> Self {
+        let mut stack = Self::start().await;
+        sqlx::raw_sql("drop schema marts cascade")
+            .execute(stack.store.pool())
+            .await
+            .unwrap();
+        stack.app.readiness = watch::channel(Readiness::default()).1;
+        stack.router = stack.app.clone().router();
+        stack
+    }
+
     async fn surveyed(&self) {
         let looked = async {
             while !self

@@ -154,6 +154,37 @@ async fn a_question_that_cannot_be_asked_is_an_error_before_the_stream_or_in_it(
 }
 
 #[tokio::test]
+async fn a_question_before_the_first_build_is_asked_to_come_again() {
+    let said = "the first pass is still running; nothing is built yet";
+    let stack = Stack::before_the_first_build().await;
+    let question = "pass rate by component";
+    for (path, body) in [
+        ("/api/ask", json!({ "question": question })),
+        ("/chat", json!({ "message": question })),
+    ] {
+        let reply = stack.send(Stack::with_body(path, VIEWER, &body)).await;
+        assert!(text(reply.headers(), "retry-after").parse::<u32>().is_ok());
+        let (status, body) = read(reply).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {body}");
+        let expected = match path {
+            "/chat" => json!({ "detail": said }),
+            _ => json!({ "error": said, "code": "starting" }),
+        };
+        assert_eq!(body, expected);
+    }
+    let pieces = turn(&stack, &json!({ "question": question })).await;
+    assert_eq!(piece(&pieces, "error")["errorText"], said);
+    let service = stack.app.metrics.service().await.unwrap();
+    let measure = &service.snapshot.catalog.cubes[0].measures[0].name;
+    let query = json!({ "query": { "measures": [measure] } });
+    let (status, body) = stack.post("/cubejs-api/v1/load", &query).await;
+    assert_eq!(
+        (status, &body["error"]),
+        (StatusCode::OK, &json!("Continue wait"))
+    );
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_stops_the_turn() {
     let stack = Stack::start().await;
     // While the analyst is paused, a turn waits for it.
