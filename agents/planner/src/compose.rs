@@ -2,6 +2,7 @@
 
 mod rank;
 mod refer;
+mod sure;
 mod when;
 
 use crate::frame::{Condition, Frame, cube_of, local};
@@ -98,6 +99,7 @@ impl Composer<'_> {
             self.resolver().derive(&mut frame);
         }
         self.restrict(&mut frame)?;
+        self.sure(&frame)?;
         if let Some(chart) = self.slots.chart {
             frame.chart = Some(chart);
         }

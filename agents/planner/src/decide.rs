@@ -189,6 +189,10 @@ impl Decider<'_> {
         if !self.slots.unknown.is_empty() {
             return self.unknown();
         }
+        if !self.slots.unmet.is_empty() {
+            let subject = self.slots.unmet.clone();
+            return Plan::Refuse(self.refusal(Reason::Unsupported, subject));
+        }
         if self.slots.has(Role::Why) {
             return match self.composer().why() {
                 Some(frame) => self.answer(frame, Vec::new()),
@@ -282,7 +286,10 @@ impl Decider<'_> {
                 let near = subject
                     .iter()
                     .flat_map(|word| self.planner.lexicon.near(&word.to_lowercase()));
-                let mut offer: Vec<String> = near.collect();
+                let mut offer = self.values_with(&subject);
+                offer.extend(near);
+                // What was just said and not understood is no help.
+                offer.retain(|it| subject.iter().all(|said| !said.eq_ignore_ascii_case(it)));
                 offer.extend(self.registry.nameable(&cube));
                 offer
             }

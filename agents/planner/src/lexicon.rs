@@ -2,6 +2,7 @@
 //! the values found in the data, together with the structure words of the language.
 
 mod aliases;
+mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use ballpoint_metrics::catalog::{Catalog, MemberInfo};
 use serde_json::Value;
 
 use self::aliases::value_aliases;
+pub(crate) use self::parts::values_with;
 use crate::frame::local;
 use crate::normalise::words;
 use crate::time::DayPart;
@@ -69,6 +71,7 @@ impl Lexicon {
                 .iter()
                 .for_each(|phrase| builder.role(*role, phrase));
         }
+        builder.parts(catalog);
         vocabulary.extend(CORRECTABLE.iter().flat_map(|word| words(word)));
         let entries: Vec<_> = builder
             .entries
@@ -113,6 +116,14 @@ impl Lexicon {
                 })
             })
             .collect()
+    }
+
+    /// Whether a value's name goes on over the end of a sentence before `at`: "Dr. Weber".
+    pub(crate) fn spans(&self, run: &[String], at: usize) -> bool {
+        self.find(run).iter().any(|found| {
+            let members = |it: &Meaning| matches!(it, Meaning::Member { .. });
+            found.at < at && found.at + found.len > at && found.entry.meanings.iter().any(members)
+        })
     }
 
     /// The one known word that a misspelt word is near to. Two equally near words are no answer.
@@ -361,6 +372,19 @@ impl Builder {
                 {
                     self.add_words(key, Meaning::Measure((*name).to_owned()));
                 }
+            }
+        }
+    }
+
+    /// A word that one name alone has stands for it, unless it says something else already.
+    fn parts(&mut self, catalog: &Catalog) {
+        for (word, members) in parts::unique_parts(catalog) {
+            let key = vec![word];
+            if self.entries.contains_key(&key) {
+                continue;
+            }
+            for (dimension, value) in members {
+                self.add_words(key.clone(), Meaning::Member { dimension, value });
             }
         }
     }

@@ -112,14 +112,12 @@ impl Scan {
             }
             end += 1;
         }
-        let raw: String = chars[at..end].iter().collect();
         let trimmed = digits.trim_start_matches('0');
         let text = if trimmed.is_empty() || trimmed.starts_with('.') {
             format!("0{trimmed}")
         } else {
             trimmed.to_owned()
         };
-        self.push(text, raw, digits.parse().ok(), None);
         let suffix: String = chars[end..]
             .iter()
             .take(2)
@@ -127,7 +125,10 @@ impl Scan {
             .to_lowercase();
         let word_ends = chars.get(end + 2).is_none_or(|c| !c.is_alphanumeric());
         let ordinal = word_ends && matches!(suffix.as_str(), "st" | "nd" | "rd" | "th");
-        if ordinal { end + 2 } else { end }
+        let end = if ordinal { end + 2 } else { end };
+        let raw = chars[at..end].iter().collect();
+        self.push(text, raw, digits.parse().ok(), None);
+        end
     }
 
     fn word(&mut self, chars: &[char], at: usize) -> usize {

@@ -135,7 +135,7 @@ fn pass(tokens: &[Token], lexicon: &Lexicon, context: &Context) -> Vec<Element> 
     let mut at = 0;
     while at < tokens.len() {
         let sentence_starts = at > run_start && tokens[at].sentence != tokens[at - 1].sentence;
-        if sentence_starts {
+        if sentence_starts && !goes_on(tokens, at, lexicon) {
             phrases(tokens, run_start..at, lexicon, &mut elements);
             run_start = at;
         }
@@ -151,6 +151,15 @@ fn pass(tokens: &[Token], lexicon: &Lexicon, context: &Context) -> Vec<Element> 
     }
     phrases(tokens, run_start..at, lexicon, &mut elements);
     elements
+}
+
+/// Whether a name with a full stop in it stands over the end of a sentence.
+fn goes_on(tokens: &[Token], at: usize, lexicon: &Lexicon) -> bool {
+    const NAME_MAX: usize = 6;
+    let from = at.saturating_sub(NAME_MAX);
+    let near = &tokens[from..tokens.len().min(at + NAME_MAX)];
+    let run: Vec<String> = near.iter().map(|token| token.text.clone()).collect();
+    lexicon.spans(&run, at - from)
 }
 
 fn phrases(

@@ -100,6 +100,18 @@ impl Resolver<'_> {
             let wanted = group.iter().filter(|it| it.negated == negated);
             let mut values: Vec<String> = wanted.flat_map(|it| it.values.clone()).collect();
             values.dedup();
+            if !negated {
+                let out = group.iter().filter(|it| it.negated);
+                let out: Vec<&String> = out.flat_map(|it| &it.values).collect();
+                values.retain(|it| !out.contains(&it));
+            }
+            if values.is_empty() {
+                return Err(Open::No {
+                    reason: Reason::Unsupported,
+                    subject: vec!["the same value asked for and left out".to_owned()],
+                    offer: Vec::new(),
+                });
+            }
             if implied.contains(&dimension) && !negated {
                 continue;
             }

@@ -2,6 +2,7 @@
 //! which time, in which order. Members still have all their candidates; a cube is chosen later.
 
 mod collect;
+mod negation;
 mod rows;
 
 use ballpoint_metrics::catalog::Catalog;
@@ -93,6 +94,8 @@ pub(crate) struct Slots {
     pub(crate) unknown: Vec<String>,
     /// Members asked for by a number or letter that does not exist, with their dimension.
     pub(crate) absent: Vec<(String, Vec<String>)>,
+    /// What was asked for and no query does: a negation, a place in an order.
+    pub(crate) unmet: Vec<String>,
     pub(crate) notes: Vec<Note>,
     /// Two measures stand side by side with nothing that joins them.
     pub(crate) unjoined: bool,
@@ -129,6 +132,8 @@ impl Slots {
         for k in 0..elements.len() {
             collector.figures(k, &mut slots);
         }
+        let unmet = collector.unmet(&slots);
+        slots.unmet.extend(unmet);
         collector.absorb(&mut slots);
         let more = slots.has(Role::MoreComparative) || slots.has(Role::SlowComparative);
         let open = slots.rank.is_none() && slots.bounds.is_empty() && slots.benchmark.is_none();

@@ -88,10 +88,12 @@ pub(crate) const PHRASES: &[(Role, &[&str])] = &[
     (Role::Except, &[
         "except", "except for", "excluding", "exclude", "other than", "apart from", "not",
         "but not", "all but", "everything but", "not counting", "leave out", "minus",
+        "isnt", "arent", "wasnt", "werent", "dont", "doesnt", "didnt", "havent", "hasnt", "hadnt",
+        "never", "neither",
     ]),
     (Role::Without, &["without", "without any", "no", "with no", "have no", "missing"]),
     (Role::And, &["and", "plus", "as well as"]),
-    (Role::Or, &["or"]),
+    (Role::Or, &["or", "nor"]),
     (Role::Versus, &["vs", "against", "compared to", "compared with", "relative to"]),
     (Role::Compare, &["compare", "comparison", "comparing", "difference between"]),
     (Role::Share, &[

@@ -43,7 +43,7 @@ fn cube(
 
 /// Customers order; orders are paid. Both have an amount.
 fn planner() -> Planner {
-    let names = ["Ann", "Bob"];
+    let names = ["Ann", "Bob", "Dr. Eva Weber", "Dr. Ida Lang", "Jon Lang"];
     let countries = ["Norway", "Chile"];
     let customers = cube(
         "Customers",
@@ -237,5 +237,146 @@ fn a_name_that_two_tables_measure_is_asked_about() {
             assert_eq!(cubes, ["Orders.totalAmount", "Payments.totalAmount"]);
         }
         other => panic!("{other:?}"),
+    }
+}
+
+fn refused(question: &str) -> (Vec<String>, Vec<String>) {
+    match plan(question) {
+        Plan::Refuse(no) => (no.subject, no.offer),
+        other => panic!("{question}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_left_out_is_left_out_whatever_noun_stands_before_it() {
+    for (question, values) in [
+        ("orders excluding priority high", vec!["high"]),
+        ("orders without priority high", vec!["high"]),
+        ("orders except priority high and low", vec!["high", "low"]),
+        ("total order amount excluding high", vec!["high"]),
+        ("orders that aren't high priority", vec!["high"]),
+    ] {
+        let query = query(question);
+        let filter = &query["filters"][0];
+        assert_eq!(filter["operator"], "notEquals", "{question}: {query}");
+        assert_eq!(texts(&filter["values"]), values, "{question}");
+        assert!(texts(&query["dimensions"]).is_empty(), "{question}");
+    }
+    let mixed = query("orders excluding country Norway and priority high");
+    for filter in mixed["filters"].as_array().unwrap() {
+        assert_eq!(filter["operator"], "notEquals", "{mixed}");
+    }
+}
+
+#[test]
+fn a_negation_that_no_filter_carries_out_is_refused_and_named() {
+    for (question, word) in [
+        ("how many customers have no orders", "orders"),
+        ("customers without orders", "orders"),
+        ("which customer is not the worst by order amount", "not"),
+        ("order amount not paid", "not"),
+        ("orders excluding last month", "excluding"),
+        ("orders excluding high Norway", "Norway"),
+    ] {
+        let plan = plan(question);
+        assert!(matches!(plan, Plan::Refuse(_)), "{question}: {plan:?}");
+        if word != "not" {
+            let (subject, _) = refused(question);
+            assert!(subject.join(" ").contains(word), "{question}: {subject:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bound_chooses_groups_and_never_narrows_a_total() {
+    let (_, offer) = refused("how many customers have order amount below 95");
+    assert!(
+        offer
+            .iter()
+            .any(|it| it.contains("with order amount below 95")),
+        "{offer:?}"
+    );
+    for question in [
+        "how many customers have more than 3 orders",
+        "how many customers by country have more than 3 orders",
+        "less than 20 minutes orders",
+        "second highest customer by order amount",
+        "2nd highest customer by order amount",
+    ] {
+        refused(question);
+    }
+    let listed = query("customers with order amount below 95");
+    assert_eq!(texts(&listed["dimensions"]), ["Orders.customer"]);
+    assert_eq!(listed["filters"][0]["operator"], "lt");
+}
+
+#[test]
+fn the_noun_of_the_rows_behind_a_measure_splits_nothing() {
+    let mut catalog = Catalog::clone(planner().catalog());
+    let number = member("Orders", "number", "string", &["orders"], &["A", "B"]);
+    catalog.cubes[1].dimensions.push(number);
+    let planner = Planner::new(catalog);
+    let context = Context {
+        now: "2026-03-31T10:00:00[UTC]".parse().unwrap(),
+        coverage: BTreeMap::new(),
+    };
+    for question in ["total amount of orders", "total amount of orders by month"] {
+        match planner.plan(question, &DialogueState::default(), &context) {
+            Plan::Answer(answer) => {
+                assert_eq!(answer.query.measures, ["Orders.totalAmount"], "{question}");
+                assert!(answer.query.dimensions.is_empty(), "{question}");
+            }
+            other => panic!("{question}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_name_is_found_with_its_full_stop_and_by_the_part_that_is_its_own() {
+    for question in [
+        "orders of Dr. Eva Weber",
+        "orders of weber",
+        "order amount of Eva",
+    ] {
+        let query = query(question);
+        let value = texts(&query["filters"][0]["values"]);
+        assert_eq!(value, ["Dr. Eva Weber"], "{question}: {query}");
+    }
+    let (_, offer) = refused("orders of lang");
+    assert!(
+        offer.contains(&"Dr. Ida Lang".to_owned()) && offer.contains(&"Jon Lang".to_owned()),
+        "{offer:?}"
+    );
+    assert!(
+        offer.iter().all(|it| !it.eq_ignore_ascii_case("lang")),
+        "{offer:?}"
+    );
+}
+
+#[test]
+fn a_choice_is_made_by_its_place() {
+    let Plan::Clarify(asked) = plan("amount by country last month") else {
+        panic!("nothing to choose from")
+    };
+    let state = DialogueState {
+        pending: Some(asked.frame.clone()),
+        options: asked.options.clone(),
+        ..DialogueState::default()
+    };
+    let context = Context {
+        now: "2026-03-31T10:00:00[UTC]".parse().unwrap(),
+        coverage: BTreeMap::new(),
+    };
+    for (reply, at) in [
+        ("the second", 1),
+        ("2", 1),
+        ("option 2", 1),
+        ("the first one please", 0),
+        ("the last one", 1),
+    ] {
+        match planner().plan(reply, &state, &context) {
+            Plan::Answer(answer) => assert_eq!(answer.frame, asked.options[at].frame, "{reply}"),
+            other => panic!("{reply}: {other:?}"),
+        }
     }
 }

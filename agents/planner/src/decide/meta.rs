@@ -6,7 +6,38 @@ use crate::plan::{Choice, MetaKind};
 use crate::resolve::Resolver;
 use crate::words::Role;
 
+/// The number in "2", "the second", "option 2", "the last one, please"; nothing else may be said.
+fn place(said: &[String], options: usize) -> Option<usize> {
+    const ASIDE: [&str; 12] = [
+        "option", "choice", "number", "answer", "please", "take", "i", "mean", "meant", "want",
+        "is", "it",
+    ];
+    const PLACES: [&str; 6] = ["first", "second", "third", "fourth", "fifth", "sixth"];
+    let mut rest: Vec<&str> = said.iter().map(String::as_str).collect();
+    rest.retain(|it| !ASIDE.contains(it));
+    if rest.len() > 1 && rest.last() == Some(&"one") {
+        rest.pop();
+    }
+    let [word] = rest.as_slice() else {
+        return None;
+    };
+    let named = PLACES.iter().position(|it| it == word).map(|n| n + 1);
+    let last = (*word == "last").then_some(options);
+    let number = crate::time::number_word(word).map(|n| n as usize);
+    word.parse().ok().or(named).or(last).or(number)
+}
+
 impl Decider<'_> {
+    /// Values that have an unknown word among others: several, or one would have been meant.
+    pub(super) fn values_with(&self, subject: &[String]) -> Vec<String> {
+        let cubes = self.planner.catalog.cubes.iter();
+        let dimensions: Vec<_> = cubes.flat_map(|it| &it.dimensions).collect();
+        let found = subject.iter();
+        found
+            .flat_map(|word| crate::lexicon::values_with(&dimensions, word))
+            .collect()
+    }
+
     /// The choice that the reply names: by number, or by words that only its label has.
     pub(super) fn chosen(&self, reply: &str) -> Option<Frame> {
         let options = &self.state.options;
@@ -14,9 +45,7 @@ impl Decider<'_> {
         if options.is_empty() || said.is_empty() {
             return None;
         }
-        if let [number] = said.as_slice()
-            && let Ok(n) = number.parse::<usize>()
-        {
+        if let Some(n) = place(&said, options.len()) {
             return options.get(n.checked_sub(1)?).map(|it| it.frame.clone());
         }
         let says = |choice: &&Choice| {

@@ -59,7 +59,7 @@ impl Collector<'_> {
             } else {
                 dimensions.clone()
             };
-            if !empty.is_empty() {
+            if !empty.is_empty() && !self.member_follows(k, &empty) {
                 slots.unset.push(mention(empty));
                 return true;
             }
@@ -78,7 +78,7 @@ impl Collector<'_> {
         }
         let of_base = slots.share_of_base && !measures.is_empty();
         if !members.is_empty() && !of_base && (measures.is_empty() || self.qualifies(k)) {
-            let negated = self.negated(k);
+            let negated = self.negation(k).is_some();
             let words = element.words.clone();
             slots.members.push(MemberMention {
                 words,
@@ -152,23 +152,6 @@ impl Collector<'_> {
                 .is_some_and(|n| joined(n) && is_measure(Some(n)))
     }
 
-    fn negated(&self, k: usize) -> bool {
-        let mut at = k;
-        let mut joined = self.elements[k].after_break;
-        while let Some(before) = self.previous(at) {
-            match self.elements[before].role() {
-                Some(Role::Except | Role::Without) => return true,
-                Some(Role::And | Role::Or) => joined = true,
-                _ if !self.elements[before].members().is_empty() && joined => {
-                    joined = self.elements[before].after_break;
-                }
-                _ => return false,
-            }
-            at = before;
-        }
-        false
-    }
-
     fn unknown(&self, k: usize, slots: &mut Slots) {
         let element = &self.elements[k];
         let before = k.checked_sub(1).map(|n| &self.elements[n]);
@@ -220,6 +203,7 @@ impl Collector<'_> {
                 slots.rank = Some(Rank::Desc);
             }
             Role::Moving if !taken => slots.unknown.push(self.elements[k].words.clone()),
+            Role::Seconds => slots.unmet.extend(self.place(k)),
             Role::Minutes => {
                 slots.notes.push(Note::OtherUnit {
                     asked: self.elements[k].words.clone(),
@@ -271,6 +255,10 @@ impl Collector<'_> {
         let Kind::Number(number) = self.elements[k].kind else {
             return;
         };
+        if let Some(place) = self.place(k) {
+            slots.unmet.push(place);
+            return;
+        }
         let before = self.previous(k).map(|n| &self.elements[n]);
         let after = self.elements.get(k + 1);
         if (ranks(before) || ranks(after))
@@ -321,6 +309,15 @@ impl Collector<'_> {
         let measure = named(next)
             .or(nearest)
             .or((slots.measures.len() == 1).then_some(0));
+        // "less than 20 minutes" is no number of rows.
+        let timed = matches!(
+            after.and_then(Element::role),
+            Some(Role::Minutes | Role::Seconds)
+        );
+        let measure = measure.filter(|n| {
+            let mut names = slots.measures[*n].candidates.iter();
+            !(timed && names.any(|name| self.is_plain_count(name)))
+        });
         slots.bounds.push(Bound {
             operator,
             number,
@@ -344,6 +341,12 @@ impl Collector<'_> {
     pub(super) fn absorb(&self, slots: &mut Slots) {
         let members = slots.members.clone();
         let measured = !slots.measures.is_empty();
+        if slots.cube.is_none() {
+            slots.cube = slots
+                .dimensions
+                .iter()
+                .find_map(|it| self.owns(it, &slots.measures));
+        }
         slots.dimensions.retain(|mention| {
             let repeats = members.iter().any(|member| {
                 let adjacent = member.k + 1 == mention.k || mention.k + 1 == member.k;
@@ -354,13 +357,13 @@ impl Collector<'_> {
                         .iter()
                         .any(|(name, _)| mention.candidates.contains(name))
             });
-            let heads = measured && self.heads(mention, &members);
+            let heads = measured
+                && (self.heads(mention, &members) || self.owns(mention, &slots.measures).is_some());
             !(repeats || heads)
         });
-        let absent: Vec<&Vec<String>> = slots.absent.iter().map(|(_, it)| it).collect();
-        slots
-            .dimensions
-            .retain(|it| !absent.contains(&&it.candidates));
+        let absent = slots.absent.clone();
+        let exists = |it: &Mention| absent.iter().all(|(_, no)| *no != it.candidates);
+        slots.dimensions.retain(exists);
         let bases: Vec<Mention> = slots.measures.clone();
         let of_rows = |mention: &Mention| self.rows_of(mention, &bases);
         if slots.cube.is_none() {

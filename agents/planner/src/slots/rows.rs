@@ -45,6 +45,24 @@ impl Collector<'_> {
             && member.candidates.iter().any(value_of)
     }
 
+    /// Whether a noun right after a measure only says whose rows it is of: "amount of invoices".
+    pub(super) fn owns(&self, mention: &Mention, measures: &[Mention]) -> Option<String> {
+        let rows = self.elements[mention.k].row_counts();
+        let of = |rows: &&String| {
+            let cube = self.catalog.cube(cube_of(rows));
+            cube.is_some_and(|it| it.meta.get("grain").is_some())
+                && measures.iter().any(|it| {
+                    it.k + 1 == mention.k
+                        && it
+                            .candidates
+                            .iter()
+                            .any(|name| cube_of(name) == cube_of(rows))
+                })
+        };
+        let own = rows.iter().find(of).map(|it| cube_of(it).to_owned());
+        own.filter(|_| !self.elements[mention.k].after_break)
+    }
+
     /// Without a measure, the first noun that names rows is what is counted: "customers in Oslo".
     pub(super) fn count_rows(&self, slots: &mut Slots) {
         let open = slots.measures.is_empty() && slots.counted.is_empty() && slots.rank.is_none();
