@@ -133,8 +133,19 @@ fn noun_phrases(table: &Table, words: &[String]) -> Vec<String> {
     let noun = table.noun.join(" ");
     // A number or code tells rows apart; "invoices" are the rows themselves.
     let codes = [
-        "no", "number", "nr", "code", "sku", "symbol", "slug", "serial", "email", "id", "ref",
-        "reference", "key",
+        "no",
+        "number",
+        "nr",
+        "code",
+        "sku",
+        "symbol",
+        "slug",
+        "serial",
+        "email",
+        "id",
+        "ref",
+        "reference",
+        "key",
     ];
     if words.iter().any(|it| codes.contains(&it.as_str())) {
         return vec![format!("{noun} {}", words.join(" "))];
