@@ -25,7 +25,10 @@ async fn start(bench: &Bench) -> (Store, TreeHandle) {
         library: library.clone(),
     });
     let root = SupervisorSpec::new("root", Strategy::OneForOne).child(actor);
-    (store, Tree::start(Scope::unique(), root, None).await.unwrap())
+    (
+        store,
+        Tree::start(Scope::unique(), root, None).await.unwrap(),
+    )
 }
 
 /// Asks for a pass as a schedule does, and says how its command ended.
@@ -44,7 +47,9 @@ async fn pass(store: &Store) -> WorkRow {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, ended).await.expect("in time")
+    tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("in time")
 }
 
 #[tokio::test]
