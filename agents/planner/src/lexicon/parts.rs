@@ -52,5 +52,5 @@ pub(crate) fn values_with(dimensions: &[&MemberInfo], word: &str) -> Vec<String>
 fn is_name(value: &str) -> bool {
     let parts: Vec<&str> = value.split_whitespace().collect();
     let capital = |it: &&str| it.chars().next().is_some_and(char::is_uppercase);
-    parts.len() > 1 && parts.iter().all(|it| capital(&it))
+    parts.len() > 1 && parts.iter().all(capital)
 }
