@@ -12,6 +12,7 @@ use crate::model::SecurityContext;
 use crate::plan::QueryError;
 use crate::query::Query;
 use crate::registry::{MetricRegistryMsg, MetricRegistryStatus, NAME};
+use crate::served::Served;
 use crate::service::{QueryResult, Service};
 
 /// The way in. Cheap to clone; reaches whichever incarnation is alive.
@@ -49,6 +50,27 @@ impl MetricRegistryHandle {
         match self.service().await {
             Ok(service) => service.load(request, context).await,
             Err(error) => error.into(),
+        }
+    }
+
+    /// `/v1/load` as the bytes to send. `raw` is the request as it was sent: the very same words
+    /// get the kept reply, and `request` reads them only where there is none.
+    pub async fn load_served(
+        &self,
+        raw: &str,
+        request: impl FnOnce() -> Result<Value, String>,
+        context: &SecurityContext,
+    ) -> Served {
+        let service = match self.service().await {
+            Ok(service) => service,
+            Err(error) => return ApiReply::from(error).into(),
+        };
+        if let Some(served) = service.served_before(raw, context) {
+            return served;
+        }
+        match request() {
+            Ok(request) => service.load_served(Some(raw), &request, context).await,
+            Err(error) => ApiReply::from(QueryError::Invalid(error)).into(),
         }
     }
 

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Query {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<String>,
+    /// Measures that the query brings along; `measures` names those that it shows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub computed_measures: Vec<Computed>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dimensions: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -80,6 +83,18 @@ pub enum Filter {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         values: Option<Vec<FilterValue>>,
     },
+}
+
+/// A measure of the query's own: an expression over members.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Computed {
+    pub name: String,
+    pub sql: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
 }
 
 impl Filter {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::files::{self, FileStamps};
@@ -19,6 +20,8 @@ use tracing::Instrument;
 use crate::execute::Runner;
 use crate::model::Model;
 use crate::registry::MetricRegistryMsg;
+use crate::results::Results;
+use crate::rollups::{Builder, Rollups};
 use crate::survey::survey;
 
 /// A refresh of a large warehouse looks at every dimension once.
@@ -69,6 +72,11 @@ pub(crate) struct Refresh {
     pub(crate) myself: ActorRef<MetricRegistryMsg>,
     pub(crate) model: Arc<Model>,
     pub(crate) runner: Arc<Runner>,
+    pub(crate) results: Arc<Results>,
+    pub(crate) rollups: Arc<Rollups>,
+    pub(crate) clock: Clock,
+    /// Where rollups are written; `None` keeps none.
+    pub(crate) owner: Option<Store>,
     pub(crate) crowded: HashSet<String>,
 }
 
@@ -149,7 +157,32 @@ impl Refresh {
             let trace = TraceContext::current();
             store.events().publish(event, trace).await?;
         }
+        // Queries read the source until theirs is built.
+        self.build_rollups().await?;
         Ok(ended.map(|_| ()))
+    }
+}
+
+impl Refresh {
+    async fn build_rollups(&self) -> Result<(), StoreError> {
+        let Some(store) = &self.owner else {
+            return Ok(());
+        };
+        let mut cubes = self.model.cubes.iter();
+        if cubes.all(|cube| cube.pre_aggregations.is_empty()) {
+            return Ok(());
+        }
+        // The event that this look is for may not have arrived here yet.
+        self.results.versions.read(store).await?;
+        let builder = Builder {
+            model: &self.model,
+            owner: store.pool(),
+            reader: self.runner.pool(),
+            results: &self.results,
+            now: self.clock.real_now(),
+        };
+        self.rollups.refresh(&builder).await;
+        Ok(())
     }
 }
 

@@ -28,6 +28,9 @@ use tracing::Instrument;
 use crate::execute::Runner;
 use crate::model::Model;
 use crate::refresh::{self, Ended, Refresh};
+use crate::results::Results;
+use crate::rollups::Rollups;
+use crate::served::Collected;
 use crate::service::{STATEMENT_TIMEOUT, Service, Snapshot};
 use crate::survey::{Survey, catalog};
 
@@ -119,6 +122,8 @@ pub struct MetricRegistry;
 pub struct MetricRegistryState {
     args: MetricRegistryArgs,
     runner: Arc<Runner>,
+    results: Arc<Results>,
+    rollups: Arc<Rollups>,
     snapshot: Option<Arc<Snapshot>>,
     rejected: Option<String>,
     stamps: Option<FileStamps>,
@@ -149,6 +154,8 @@ impl Actor for MetricRegistry {
     ) -> Result<Self::State, ActorProcessingErr> {
         Ok(MetricRegistryState {
             runner: Arc::new(Runner::new(args.pool.clone(), args.statement_timeout)),
+            results: Arc::default(),
+            rollups: Arc::default(),
             args,
             snapshot: None,
             rejected: None,
@@ -215,6 +222,8 @@ impl MetricRegistryState {
             let wake = store.work().subscribe(WorkKind::RefreshMetrics.name());
             let ask = || MetricRegistryMsg::ClaimWork;
             self.looks.ask_when(wake, myself.clone(), ask);
+            let versions = Arc::clone(&self.results.versions);
+            self.looks.spawn(versions.follow(store.clone()));
         }
         let (myself, every) = (myself.clone(), self.args.files_every);
         self.looks.spawn(async move {
@@ -309,6 +318,7 @@ impl MetricRegistryState {
         }
         self.crowded.clear();
         self.runner.forget();
+        self.results.versions.moved();
         self.snapshot = Some(Arc::new(Snapshot {
             model,
             catalog: Arc::new(catalog),
@@ -358,6 +368,9 @@ impl MetricRegistryState {
             snapshot,
             runner,
             clock,
+            results: Arc::clone(&self.results),
+            rollups: Arc::clone(&self.rollups),
+            collected: Collected::default(),
         })
     }
 
@@ -408,6 +421,10 @@ impl MetricRegistryState {
             myself: myself.clone(),
             model: Arc::clone(&snapshot.model),
             runner: Arc::clone(&self.runner),
+            results: Arc::clone(&self.results),
+            rollups: Arc::clone(&self.rollups),
+            clock: self.args.clock.clone(),
+            owner: self.args.store.clone(),
             crowded: self.crowded.clone(),
         })
     }

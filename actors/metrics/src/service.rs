@@ -17,6 +17,9 @@ use crate::execute::{Rows, Runner};
 use crate::model::{Model, ModelError, SecurityContext};
 use crate::plan::{self, ColumnKind, Normalized, Plan, QueryError, granularity};
 use crate::query::Query;
+use crate::results::Results;
+use crate::rollups::Rollups;
+use crate::served::Collected;
 use crate::survey::{self, Survey};
 
 /// The model that is served, and what its data looks like.
@@ -73,6 +76,11 @@ pub struct Service {
     pub snapshot: Arc<Snapshot>,
     pub runner: Arc<Runner>,
     pub clock: Clock,
+    /// Kept results, and the versions of the tables.
+    pub results: Arc<Results>,
+    pub rollups: Arc<Rollups>,
+    /// What the request at hand reads.
+    pub(crate) collected: Collected,
 }
 
 /// A planned query with its rows.
@@ -100,6 +108,9 @@ impl Service {
             }),
             runner: Arc::new(Runner::new(pool, STATEMENT_TIMEOUT)),
             clock,
+            results: Arc::default(),
+            rollups: Arc::default(),
+            collected: Collected::default(),
         })
     }
 
@@ -137,8 +148,10 @@ impl Service {
                 ));
             }
         };
-        let answer = self.answer(&normalized, &context).await?;
-        let rows = objects(&self.snapshot.model, &answer.plan, &answer.rows);
+        let service = self.extended(std::slice::from_ref(&normalized), &context)?;
+        let answer = service.answer(&normalized, &context).await?;
+        let model = &service.snapshot.model;
+        let rows = objects(model, &answer.plan, &answer.rows);
         let elapsed_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(QueryResult {
             total: answer.rows.total,
@@ -146,13 +159,34 @@ impl Service {
             normalized: normalized.json.clone(),
             sql: answer.plan.statement.sql(),
             params: answer.plan.statement.params.clone(),
-            annotation: annotation::annotation(&self.snapshot.model, &answer.plan),
+            annotation: annotation::annotation(model, &answer.plan),
             started,
             elapsed_ms,
             data_version: self.snapshot.data_version,
-            definitions: definitions(&self.snapshot.model, &normalized),
+            definitions: definitions(model, &normalized),
             checksum: checksum(&rows),
             rows,
+        })
+    }
+
+    /// Itself, with the measures that the queries bring along in its model.
+    pub(crate) fn extended(
+        &self,
+        queries: &[Normalized],
+        context: &SecurityContext,
+    ) -> Result<Self, QueryError> {
+        let computed = plan::computed::of(queries.iter().map(|query| &query.query));
+        if computed.is_empty() {
+            return Ok(self.clone());
+        }
+        let model = plan::computed::extend(&self.snapshot.model, &computed, context)?;
+        let snapshot = Snapshot {
+            model: Arc::new(model),
+            ..(*self.snapshot).clone()
+        };
+        Ok(Self {
+            snapshot: Arc::new(snapshot),
+            ..self.clone()
         })
     }
 
@@ -167,9 +201,36 @@ impl Service {
         normalized: &Normalized,
         context: &SecurityContext,
     ) -> Result<Answer, QueryError> {
-        let plan = plan::plan(&self.snapshot.model, normalized, context)?;
-        let rows = self.runner.run(&plan).await?;
-        Ok(Answer { plan, rows })
+        let plan = self.plan(normalized, context)?;
+        self.collected.note(&plan);
+        let ran = self.runner.run(&plan).await;
+        let gone = matches!(&ran, Err(QueryError::Database { code, .. }) if code.as_deref() == Some("42P01"));
+        if gone && plan.rollup.is_some() {
+            // The rollup gave way to another one since the query was planned.
+            let plan = plan::plan(&self.snapshot.model, normalized, context)?;
+            self.collected.note(&plan);
+            let rows = self.runner.run(&plan).await?;
+            return Ok(Answer { plan, rows });
+        }
+        Ok(Answer { plan, rows: ran? })
+    }
+
+    /// Plans one query over the rollup that fits, or the source.
+    pub(crate) fn plan(
+        &self,
+        normalized: &Normalized,
+        context: &SecurityContext,
+    ) -> Result<Plan, QueryError> {
+        let model = &self.snapshot.model;
+        let (rollups, old) = self.rollups.usable(&model.hash, &self.results.versions);
+        let mut plan = plan::plan_with(model, normalized, context, &rollups)?;
+        let of_query = |it: &plan::Considered| {
+            let cube = it.rollup.split('.').next().unwrap_or_default();
+            plan.cubes.iter().any(|at| model.cubes[*at].name == cube)
+        };
+        let old: Vec<_> = old.into_iter().filter(of_query).collect();
+        plan.considered.extend(old);
+        Ok(plan)
     }
 }
 

@@ -43,10 +43,11 @@ impl Service {
                 kind.name()
             )));
         }
+        let service = self.extended(&queries, context)?;
         let mut results = Vec::with_capacity(queries.len());
         for query in &queries {
-            let answer = self.answer(query, context).await?;
-            results.push(self.result(kind, query, &answer));
+            let answer = service.answer(query, context).await?;
+            results.push(service.result(kind, query, &answer));
         }
         if !request.multi {
             return Ok(results.pop().unwrap_or_default());
@@ -94,9 +95,10 @@ impl Service {
     fn try_sql(&self, request: &Value, context: &SecurityContext) -> Result<Value, QueryError> {
         let request = Request::read(request)?;
         let (kind, queries) = plan::normalize(&request.query, self.clock.business_now())?;
+        let service = self.extended(&queries, context)?;
         let mut all = Vec::with_capacity(queries.len());
         for query in &queries {
-            all.push(self.sql_of(query, context)?);
+            all.push(service.sql_of(query, context)?);
         }
         Ok(if kind == QueryType::Regular {
             all.pop().unwrap_or_default()
@@ -148,16 +150,17 @@ impl Service {
     fn try_dry_run(&self, request: &Value, context: &SecurityContext) -> Result<Value, QueryError> {
         let request = Request::read(request)?;
         let (kind, queries) = plan::normalize(&request.query, self.clock.business_now())?;
+        let service = self.extended(&queries, context)?;
         let (mut orders, mut transformed, mut shown) = (Vec::new(), Vec::new(), Vec::new());
         for query in &queries {
-            let plan = plan::plan(&self.snapshot.model, query, context)?;
+            let plan = plan::plan(&service.snapshot.model, query, context)?;
             let order: Map<String, Value> = plan
                 .order
                 .iter()
                 .map(|(id, desc)| (id.clone(), direction(*desc)))
                 .collect();
             orders.push(Value::Object(order));
-            transformed.push(transformed_query(&self.snapshot.model, query, &plan));
+            transformed.push(transformed_query(&service.snapshot.model, query, &plan));
             let mut json = query.json.clone();
             json["cacheMode"] = json!("stale-if-slow");
             shown.push(json);

@@ -50,24 +50,65 @@ pub struct Policy {
     /// Short member names; `None` is all.
     pub includes: Option<Vec<String>>,
     pub excludes: Vec<String>,
+    /// Expressions over the security context, all of which must hold for the policy to apply.
+    pub conditions: Vec<String>,
+    /// Members that are seen, but not their values.
+    pub masking: Option<Masking>,
     /// Conditions on rows, all of which must hold; empty is every row. Values may hold
     /// `{ securityContext.claim }`.
     pub row_filters: Vec<Filter>,
 }
 
+/// Members whose values a policy hides.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Masking {
+    /// Short member names; `None` is all.
+    pub includes: Option<Vec<String>>,
+    pub excludes: Vec<String>,
+}
+
 impl Policy {
     pub fn applies_to(&self, context: &SecurityContext) -> bool {
-        self.groups
-            .iter()
-            .any(|group| group == "*" || context.groups.contains(group))
+        let is_member = |group: &String| group == "*" || context.groups.contains(group);
+        self.groups.iter().any(is_member)
+            && self
+                .conditions
+                .iter()
+                .all(|condition| holds(condition, context))
     }
 
-    pub fn allows(&self, member: &str) -> bool {
-        self.includes
-            .as_ref()
-            .is_none_or(|names| names.iter().any(|name| name == member))
-            && !self.excludes.iter().any(|name| name == member)
+    /// Whether the policy shows the member's values.
+    pub fn shows(&self, member: &str) -> bool {
+        lists(self.includes.as_ref(), &self.excludes, member)
     }
+
+    /// Whether the policy lets the member be asked for, masked or not.
+    pub fn allows(&self, member: &str) -> bool {
+        let is_masked =
+            |masking: &Masking| lists(masking.includes.as_ref(), &masking.excludes, member);
+        self.shows(member) || self.masking.as_ref().is_some_and(is_masked)
+    }
+}
+
+fn lists(includes: Option<&Vec<String>>, excludes: &[String], member: &str) -> bool {
+    includes.is_none_or(|names| names.iter().any(|name| name == member))
+        && !excludes.iter().any(|name| name == member)
+}
+
+/// Evaluates a condition such as `security_context.is_manager and not security_context.blocked`.
+/// One that cannot be evaluated does not hold.
+fn holds(condition: &str, context: &SecurityContext) -> bool {
+    let environment = minijinja::Environment::new();
+    let claims = super::jinja::value(&context.claims);
+    let groups = minijinja::Value::from(context.groups.clone());
+    let known = minijinja::context! {
+        security_context => claims.clone(), securityContext => claims.clone(), SECURITY_CONTEXT => claims,
+        groups,
+    };
+    environment
+        .compile_expression(condition)
+        .and_then(|expression| expression.eval(known))
+        .is_ok_and(|value| value.is_true())
 }
 
 /// `access_policy` of a cube or view.
@@ -88,15 +129,17 @@ pub(super) fn read_policies(node: &Node<'_>, problems: &mut Problems) -> Option<
             "an access policy",
             problems,
         );
-        if item.get("conditions").is_some() || item.get("member_masking").is_some() {
-            let message =
-                "\"conditions\" and \"member_masking\" of access policies are not supported";
-            problems.add(&item.place, message);
-        }
-        let groups = ["group", "groups", "role"]
+        let keys = ["group", "groups", "role"];
+        let groups: Vec<String> = keys
             .iter()
             .flat_map(|key| item.texts(key, problems))
             .collect();
+        if groups.is_empty() {
+            problems.add(
+                &item.place,
+                "an access policy needs a \"group\"; \"*\" is everybody",
+            );
+        }
         let level = item.node("member_level", problems);
         let includes = level
             .as_ref()
@@ -111,14 +154,52 @@ pub(super) fn read_policies(node: &Node<'_>, problems: &mut Problems) -> Option<
                 row_filters.extend(read_filter(&filter, problems));
             }
         }
+        let masking = item.node("member_masking", problems).map(|node| {
+            node.allow(&["includes", "excludes"], "\"member_masking\"", problems);
+            Masking {
+                includes: includes_of(&node, "includes", problems),
+                excludes: node.texts("excludes", problems),
+            }
+        });
         policies.push(Policy {
             groups,
+            conditions: read_conditions(&item, problems),
+            masking,
             includes,
             excludes,
             row_filters,
         });
     }
     Some(policies)
+}
+
+fn read_conditions(item: &Node<'_>, problems: &mut Problems) -> Vec<String> {
+    let mut conditions = Vec::new();
+    for condition in item.nodes("conditions", problems) {
+        condition.allow(&["if"], "a condition", problems);
+        let Some(text) = condition.text("if", problems) else {
+            problems.add(&condition.place, "a condition needs \"if\"");
+            continue;
+        };
+        let text = text.trim();
+        let inner = text
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        let inner = inner.unwrap_or(text).trim();
+        // JavaScript's spelling of the same.
+        let inner = inner.replace("===", "==").replace("!==", "!=");
+        let inner = inner.replace("&&", " and ").replace("||", " or ");
+        let inner = match inner.strip_prefix('!') {
+            Some(rest) => format!("not {rest}"),
+            None => inner,
+        };
+        if let Err(error) = minijinja::Environment::new().compile_expression(&inner) {
+            let message = format!("the condition \"{text}\" cannot be read: {error}");
+            problems.add(&condition.place, message);
+        }
+        conditions.push(inner);
+    }
+    conditions
 }
 
 fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Filter> {

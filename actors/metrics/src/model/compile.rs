@@ -6,13 +6,14 @@ use serde_norway::Value as Yaml;
 use sha2::{Digest, Sha256};
 
 use super::access::read_policies;
+use super::jinja::Templates;
 use super::joins::components;
 use super::members::{compile_member, hash_members};
 use super::reference::{Draft, Kind, Names};
 use super::source::{ModelError, Node, Place, Problem, Problems, SourceFile, hint, to_json};
 use super::title::{titleize, underscore};
 use super::views::compile_view;
-use super::{Cube, Join, MemberId, Model, Relationship, Table};
+use super::{Cube, Join, MemberId, Model, Relationship, Table, pre_aggregations};
 
 const CUBE_KEYS: [&str; 20] = [
     "name",
@@ -55,8 +56,17 @@ const VIEW_KEYS: [&str; 12] = [
 pub(super) fn compile(files: &[SourceFile]) -> Result<Model, ModelError> {
     let mut problems = Problems::default();
     let mut documents = Vec::new();
+    let templates = Templates::new(files);
     for file in files {
-        match serde_norway::from_str::<Yaml>(&file.text) {
+        let text = match templates.render(file) {
+            Ok(Some(text)) => text,
+            Ok(None) => continue,
+            Err(problem) => {
+                problems.0.push(problem);
+                continue;
+            }
+        };
+        match serde_norway::from_str::<Yaml>(&text) {
             Ok(yaml) => documents.push((file, yaml)),
             Err(error) => {
                 let line = error.location().map_or(1, |location| location.line());
@@ -73,6 +83,7 @@ pub(super) fn compile(files: &[SourceFile]) -> Result<Model, ModelError> {
     let mut model = Model {
         cubes: Vec::new(),
         hash: hash_files(files),
+        computed: HashMap::new(),
         by_name: names.by_name.clone(),
     };
     for index in 0..names.drafts.len() {
@@ -255,6 +266,10 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
         for item in generation.nodes("joins", problems) {
             cube.joins
                 .extend(compile_join(names, index, &item, problems));
+        }
+        for own in pre_aggregations::read(names, index, generation, problems) {
+            cube.pre_aggregations.retain(|it| it.name != own.name);
+            cube.pre_aggregations.push(own);
         }
     }
     for at in 0..draft.members.len() {

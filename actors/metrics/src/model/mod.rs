@@ -1,9 +1,14 @@
 //! A Cube data model: YAML files compiled to cubes whose references are resolved.
 
 mod access;
+mod adhoc;
 mod compile;
+mod dimensions;
+mod jinja;
 pub mod joins;
+mod measures;
 mod members;
+mod pre_aggregations;
 mod reference;
 mod source;
 pub mod template;
@@ -15,7 +20,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-pub use access::{Policy, SecurityContext};
+pub use access::{Masking, Policy, SecurityContext};
+pub use pre_aggregations::PreAggregation;
 pub use source::{ModelError, Problem, SourceFile, nearest};
 pub use template::{Part, Template};
 
@@ -25,6 +31,8 @@ pub struct Model {
     pub cubes: Vec<Cube>,
     /// SHA-256 over the files, names and texts.
     pub hash: String,
+    /// Measures that a query brought along, by their names.
+    pub(crate) computed: HashMap<String, MemberId>,
     by_name: HashMap<String, usize>,
 }
 
@@ -54,6 +62,8 @@ pub struct Cube {
     pub meta: Value,
     /// Cubes that joins connect have the same number; `None` when it is alone.
     pub component: Option<usize>,
+    /// Results that are kept in advance.
+    pub pre_aggregations: Vec<PreAggregation>,
     /// Who may see what; `None`: everybody everything.
     pub policies: Option<Vec<Policy>>,
     by_name: HashMap<String, usize>,
@@ -99,12 +109,24 @@ pub struct Member {
     pub format: Option<Value>,
     pub currency: Option<String>,
     pub definition: Definition,
+    /// What is shown instead where a policy masks the member; NULL where nothing is said.
+    pub mask: Option<Mask>,
     /// For a member of a view: what it stands for, and the join path that leads there.
     pub origin: Option<Origin>,
     /// The SQL as the file writes it.
     pub sql: Option<String>,
     /// SHA-256 over all that decides the member's value, what it refers to included.
     pub hash: String,
+}
+
+/// What stands for a masked value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// A text.
+    Text(String),
+    /// A number or boolean, as YAML writes it.
+    Bare(String),
+    Sql(Template),
 }
 
 /// What a view's member stands for.
@@ -189,6 +211,8 @@ pub enum RollingWindow {
     },
     /// From the start of this granularity.
     ToDate { granularity: String },
+    /// From the start of the query's date range.
+    RunningTotal,
 }
 
 /// How a multi-stage measure is computed over the grouped result.
@@ -196,6 +220,8 @@ pub enum RollingWindow {
 pub struct Stage {
     pub group_by: Option<Vec<MemberId>>,
     pub reduce_by: Option<Vec<MemberId>>,
+    /// Dimensions by which the measures it reads are grouped too.
+    pub add_group_by: Vec<MemberId>,
     pub order_by: Vec<(Template, bool)>,
     pub time_shifts: Vec<TimeShift>,
 }
@@ -205,6 +231,8 @@ pub struct TimeShift {
     pub dimension: Option<MemberId>,
     /// A PostgreSQL interval.
     pub interval: String,
+    /// A shift that the calendar of the dimension names.
+    pub name: Option<String>,
     pub prior: bool,
 }
 
@@ -216,6 +244,17 @@ pub struct Dimension {
     pub sub_query: bool,
     pub granularities: Vec<Granularity>,
     pub suggest_filter_values: bool,
+    /// What a time shift reads in a calendar, instead of adding the interval.
+    pub time_shifts: Vec<CalendarShift>,
+}
+
+/// A time shift that a calendar knows better than arithmetic does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CalendarShift {
+    pub name: Option<String>,
+    pub interval: Option<String>,
+    pub prior: bool,
+    pub sql: Template,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +305,8 @@ pub struct Granularity {
     pub interval: String,
     pub offset: Option<String>,
     pub origin: Option<String>,
+    /// Instead of an interval: the start of the bucket.
+    pub sql: Option<Template>,
 }
 
 impl Model {
@@ -295,6 +336,9 @@ impl Model {
 
     /// A member by its full name.
     pub fn find(&self, full_name: &str) -> Option<MemberId> {
+        if let Some(id) = self.computed.get(full_name) {
+            return Some(*id);
+        }
         let (cube, member) = full_name.split_once('.')?;
         let cube = self.cube_index(cube)?;
         let index = *self.cubes[cube].by_name.get(member)?;
@@ -354,7 +398,11 @@ impl Member {
     /// Every expression that decides the member's value.
     pub fn templates(&self) -> Vec<&Template> {
         match &self.definition {
-            Definition::Measure(measure) => measure.sql.iter().chain(&measure.filters).collect(),
+            Definition::Measure(measure) => {
+                let order = measure.stage.iter().flat_map(|stage| &stage.order_by);
+                let own = measure.sql.iter().chain(&measure.filters);
+                own.chain(order.map(|(sql, _)| sql)).collect()
+            }
             Definition::Dimension(dimension) => match &dimension.sql {
                 DimensionSql::Expression(sql) => vec![sql],
                 DimensionSql::Geo {

@@ -90,6 +90,9 @@ impl Names<'_> {
     }
 
     fn reference(&self, cube: usize, name: &str) -> Result<Part, String> {
+        if let Some(called) = self.call(cube, name)? {
+            return Ok(called);
+        }
         if let Some(claim) = name
             .strip_prefix("securityContext.")
             .or_else(|| name.strip_prefix("SECURITY_CONTEXT."))
@@ -121,6 +124,48 @@ impl Names<'_> {
                 Ok(Part::Granularity(id, (*granularity).to_owned()))
             }
             _ => Err(self.unknown(cube, name)),
+        }
+    }
+
+    /// `FILTER_PARAMS.cube.member.filter('column')`, `SQL_UTILS.convertTz('column')`,
+    /// `SECURITY_CONTEXT.claim.filter('column')`.
+    fn call(&self, cube: usize, name: &str) -> Result<Option<Part>, String> {
+        let Some((path, argument)) = name.strip_suffix(')').and_then(|n| n.split_once('(')) else {
+            return Ok(None);
+        };
+        let Some((path, method)) = path.rsplit_once('.') else {
+            return Ok(None);
+        };
+        let argument = argument.trim();
+        if argument.is_empty() && method == "unsafeValue" {
+            return Ok(None);
+        }
+        let quoted = ['\'', '"'].iter().find_map(|quote| {
+            let inner = argument.strip_prefix(*quote)?.strip_suffix(*quote)?;
+            (!inner.contains(*quote)).then(|| inner.to_owned())
+        });
+        let Some(column) = quoted else {
+            return Err(format!(
+                "{{{name}}}: the argument must be a column in quotes"
+            ));
+        };
+        let claim = ["SECURITY_CONTEXT.", "securityContext.", "security_context."];
+        let claim = claim.iter().find_map(|prefix| path.strip_prefix(*prefix));
+        match (path, method, claim) {
+            ("SQL_UTILS", "convertTz", _) => Ok(Some(Part::Localized(column))),
+            (_, "filter" | "requiredFilter", Some(path)) => Ok(Some(Part::ClaimFilter {
+                path: path.to_owned(),
+                column,
+                required: method == "requiredFilter",
+            })),
+            (path, "filter", None) if path.starts_with("FILTER_PARAMS.") => {
+                let member = path.trim_start_matches("FILTER_PARAMS.");
+                let member = self
+                    .member(cube, member)
+                    .ok_or_else(|| self.unknown(cube, member))?;
+                Ok(Some(Part::FilterParams { member, column }))
+            }
+            _ => Err(format!("{{{name}}} is not known")),
         }
     }
 

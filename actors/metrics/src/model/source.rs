@@ -71,7 +71,7 @@ pub(crate) fn read_files(path: &Path) -> Result<Vec<SourceFile>, ModelError> {
             let entry = entry.map_err(|e| failed(&next, &e))?.path();
             let is_yaml = entry
                 .extension()
-                .is_some_and(|ext| ext == "yml" || ext == "yaml");
+                .is_some_and(|ext| ext == "yml" || ext == "yaml" || ext == "jinja");
             if entry.is_dir() || is_yaml {
                 pending.push(entry);
             }

@@ -16,6 +16,18 @@ pub enum Part {
     Granularity(MemberId, String),
     /// A claim of the security context, always bound.
     Claim(String),
+    /// `column = claim`; without the claim every row, or an error where it is required.
+    ClaimFilter {
+        path: String,
+        column: String,
+        required: bool,
+    },
+    /// What the query's filters on a member say of a column.
+    FilterParams { member: MemberId, column: String },
+    /// A value that is always bound, as this type.
+    Literal { value: String, kind: &'static str },
+    /// A column in the query's time zone.
+    Localized(String),
 }
 
 /// An SQL expression of the model, resolved.

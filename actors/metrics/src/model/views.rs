@@ -204,6 +204,7 @@ fn add_member(
         format: included.format.or(source.format),
         currency: source.currency,
         definition,
+        mask: source.mask,
         origin: Some(Origin {
             member: id,
             path: path.to_vec(),

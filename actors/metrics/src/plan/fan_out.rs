@@ -1,5 +1,6 @@
-//! Measures whose rows a join repeats: each such cube is aggregated over its distinct keys, and the
-//! parts are put together by their dimensions.
+//! Measures that cannot be aggregated beside each other: each kind gets a sub-query, and the parts are
+//! put together by their dimensions. A cube whose rows a join repeats is aggregated over its
+//! distinct keys.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,52 +10,118 @@ use super::error::QueryError;
 use super::select::{Select, collect_cubes};
 use crate::model::MemberId;
 
+/// Sub-queries put together by their dimensions, which all of them have.
+pub(super) struct Joined {
+    pub(super) from: String,
+    /// The column that holds each leaf measure.
+    pub(super) columns: HashMap<MemberId, String>,
+}
+
+/// How a measure that aggregates rows has to be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// Beside others, over the joined tables.
+    Plain,
+    /// Over the distinct keys of its cube, whose rows a join repeats.
+    Repeated,
+    /// Over a series of times.
+    Rolling,
+    /// Over the grouped result of other measures.
+    Stage,
+}
+
 impl Select<'_> {
-    /// The parts of a query whose joins repeat rows, put together by their dimensions.
-    pub(super) fn combined(
-        &mut self,
-        repeated: &[usize],
-        plain: bool,
-    ) -> Result<String, QueryError> {
+    pub(super) fn leaf_kind(&self, leaf: MemberId) -> Leaf {
+        let model = self.writer.model;
+        match model.member(leaf).measure() {
+            Some(measure) if measure.stage.is_some() => Leaf::Stage,
+            Some(measure) if measure.rolling_window.is_some() => Leaf::Rolling,
+            _ if self.is_repeated(leaf) => Leaf::Repeated,
+            _ => Leaf::Plain,
+        }
+    }
+
+    pub(super) fn is_repeated(&self, leaf: MemberId) -> bool {
+        !self.is_safe_when_repeated(leaf) && self.tree.multiplies(self.writer.model, leaf.cube)
+    }
+
+    /// The statement when some measures need sub-queries of their own.
+    pub(super) fn combined(&mut self) -> Result<String, QueryError> {
         let leaves = self.leaves();
-        let mut parts: Vec<String> = Vec::new();
-        let mut columns = HashMap::new();
-        if plain {
-            let own: Vec<MemberId> = leaves
-                .iter()
-                .copied()
-                .filter(|leaf| self.is_safe_when_repeated(*leaf) || !repeated.contains(&leaf.cube))
-                .collect();
-            parts.push(self.part(&own, "main__", |select| select.joined_tables())?);
-            for leaf in own {
-                columns.insert(leaf, part_column(0, leaf));
-            }
-        }
-        for &cube in repeated {
-            let own: Vec<MemberId> = leaves
-                .iter()
-                .copied()
-                .filter(|leaf| leaf.cube == cube && !self.is_safe_when_repeated(*leaf))
-                .collect();
-            let number = parts.len();
-            parts.push(self.keyed_part(cube, &own)?);
-            for leaf in own {
-                columns.insert(leaf, part_column(number, leaf));
-            }
-        }
-        let mut selected = Vec::new();
-        for column in &self.dimensions {
-            selected.push(format!("q_0.{0} AS {0}", quote(&column.alias)));
-        }
-        let outside = std::mem::replace(&mut self.writer.columns, columns);
+        let joined = self.parts(&leaves)?;
+        let mut selected = self.first_dimensions();
+        let outside = std::mem::replace(&mut self.writer.columns, joined.columns);
         for column in self.measures.clone() {
-            let sql = self.writer.member(column.member)?;
-            selected.push(format!("{sql} AS {}", quote(&column.alias)));
+            selected.push(self.measure_column(&column)?);
         }
         let having = self.having_clause(" WHERE ")?;
         self.writer.columns = outside;
-        let mut from = format!("({}) AS q_0", parts[0]);
-        for (number, part) in parts.iter().enumerate().skip(1) {
+        Ok(format!(
+            "SELECT {} FROM {}{having}",
+            selected.join(", "),
+            joined.from
+        ))
+    }
+
+    /// The dimensions as the first part has them.
+    pub(super) fn first_dimensions(&self) -> Vec<String> {
+        self.dimensions
+            .iter()
+            .map(|column| format!("q_0.{0} AS {0}", quote(&column.alias)))
+            .collect()
+    }
+
+    /// Computes leaf measures by the dimensions, each in the way it needs.
+    pub(super) fn parts(&mut self, leaves: &[MemberId]) -> Result<Joined, QueryError> {
+        let mut parts: Vec<String> = Vec::new();
+        let mut columns = HashMap::new();
+        let mut put = |parts: &mut Vec<String>, own: &[MemberId], part: String| {
+            columns.extend(
+                own.iter()
+                    .map(|leaf| (*leaf, part_column(parts.len(), *leaf))),
+            );
+            parts.push(part);
+        };
+        let of = |select: &Self, kind: Leaf| -> Vec<MemberId> {
+            let own = |leaf: &MemberId| select.leaf_kind(*leaf) == kind;
+            leaves.iter().copied().filter(own).collect()
+        };
+        let plain = of(self, Leaf::Plain);
+        if !plain.is_empty() || leaves.is_empty() {
+            let part = self.part(&plain, "main__", |select| select.joined_tables())?;
+            put(&mut parts, &plain, part);
+        }
+        let repeated = of(self, Leaf::Repeated);
+        let mut cubes: Vec<usize> = repeated.iter().map(|leaf| leaf.cube).collect();
+        cubes.sort_unstable();
+        cubes.dedup();
+        for cube in cubes {
+            let own = repeated.iter().copied().filter(|leaf| leaf.cube == cube);
+            let own: Vec<MemberId> = own.collect();
+            let part = self.keyed_part(cube, &own)?;
+            put(&mut parts, &own, part);
+        }
+        for leaf in of(self, Leaf::Rolling) {
+            let part = self.rolling_part(leaf)?;
+            put(&mut parts, &[leaf], part);
+        }
+        for leaf in of(self, Leaf::Stage) {
+            let part = self.stage_part(leaf)?;
+            put(&mut parts, &[leaf], part);
+        }
+        Ok(Joined {
+            from: self.joined_parts(&parts),
+            columns,
+        })
+    }
+
+    fn joined_parts(&self, parts: &[String]) -> String {
+        let mut from = String::new();
+        for (number, part) in parts.iter().enumerate() {
+            if number == 0 {
+                from.push_str(&format!("({part}) AS q_0"));
+                continue;
+            }
             let on: Vec<String> = self
                 .dimensions
                 .iter()
@@ -72,14 +139,11 @@ impl Select<'_> {
             };
             from.push_str(&format!(" JOIN ({part}) AS q_{number} ON {on}"));
         }
-        Ok(format!(
-            "SELECT {} FROM {from}{having}",
-            selected.join(", ")
-        ))
+        from
     }
 
     /// Dimensions and leaf measures over the joined tables.
-    fn part(
+    pub(super) fn part(
         &mut self,
         leaves: &[MemberId],
         prefix: &str,
@@ -105,7 +169,11 @@ impl Select<'_> {
     }
 
     /// Leaf measures of a cube whose rows are repeated: its distinct keys first, its rows then.
-    fn keyed_part(&mut self, cube: usize, leaves: &[MemberId]) -> Result<String, QueryError> {
+    pub(super) fn keyed_part(
+        &mut self,
+        cube: usize,
+        leaves: &[MemberId],
+    ) -> Result<String, QueryError> {
         let model = self.writer.model;
         let keys = model.cubes[cube].primary_key.clone();
         if keys.is_empty() {
@@ -166,7 +234,7 @@ impl Select<'_> {
     }
 }
 
-fn leaf_alias(leaf: MemberId) -> String {
+pub(super) fn leaf_alias(leaf: MemberId) -> String {
     format!("m_{}_{}", leaf.cube, leaf.index)
 }
 

@@ -39,6 +39,8 @@ pub(crate) const OPERATORS: [&str; 25] = [
 pub(crate) enum Condition {
     Or(Vec<Condition>),
     And(Vec<Condition>),
+    /// A policy's: it reads values that the caller sees masked.
+    Policy(Box<Condition>),
     Member {
         id: MemberId,
         operator: String,
@@ -50,6 +52,7 @@ impl Condition {
     pub(crate) fn members(&self, out: &mut Vec<MemberId>) {
         match self {
             Self::Or(inner) | Self::And(inner) => inner.iter().for_each(|c| c.members(out)),
+            Self::Policy(inner) => inner.members(out),
             Self::Member { id, .. } => out.push(*id),
         }
     }
@@ -116,22 +119,87 @@ impl Writer<'_> {
         Ok(measures > 0)
     }
 
+    /// What the query asks of a member, said of a column; every row when it asks nothing.
+    pub(crate) fn filter_params(
+        &mut self,
+        member: MemberId,
+        column: &str,
+    ) -> Result<String, QueryError> {
+        let asked = self.asked.clone();
+        let mut parts = Vec::new();
+        for (id, from, to) in asked.ranges {
+            if self.resolve(id) == member {
+                parts.push(self.in_range(id, column, from, to)?);
+            }
+        }
+        for condition in asked.conditions {
+            if let Condition::Member {
+                id,
+                operator,
+                values,
+            } = &condition
+                && self.resolve(*id) == member
+            {
+                parts.push(self.member_condition(*id, column, operator, values)?);
+            }
+        }
+        Ok(match parts.as_slice() {
+            [] => "1 = 1".to_owned(),
+            parts => parts.join(" AND "),
+        })
+    }
+
+    pub(crate) fn claim_filter(
+        &mut self,
+        path: &str,
+        column: &str,
+        required: bool,
+    ) -> Result<String, QueryError> {
+        match self.context.claim(path) {
+            Some(claim) => Ok(format!("{column} = {}", self.bind(claim))),
+            None if required => Err(QueryError::Denied(format!(
+                "the security context has no \"{path}\""
+            ))),
+            None => Ok("1 = 1".to_owned()),
+        }
+    }
+
     pub(crate) fn condition(&mut self, condition: &Condition) -> Result<String, QueryError> {
         match condition {
             Condition::Or(inner) => self.joined(inner, " OR ", "FALSE"),
             Condition::And(inner) => self.joined(inner, " AND ", "TRUE"),
+            Condition::Policy(inner) => {
+                let masked = std::mem::take(&mut self.masked);
+                let written = self.condition(inner);
+                self.masked = masked;
+                written
+            }
             Condition::Member {
                 id,
                 operator,
                 values,
             } => {
-                let sql = self.member(*id)?;
-                if operator.ends_with("Date") || operator.ends_with("DateRange") {
-                    return self.date_condition(*id, &sql, operator, values);
-                }
-                self.value_condition(*id, &sql, operator, values)
+                // A filter must not tell what a mask hides.
+                let sql = match self.mask(*id)? {
+                    Some(mask) => mask,
+                    None => self.member(*id)?,
+                };
+                self.member_condition(*id, &sql, operator, values)
             }
         }
+    }
+
+    fn member_condition(
+        &mut self,
+        id: MemberId,
+        sql: &str,
+        operator: &str,
+        values: &[Option<String>],
+    ) -> Result<String, QueryError> {
+        if operator.ends_with("Date") || operator.ends_with("DateRange") {
+            return self.date_condition(id, sql, operator, values);
+        }
+        self.value_condition(id, sql, operator, values)
     }
 
     fn joined(

@@ -1,5 +1,6 @@
 //! From a Cube query to one PostgreSQL statement: normalize, resolve members, join, write.
 
+pub(crate) mod computed;
 pub mod dates;
 pub mod error;
 mod fan_out;
@@ -7,14 +8,20 @@ mod filters;
 pub mod granularity;
 pub mod normalize;
 mod resolve;
+mod rolling;
+pub mod rollup;
 mod select;
+mod stage;
 mod statement;
 mod sub_query;
 mod writer;
 
 pub use error::QueryError;
 pub use normalize::{Normalized, QueryType, normalize};
+pub use rollup::{Considered, Rollup};
 pub use statement::Statement;
+
+use std::sync::Arc;
 
 use crate::model::{MemberId, Model, SecurityContext};
 use crate::query::Filter;
@@ -33,6 +40,10 @@ pub struct Plan {
     pub order: Vec<(String, bool)>,
     /// Cubes that the statement reads.
     pub cubes: Vec<usize>,
+    /// What it reads instead of the source.
+    pub rollup: Option<Arc<Rollup>>,
+    /// The rollups that were looked at, and why they were not used.
+    pub considered: Vec<Considered>,
 }
 
 /// A column of the result.
@@ -62,8 +73,21 @@ pub fn plan(
     query: &Normalized,
     context: &SecurityContext,
 ) -> Result<Plan, QueryError> {
+    plan_with(model, query, context, &[])
+}
+
+/// The same, reading one of `rollups` where that gives the same rows.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with(
+    model: &Model,
+    query: &Normalized,
+    context: &SecurityContext,
+    rollups: &[Arc<Rollup>],
+) -> Result<Plan, QueryError> {
     let resolved = resolve::resolve(model, query, context)?;
-    select::write(model, query, context, resolved)
+    select::write(model, query, context, resolved, rollups)
 }
 
 /// The values of some dimensions and the extent of some times of one cube, in one scan. Columns:
@@ -123,5 +147,7 @@ pub(crate) fn survey(
         total: None,
         order: Vec::new(),
         cubes: vec![cube],
+        rollup: None,
+        considered: Vec::new(),
     })
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::dates::{Range, iso, local_text, parse_pair, parse_phrase};
 use super::error::QueryError;
-use crate::query::{DateRange, Filter, FilterValue, Order, Query, TimeDimension};
+use crate::query::{Computed, DateRange, Filter, FilterValue, Order, Query, TimeDimension};
 
 pub const DEFAULT_LIMIT: u32 = 10_000;
 pub const MAX_LIMIT: u32 = 50_000;
@@ -42,8 +42,9 @@ impl QueryType {
     }
 }
 
-const QUERY_KEYS: [&str; 19] = [
+const QUERY_KEYS: [&str; 20] = [
     "measures",
+    "computedMeasures",
     "dimensions",
     "segments",
     "timeDimensions",
@@ -159,11 +160,19 @@ fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
             return Err(invalid(format!("\"{key}\" is not allowed{hint}")));
         }
     }
+    let mut raw = raw.clone();
+    let own = take_computed(&mut raw)?;
     for key in ["measures", "dimensions", "segments"] {
         let Some(Value::Array(names)) = raw.get(key) else {
             continue;
         };
         for (index, name) in names.iter().enumerate() {
+            if name
+                .as_str()
+                .is_some_and(|name| own.contains(&name.to_owned()))
+            {
+                continue;
+            }
             let Some(text) = name.as_str() else {
                 return Err(invalid(format!("\"{key}[{index}]\" must be a string")));
             };
@@ -176,7 +185,7 @@ fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
             }
         }
     }
-    let mut cleaned = raw.clone();
+    let mut cleaned = raw;
     for key in [
         "rowLimit",
         "queryType",
@@ -209,6 +218,45 @@ fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
         }
     }
     serde_json::from_value(Value::Object(cleaned)).map_err(|error| invalid(error.to_string()))
+}
+
+/// Moves the measures that the query brings along to `computedMeasures`, leaving their names;
+/// returns all such names.
+fn take_computed(raw: &mut Map<String, Value>) -> Result<Vec<String>, QueryError> {
+    let mut computed = match raw.remove("computedMeasures") {
+        Some(Value::Array(items)) => items,
+        Some(other) if !other.is_null() => vec![other],
+        _ => Vec::new(),
+    };
+    if let Some(Value::Array(measures)) = raw.get_mut("measures") {
+        for measure in measures.iter_mut().filter(|measure| measure.is_object()) {
+            let name = measure.get("name").cloned().unwrap_or(Value::Null);
+            computed.push(std::mem::replace(measure, name));
+        }
+    }
+    let mut names = Vec::with_capacity(computed.len());
+    for measure in &computed {
+        let read: Computed = serde_json::from_value(measure.clone()).map_err(|error| {
+            QueryError::Invalid(format!(
+                "Invalid query format: a measure of the query is {{\"name\", \"sql\"}}: {error}"
+            ))
+        })?;
+        let is_name = |name: &str| {
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            name.len() < 64 && !name.is_empty() && name.chars().all(legal)
+        };
+        if !is_name(&read.name) && !is_member_path(&read.name, 2) {
+            return Err(QueryError::Invalid(format!(
+                "Invalid query format: \"{}\" is not a name: letters, digits and _ only",
+                read.name
+            )));
+        }
+        names.push(read.name);
+    }
+    if !computed.is_empty() {
+        raw.insert("computedMeasures".to_owned(), Value::Array(computed));
+    }
+    Ok(names)
 }
 
 /// `{id, desc}`, as normalized queries write an order, becomes a pair.
@@ -422,8 +470,14 @@ fn read_order(order: &Order) -> Result<Vec<(String, bool)>, QueryError> {
 fn echo(raw: &Map<String, Value>, query: &Query, order: Option<&[(String, bool)]>) -> Value {
     let mut out = Map::new();
     let passed = |key: &str| raw.get(key).filter(|value| !value.is_null()).cloned();
-    if let Some(measures) = passed("measures") {
-        out.insert("measures".to_owned(), measures);
+    if passed("measures").is_some() {
+        out.insert("measures".to_owned(), json!(query.measures));
+    }
+    if !query.computed_measures.is_empty() {
+        out.insert(
+            "computedMeasures".to_owned(),
+            json!(query.computed_measures),
+        );
     }
     out.insert("dimensions".to_owned(), json!(query.dimensions));
     out.insert("timeDimensions".to_owned(), json!(query.time_dimensions));

@@ -1,10 +1,13 @@
 //! The names of a query looked up in the model, and whether the caller may use them.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::DateTime;
 
 use super::error::QueryError;
 use super::filters::OPERATORS;
 use super::normalize::Normalized;
+use super::select::collect_cubes;
 use super::{Column, ColumnKind};
 use crate::model::{Definition, MemberId, Model, Policy, SecurityContext};
 use crate::query::{DateRange, Filter};
@@ -22,6 +25,8 @@ pub(crate) struct Resolved {
     pub(crate) row_filters: Vec<Filter>,
     /// `None`: the query leaves it to us.
     pub(crate) order: Option<Vec<(MemberId, bool)>>,
+    /// Members whose values the caller's policies hide.
+    pub(crate) masked: Vec<MemberId>,
     /// No policy lets the caller see any row.
     pub(crate) denied: bool,
 }
@@ -97,6 +102,7 @@ pub(crate) fn resolve(
         .map(|order| lookup.order(order))
         .transpose()?;
     lookup.add_row_policies(&mut resolved)?;
+    lookup.add_masks(&mut resolved);
     Ok(resolved)
 }
 
@@ -105,6 +111,20 @@ pub(crate) fn find(model: &Model, name: &str) -> Result<MemberId, QueryError> {
     model
         .find(name)
         .ok_or_else(|| QueryError::unknown_member(model, name))
+}
+
+/// Whether the caller may see a member and its values.
+pub(super) fn may_show(
+    model: &Model,
+    context: &SecurityContext,
+    id: MemberId,
+) -> Result<(), QueryError> {
+    let lookup = Lookup { model, context };
+    let (cube, member) = (&model.cubes[id.cube], model.member(id));
+    if !member.public || !cube.public || !lookup.allows(id) || lookup.is_masked(id) {
+        return Err(QueryError::hidden(model, id.cube, &member.name));
+    }
+    Ok(())
 }
 
 struct Lookup<'a> {
@@ -133,7 +153,9 @@ impl Lookup<'_> {
                 member.name
             )));
         }
-        if !member.public || !cube.public || !self.allows(id) {
+        // What a query brings along was checked when it was read.
+        let is_own = self.model.computed.contains_key(name);
+        if !is_own && (!member.public || !cube.public || !self.allows(id)) {
             return Err(QueryError::hidden(self.model, id.cube, &member.name));
         }
         Ok(id)
@@ -153,6 +175,37 @@ impl Lookup<'_> {
             .origin
             .as_ref()
             .is_none_or(|origin| self.allows(origin.member))
+    }
+
+    /// Whether no policy shows the member's values.
+    fn is_masked(&self, id: MemberId) -> bool {
+        let member = self.model.member(id);
+        let own = self.model.cubes[id.cube]
+            .policies
+            .as_ref()
+            .is_some_and(|policies| {
+                !policies
+                    .iter()
+                    .any(|policy| policy.applies_to(self.context) && policy.shows(&member.name))
+            });
+        own || member
+            .origin
+            .as_ref()
+            .is_some_and(|origin| self.is_masked(origin.member))
+    }
+
+    fn add_masks(&self, resolved: &mut Resolved) {
+        let mut members: Vec<MemberId> = resolved
+            .dimensions
+            .iter()
+            .chain(&resolved.measures)
+            .map(|column| column.member)
+            .chain(resolved.ranges.iter().map(|range| range.0))
+            .collect();
+        collect_filter_members(self.model, &resolved.filters, &mut members);
+        let is_own = |id: &MemberId| self.model.computed.values().any(|own| own == id);
+        members.retain(|id| !is_own(id) && self.is_masked(*id));
+        resolved.masked = members;
     }
 
     fn column(&self, member: MemberId, kind: ColumnKind) -> Column {
@@ -240,6 +293,9 @@ impl Lookup<'_> {
         let mut members: Vec<MemberId> = columns.chain(others).collect();
         collect_filter_members(self.model, &resolved.filters, &mut members);
         for id in members {
+            if self.model.computed.values().any(|computed| *computed == id) {
+                collect_cubes(self.model, id, &mut cubes, &mut BTreeSet::new());
+            }
             cubes.push(id.cube);
             cubes.extend(
                 self.model

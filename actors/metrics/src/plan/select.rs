@@ -5,15 +5,19 @@
 //! put together by their dimensions.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ballpoint_postgres::ident::quote;
 
 use super::error::QueryError;
+use super::fan_out::Leaf;
 use super::filters::Condition;
 use super::normalize::Normalized;
 use super::resolve::{Resolved, find};
+use super::rolling::WindowRange;
+use super::rollup::Rollup;
 use super::statement::Statement;
-use super::writer::Writer;
+use super::writer::{Asked, Writer};
 use super::{Column, ColumnKind, Plan};
 use crate::model::joins::JoinTree;
 use crate::model::{Aggregation, MemberId, Model, SecurityContext};
@@ -23,12 +27,18 @@ pub(crate) fn write(
     query: &Normalized,
     context: &SecurityContext,
     resolved: Resolved,
+    rollups: &[Arc<Rollup>],
 ) -> Result<Plan, QueryError> {
     let mut writer = Writer::new(model, context, &query.zone, &query.zone_name);
     writer.ungrouped = query.query.ungrouped.unwrap_or(false);
+    writer.masked.clone_from(&resolved.masked);
     let row_filters = resolved.row_filters.clone();
     let mut select = Select::new(writer, resolved)?;
-    let body = select.body()?;
+    let (kept, considered) = select.from_rollups(rollups)?;
+    let (body, rollup) = match kept {
+        Some((body, rollup)) => (body, Some(rollup)),
+        None => (select.body()?, None),
+    };
     let mut text = body.clone();
     let order = select.order_clause();
     text.push_str(&order);
@@ -59,6 +69,8 @@ pub(crate) fn write(
             .map(|(id, desc)| (named(id), *desc))
             .collect(),
         cubes: select.tree.cubes(model),
+        rollup,
+        considered,
     })
 }
 
@@ -67,28 +79,46 @@ pub(crate) struct Select<'a> {
     pub(crate) writer: Writer<'a>,
     pub(crate) dimensions: Vec<Column>,
     pub(crate) measures: Vec<Column>,
-    segments: Vec<MemberId>,
-    ranges: Vec<(MemberId, jiff::civil::DateTime, jiff::civil::DateTime)>,
-    conditions: Vec<Condition>,
+    pub(super) segments: Vec<MemberId>,
+    pub(super) ranges: Vec<(MemberId, jiff::civil::DateTime, jiff::civil::DateTime)>,
+    /// What rolling windows read instead of the ranges.
+    pub(super) windows: Vec<WindowRange>,
+    pub(super) conditions: Vec<Condition>,
     having: Vec<Condition>,
     order: Vec<(MemberId, bool)>,
     pub(super) tree: JoinTree,
-    denied: bool,
+    pub(super) denied: bool,
     tie_breaks: bool,
 }
 
 impl<'a> Select<'a> {
-    fn new(writer: Writer<'a>, resolved: Resolved) -> Result<Self, QueryError> {
+    pub(super) fn new(writer: Writer<'a>, resolved: Resolved) -> Result<Self, QueryError> {
         let model = writer.model;
         let (mut conditions, mut having) = (Vec::new(), Vec::new());
-        for filter in resolved.filters.iter().chain(&resolved.row_filters) {
-            let condition = writer.resolve_filter(filter, &|name| find(model, name))?;
+        let find = |name: &str| find(model, name);
+        for filter in &resolved.row_filters {
+            let condition = writer.resolve_filter(filter, &find)?;
+            let is_on_measures = writer.is_on_measures(&condition)?;
+            let condition = Condition::Policy(Box::new(condition));
+            if is_on_measures {
+                having.push(condition);
+            } else {
+                conditions.push(condition);
+            }
+        }
+        for filter in &resolved.filters {
+            let condition = writer.resolve_filter(filter, &find)?;
             if writer.is_on_measures(&condition)? {
                 having.push(condition);
             } else {
                 conditions.push(condition);
             }
         }
+        let mut writer = writer;
+        writer.asked = Asked {
+            conditions: conditions.clone(),
+            ranges: resolved.ranges.clone(),
+        };
         let tie_breaks = resolved
             .order
             .as_ref()
@@ -103,6 +133,7 @@ impl<'a> Select<'a> {
             measures: resolved.measures,
             segments: resolved.segments,
             ranges: resolved.ranges,
+            windows: Vec::new(),
             conditions,
             having,
             order,
@@ -144,11 +175,7 @@ impl<'a> Select<'a> {
         let mut cubes = Vec::new();
         let mut hints: Vec<Vec<usize>> = Vec::new();
         for id in self.members() {
-            if let Some(origin) = &model.member(id).origin
-                && origin.path.len() > 1
-            {
-                hints.push(origin.path.clone());
-            }
+            collect_hints(model, id, &mut hints);
             collect_cubes(
                 model,
                 self.writer.resolve(id),
@@ -163,27 +190,27 @@ impl<'a> Select<'a> {
 
     /// The statement without order and limit.
     fn body(&mut self) -> Result<String, QueryError> {
-        let mut repeated: Vec<usize> = Vec::new();
-        let mut plain = false;
-        for leaf in self.leaves() {
-            let safe = self.is_safe_when_repeated(leaf);
-            if !safe && self.tree.multiplies(self.writer.model, leaf.cube) {
-                if !repeated.contains(&leaf.cube) {
-                    repeated.push(leaf.cube);
-                }
-            } else {
-                plain = true;
-            }
-        }
-        let cubes = self.tree.cubes(self.writer.model);
+        let model = self.writer.model;
+        let cubes = self.tree.cubes(model).into_iter();
         self.writer.multiplied = cubes
-            .into_iter()
-            .filter(|cube| self.tree.multiplies(self.writer.model, *cube))
+            .filter(|cube| self.tree.multiplies(model, *cube))
             .collect();
-        if repeated.is_empty() || self.writer.ungrouped {
+        let kinds: Vec<Leaf> = self
+            .leaves()
+            .iter()
+            .map(|leaf| self.leaf_kind(*leaf))
+            .collect();
+        let is_special = |kind: &Leaf| matches!(kind, Leaf::Rolling | Leaf::Stage);
+        if self.writer.ungrouped && kinds.iter().any(is_special) {
+            return Err(QueryError::Unplannable(
+                "an ungrouped query can not have rolling windows or multi-stage measures"
+                    .to_owned(),
+            ));
+        }
+        if self.writer.ungrouped || kinds.iter().all(|kind| *kind == Leaf::Plain) {
             return self.single();
         }
-        self.combined(&repeated, plain)
+        self.combined()
     }
 
     /// The measures that aggregate rows, behind the selected, filtered and ordered ones.
@@ -200,13 +227,15 @@ impl<'a> Select<'a> {
         leaves
     }
 
-    fn collect_leaves(&self, id: MemberId, leaves: &mut Vec<MemberId>) {
+    pub(super) fn collect_leaves(&self, id: MemberId, leaves: &mut Vec<MemberId>) {
         let model = self.writer.model;
         let Some(measure) = model.member(id).measure() else {
             return;
         };
         let calculation = measure.sql.as_ref().filter(|sql| {
             measure.aggregation.is_calculated()
+                && measure.rolling_window.is_none()
+                && measure.stage.is_none()
                 && sql.cubes().next().is_none()
                 && sql.members().next().is_some()
                 && sql
@@ -251,8 +280,7 @@ impl<'a> Select<'a> {
             columns.push(self.dimension_column(&column)?);
         }
         for column in self.measures.clone() {
-            let sql = self.writer.member(column.member)?;
-            columns.push(format!("{sql} AS {}", quote(&column.alias)));
+            columns.push(self.measure_column(&column)?);
         }
         let filter = self.where_clause()?;
         let group = self.group_clause(self.dimensions.len());
@@ -264,11 +292,22 @@ impl<'a> Select<'a> {
     }
 
     pub(super) fn dimension_column(&mut self, column: &Column) -> Result<String, QueryError> {
+        if let Some(mask) = self.writer.mask(column.member)? {
+            return Ok(format!("{mask} AS {}", quote(&column.alias)));
+        }
         let sql = match &column.kind {
             ColumnKind::Time { granularity } => {
                 self.writer.at_granularity(column.member, granularity)?
             }
             _ => self.writer.shown_dimension(column.member)?,
+        };
+        Ok(format!("{sql} AS {}", quote(&column.alias)))
+    }
+
+    pub(super) fn measure_column(&mut self, column: &Column) -> Result<String, QueryError> {
+        let sql = match self.writer.mask(column.member)? {
+            Some(mask) => mask,
+            None => self.writer.member(column.member)?,
         };
         Ok(format!("{sql} AS {}", quote(&column.alias)))
     }
@@ -318,8 +357,14 @@ impl<'a> Select<'a> {
             parts.push("(1 = 0)".to_owned());
         }
         for (id, from, to) in self.ranges.clone() {
-            let sql = self.writer.member(id)?;
+            let sql = match self.writer.mask(id)? {
+                Some(mask) => format!("({mask})::timestamp"),
+                None => self.writer.member(id)?,
+            };
             parts.push(self.writer.in_range(id, &sql, from, to)?);
+        }
+        for window in self.windows.clone() {
+            parts.extend(self.window_condition(&window)?);
         }
         for segment in self.segments.clone() {
             parts.push(self.writer.member(segment)?);
@@ -381,6 +426,21 @@ fn default_order(resolved: &Resolved) -> Vec<(MemberId, bool)> {
     }
 }
 
+/// The join paths of a view's member, or of those that a query's own measure names.
+fn collect_hints(model: &Model, id: MemberId, hints: &mut Vec<Vec<usize>>) {
+    let member = model.member(id);
+    if let Some(origin) = &member.origin {
+        hints.extend((origin.path.len() > 1).then(|| origin.path.clone()));
+        return;
+    }
+    if model.computed.is_empty() || !member.alias.starts_with("computed_") {
+        return;
+    }
+    for inner in member.templates().iter().flat_map(|sql| sql.members()) {
+        collect_hints(model, inner, hints);
+    }
+}
+
 /// The cubes whose columns a member needs, its own first.
 pub(super) fn collect_cubes(
     model: &Model,
@@ -420,7 +480,15 @@ pub(super) fn collect_cubes(
     if sub_query {
         return;
     }
-    let references: Vec<MemberId> = templates.iter().flat_map(|t| t.members()).collect();
+    let stage = member.measure().and_then(|measure| measure.stage.as_ref());
+    let added = stage
+        .iter()
+        .flat_map(|stage| stage.add_group_by.iter().copied());
+    let references: Vec<MemberId> = templates
+        .iter()
+        .flat_map(|t| t.members())
+        .chain(added)
+        .collect();
     for reference in references {
         collect_cubes(model, reference, cubes, seen);
     }

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 
 use ballpoint_postgres::ident::{quote, quote_literal};
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::error::QueryError;
+use super::filters::Condition;
 use super::granularity;
 use super::statement::mark;
 use crate::model::{
-    Aggregation, CaseLabel, Definition, Dimension, DimensionSql, Measure, MemberId, Model, Part,
-    SecurityContext, Table, Template,
+    Aggregation, CaseLabel, Definition, Dimension, DimensionSql, Mask, Measure, MemberId, Model,
+    Part, SecurityContext, Table, Template,
 };
 
 /// Writes expressions and collects the values they bind.
@@ -27,8 +29,23 @@ pub(crate) struct Writer<'a> {
     /// Measures of these cubes count distinct keys, because joins repeat their rows.
     pub(crate) multiplied: Vec<usize>,
     pub(crate) ungrouped: bool,
-    /// Added to time dimensions: what a time shift reads instead.
+    /// Written behind time dimensions: ` + INTERVAL …`, what a time shift reads instead.
     pub(crate) shifts: HashMap<MemberId, String>,
+    /// Time dimensions whose calendar says what a shift reads.
+    pub(crate) calendar: HashMap<MemberId, &'a Template>,
+    /// Members that are shown masked.
+    pub(crate) masked: Vec<MemberId>,
+    /// What the query filters by, for SQL that reads it: `FILTER_PARAMS`.
+    pub(crate) asked: Asked,
+    /// Inside the sub-query of a rolling window its measure is the plain aggregate.
+    pub(crate) inside_window: bool,
+}
+
+/// A query's filters and ranges, resolved.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) ranges: Vec<(MemberId, DateTime, DateTime)>,
 }
 
 impl<'a> Writer<'a> {
@@ -49,6 +66,10 @@ impl<'a> Writer<'a> {
             multiplied: Vec::new(),
             ungrouped: false,
             shifts: HashMap::new(),
+            calendar: HashMap::new(),
+            masked: Vec::new(),
+            asked: Asked::default(),
+            inside_window: false,
         }
     }
 
@@ -92,6 +113,21 @@ impl<'a> Writer<'a> {
                     })?;
                     out.push_str(&self.bind(claim));
                 }
+                Part::ClaimFilter {
+                    path,
+                    column,
+                    required,
+                } => {
+                    out.push_str(&self.claim_filter(path, column, *required)?);
+                }
+                Part::FilterParams { member, column } => {
+                    out.push_str(&self.filter_params(*member, column)?);
+                }
+                Part::Literal { value, kind } => {
+                    let place = self.bind(value.clone());
+                    out.push_str(&format!("{place}::{kind}"));
+                }
+                Part::Localized(column) => out.push_str(&self.localized(column)),
             }
         }
         Ok(out)
@@ -106,9 +142,12 @@ impl<'a> Writer<'a> {
         let model = self.model;
         match &model.member(id).definition {
             Definition::Dimension(dimension) => {
+                if let Some(&sql) = self.calendar.get(&id) {
+                    return self.template(sql);
+                }
                 let sql = self.dimension(dimension)?;
                 Ok(match self.shifts.get(&id) {
-                    Some(interval) => format!("({sql} + INTERVAL {})", quote_literal(interval)),
+                    Some(shift) => format!("({sql}{shift})"),
                     None => sql,
                 })
             }
@@ -158,6 +197,19 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// What the caller sees instead of a value that policies mask.
+    pub(crate) fn mask(&mut self, id: MemberId) -> Result<Option<String>, QueryError> {
+        if !self.masked.contains(&id) {
+            return Ok(None);
+        }
+        Ok(Some(match &self.model.member(id).mask {
+            None => "NULL".to_owned(),
+            Some(Mask::Text(text)) => quote_literal(text),
+            Some(Mask::Bare(text)) => text.clone(),
+            Some(Mask::Sql(sql)) => self.template(sql)?,
+        }))
+    }
+
     /// A dimension as the result shows it: times in the query's zone.
     pub(crate) fn shown_dimension(&mut self, id: MemberId) -> Result<String, QueryError> {
         let sql = self.member(id)?;
@@ -168,7 +220,7 @@ impl<'a> Writer<'a> {
         Ok(sql)
     }
 
-    fn localized(&self, sql: &str) -> String {
+    pub(super) fn localized(&self, sql: &str) -> String {
         format!(
             "({sql}::timestamptz AT TIME ZONE {})",
             quote_literal(self.zone_name)
@@ -198,6 +250,11 @@ impl<'a> Writer<'a> {
         id: MemberId,
         name: &str,
     ) -> Result<String, QueryError> {
+        let own = self.model.member(id).dimension();
+        let own = own.and_then(|d| d.granularities.iter().find(|g| g.name == name));
+        if let Some(sql) = own.and_then(|granularity| granularity.sql.as_ref()) {
+            return self.template(sql);
+        }
         let sql = self.member(id)?;
         let local = if self.is_local(id) {
             sql
@@ -209,15 +266,16 @@ impl<'a> Writer<'a> {
     }
 
     fn measure(&mut self, id: MemberId, measure: &Measure) -> Result<String, QueryError> {
-        let unsupported = match (&measure.rolling_window, &measure.stage) {
-            (Some(_), _) => Some("a rolling window"),
-            (_, Some(_)) => Some("multi-stage"),
+        // Both are columns of sub-queries wherever a query can have them.
+        let misplaced = match (&measure.rolling_window, &measure.stage) {
+            (Some(_), _) if !self.inside_window => Some("has a rolling window"),
+            (_, Some(_)) => Some("is multi-stage"),
             _ => None,
         };
-        if let Some(kind) = unsupported {
+        if let Some(kind) = misplaced {
             let name = &self.model.member(id).full_name;
             return Err(QueryError::Unplannable(format!(
-                "'{name}' is {kind}: such measures cannot be queried yet"
+                "'{name}' {kind} and cannot be used inside another aggregate"
             )));
         }
         let multiplied = self.multiplied.contains(&id.cube);
@@ -248,7 +306,11 @@ impl<'a> Writer<'a> {
     }
 
     /// What a measure aggregates, its filters applied.
-    fn measured_value(&mut self, id: MemberId, measure: &Measure) -> Result<String, QueryError> {
+    pub(super) fn measured_value(
+        &mut self,
+        id: MemberId,
+        measure: &Measure,
+    ) -> Result<String, QueryError> {
         let value = match &measure.sql {
             Some(sql) => self.template(sql)?,
             None => self.row_key(id.cube)?,

@@ -1,0 +1,274 @@
+//! The result cache: bodies as they were sent, for as long as what they were made of stands.
+//!
+//! A body is kept under the whole request (its dates resolved), the caller's security context and
+//! the model's hash, together with the versions of the tables that it was read from. It is served
+//! while these are the present ones: a load or a build invalidates exactly what read its tables, and
+//! time invalidates nothing. What depends on a clock or on tables that no event tells of is never
+//! kept. The cache is bounded in bytes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ballpoint_runtime::segment::TableName;
+use bytes::Bytes;
+use moka::sync::Cache;
+use sqlx::PgPool;
+
+use crate::relations::{self, Reads};
+use crate::versions::Versions;
+
+/// What all bodies together may take.
+const BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// What an entry takes beside its body, about.
+const ENTRY_BYTES: usize = 512;
+/// Statements whose relations are remembered; more start over.
+const STATEMENTS_MAX: usize = 1024;
+
+/// A body that may be served again.
+#[derive(Debug)]
+pub struct Kept {
+    pub body: Bytes,
+    /// Of the data alone: two bodies with one digest show the same rows.
+    pub digest: [u8; 32],
+    tables: Vec<TableName>,
+    versions: Vec<i64>,
+    /// The epoch at which the versions were last seen to be the present ones.
+    valid_at: AtomicU64,
+}
+
+/// Kept results and what invalidates them.
+#[derive(Debug)]
+pub struct Results {
+    pub versions: Arc<Versions>,
+    kept: Cache<Box<str>, Arc<Kept>>,
+    /// The relations of statements, as they were at an epoch.
+    reads: Mutex<(u64, HashMap<Vec<String>, Arc<Reads>>)>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How the cache does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ResultsStatus {
+    pub entries: u64,
+    pub bytes: u64,
+    pub hits: u64,
+    pub misses: u64,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        let weigh = |key: &str, kept: &Kept| {
+            u32::try_from(key.len() + kept.body.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
+        };
+        Self {
+            versions: Arc::default(),
+            kept: Cache::builder()
+                .max_capacity(BYTES_MAX)
+                .weigher(move |key: &Box<str>, kept: &Arc<Kept>| weigh(key, kept))
+                .build(),
+            reads: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Results {
+    /// The body under `key`, if it is still what the query would give.
+    pub fn get(&self, key: &str) -> Option<Arc<Kept>> {
+        let found = self.kept.get(key).filter(|kept| self.stands(kept));
+        let counter = if found.is_some() {
+            &self.hits
+        } else {
+            &self.misses
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// The same without counting a miss: the caller will look under another key.
+    pub fn peek(&self, key: &str) -> Option<Arc<Kept>> {
+        let found = self.kept.get(key).filter(|kept| self.stands(kept))?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(found)
+    }
+
+    fn stands(&self, kept: &Kept) -> bool {
+        let epoch = self.versions.epoch();
+        if kept.valid_at.load(Ordering::Acquire) == epoch {
+            return true;
+        }
+        let stands = self.versions.of(&kept.tables).as_ref() == Some(&kept.versions);
+        if stands {
+            kept.valid_at.store(epoch, Ordering::Release);
+        }
+        stands
+    }
+
+    /// Keeps a body that was computed since `epoch` from what `reads` says; `None` when it may not be
+    /// kept: something changed meanwhile, or may change unseen.
+    pub fn keep(
+        &self,
+        keys: Vec<String>,
+        epoch: u64,
+        reads: &Reads,
+        body: Bytes,
+        digest: [u8; 32],
+    ) -> Option<Arc<Kept>> {
+        let versions = self.versions.of(&reads.relations)?;
+        if !reads.steady || reads.relations.is_empty() || self.versions.epoch() != epoch {
+            return None;
+        }
+        let kept = Arc::new(Kept {
+            body,
+            digest,
+            tables: reads.relations.clone(),
+            versions,
+            valid_at: AtomicU64::new(epoch),
+        });
+        for key in keys {
+            self.kept.insert(key.into_boxed_str(), Arc::clone(&kept));
+        }
+        Some(kept)
+    }
+
+    /// What statements read, looked up once an epoch.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn reads(
+        &self,
+        pool: &PgPool,
+        statements: Vec<String>,
+    ) -> Result<Arc<Reads>, sqlx::Error> {
+        let epoch = self.versions.epoch();
+        if let Some(known) = self.remembered(epoch, &statements) {
+            return Ok(known);
+        }
+        let found = Arc::new(relations::reads(pool, &statements).await?);
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        if reads.0 == epoch {
+            if reads.1.len() >= STATEMENTS_MAX {
+                reads.1.clear();
+            }
+            reads.1.insert(statements, Arc::clone(&found));
+        }
+        Ok(found)
+    }
+
+    fn remembered(&self, epoch: u64, statements: &[String]) -> Option<Arc<Reads>> {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        if reads.0 != epoch {
+            *reads = (epoch, HashMap::new());
+        }
+        reads.1.get(statements).cloned()
+    }
+
+    /// How it does, for people.
+    pub fn status(&self) -> ResultsStatus {
+        self.kept.run_pending_tasks();
+        ResultsStatus {
+            entries: self.kept.entry_count(),
+            bytes: self.kept.weighted_size(),
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ballpoint_runtime::event::Event;
+    use ballpoint_runtime::store::RecordedEvent;
+    use ballpoint_runtime::trace::TraceContext;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn published(id: i64, table: &str) -> RecordedEvent {
+        RecordedEvent {
+            id,
+            at: Timestamp::UNIX_EPOCH,
+            event: Event::BuildPublished {
+                run_id: String::new(),
+                relations: vec![TableName::new("marts", table)],
+                tests_passed: 0,
+                absent: Vec::new(),
+            },
+            trace: TraceContext::default(),
+        }
+    }
+
+    fn of(table: &str, steady: bool) -> Reads {
+        Reads {
+            relations: vec![TableName::new("marts", table)],
+            steady,
+        }
+    }
+
+    #[test]
+    fn a_body_stands_until_one_of_its_own_tables_is_written() {
+        let results = Results::default();
+        let versions = &results.versions;
+        versions.known();
+        versions.note(&published(1, "orders"));
+        versions.note(&published(2, "lines"));
+        let keep = |key: &str, reads: &Reads| {
+            let epoch = versions.epoch();
+            let body = Bytes::from_static(b"{}");
+            results.keep(vec![key.to_owned()], epoch, reads, body, [0; 32])
+        };
+        assert!(keep("a", &of("orders", true)).is_some());
+        assert!(keep("b", &of("lines", true)).is_some());
+        assert!(
+            keep("c", &of("orders", false)).is_none(),
+            "it reads a clock"
+        );
+        assert!(
+            keep("d", &of("elsewhere", true)).is_none(),
+            "nobody tells of it"
+        );
+        versions.note(&published(3, "orders"));
+        assert!(results.get("a").is_none());
+        assert!(results.get("b").is_some(), "its table was not written");
+        assert!(results.get("c").is_none() && results.get("d").is_none());
+    }
+
+    #[test]
+    fn what_was_computed_across_a_change_is_not_kept() {
+        let results = Results::default();
+        results.versions.known();
+        results.versions.note(&published(1, "orders"));
+        let before = results.versions.epoch();
+        results.versions.note(&published(2, "orders"));
+        let kept = results.keep(
+            vec!["a".to_owned()],
+            before,
+            &of("orders", true),
+            Bytes::new(),
+            [0; 32],
+        );
+        assert!(kept.is_none() && results.get("a").is_none());
+    }
+
+    #[test]
+    fn the_cache_is_bounded_in_bytes() {
+        let results = Results::default();
+        results.versions.known();
+        results.versions.note(&published(1, "orders"));
+        let body = Bytes::from(vec![b'x'; 4 * 1024 * 1024]);
+        for at in 0..100 {
+            let epoch = results.versions.epoch();
+            let keys = vec![at.to_string()];
+            results.keep(keys, epoch, &of("orders", true), body.clone(), [0; 32]);
+        }
+        assert!(
+            results.status().bytes <= BYTES_MAX,
+            "{:?}",
+            results.status()
+        );
+    }
+}
