@@ -32,6 +32,11 @@ pub fn work_for(event: &Event, stages: Stages) -> Option<WorkKind> {
         }
         Event::TableLoaded { .. }
         | Event::BuildPublished { .. }
+        | Event::SchemaChanged { .. }
+        | Event::TableHeld { .. }
+        | Event::TableReleased { .. }
+        | Event::RowsRejected { .. }
+        | Event::LogGap { .. }
         | Event::SyncFinished { .. }
         | Event::SourceUnavailable { .. }
         | Event::SourceRecovered { .. }
@@ -40,6 +45,7 @@ pub fn work_for(event: &Event, stages: Stages) -> Option<WorkKind> {
         | Event::MetricsRefreshed { .. }
         | Event::MetricsRejected { .. }
         | Event::PlanChanged { .. }
+        | Event::SyncProgress { .. }
         | Event::ActorChanged { .. } => None,
     }
 }

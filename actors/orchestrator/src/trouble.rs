@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::retry::FailureClass;
+use ballpoint_runtime::segment::TableName;
+use ballpoint_runtime::shape::Hold;
 use ballpoint_runtime::store::{IncidentKind, Severity, Sign, Trouble};
 
 /// The source does not answer, whoever found out.
@@ -24,7 +26,7 @@ pub(crate) enum Turn {
 /// An approved plan that could not be written, or taken back, stays one until it is, until it is
 /// rejected, or until a later plan of that sync stands in the target.
 pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
-    use IncidentKind::{Actor, Build, Metrics, Source, WriteBack};
+    use IncidentKind::{Actor, Build, Metrics, Source, Table, WriteBack};
     let begins = |kind, subject: &str, cause: &str, error: String| {
         Some(Turn::Begins(Trouble {
             kind,
@@ -48,6 +50,13 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
             let cause = if away { UNREACHABLE } else { "sync" };
             begins(Source, source, cause, error.clone())
         }
+        Event::TableHeld {
+            source,
+            table,
+            hold,
+            reason,
+        } => held(source, table, *hold, reason),
+        Event::TableReleased { source, table } => ends(Table, &of_table(source, table), None),
         Event::SourceRecovered { source } => ends(Source, source, Some(UNREACHABLE.into())),
         Event::SyncFinished { source, .. } => ends(Source, source, None),
         Event::BuildFailed { failed, reason, .. } => {
@@ -90,8 +99,31 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
             (_, Some(error)) if *approved => begins(WriteBack, sync, plan, error.clone()),
             _ => None,
         },
-        Event::SourceChanged { .. } | Event::TableLoaded { .. } => None,
+        Event::SourceChanged { .. }
+        | Event::TableLoaded { .. }
+        | Event::SchemaChanged { .. }
+        | Event::RowsRejected { .. } => None,
     }
+}
+
+/// A table that waits is an incident of its own: its source's others go on, and their syncs end well.
+fn held(source: &str, table: &TableName, hold: Hold, reason: &str) -> Option<Turn> {
+    hold.is_trouble().then(|| {
+        Turn::Begins(Trouble {
+            kind: IncidentKind::Table,
+            subject: of_table(source, table),
+            cause: Cow::Borrowed("held"),
+            severity: match hold {
+                Hold::Quarantined => Severity::Error,
+                Hold::Paused | Hold::Gone | Hold::Ignored => Severity::Warning,
+            },
+            error: format!("{}: {reason}", hold.as_str()),
+        })
+    })
+}
+
+fn of_table(source: &str, table: &TableName) -> String {
+    format!("{source}: {table}")
 }
 
 /// What an event says of the freshness of a source, if anything.
@@ -147,6 +179,37 @@ mod tests {
             Some(UNREACHABLE.into()),
         );
         assert_eq!(turn_of(&back), Some(turn));
+    }
+
+    #[test]
+    fn a_held_table_is_an_incident_until_it_is_released_and_a_left_out_one_is_none() {
+        let table = TableName::new("public", "items");
+        let held = |hold| Event::TableHeld {
+            source: "orders".into(),
+            table: table.clone(),
+            hold,
+            reason: "narrower".into(),
+        };
+        match turn_of(&held(Hold::Quarantined)) {
+            Some(Turn::Begins(trouble)) => {
+                assert_eq!(trouble.subject, "orders: public.items");
+                assert_eq!(trouble.severity, Severity::Error);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(turn_of(&held(Hold::Ignored)), None);
+        let released = Event::TableReleased {
+            source: "orders".into(),
+            table: table.clone(),
+        };
+        let ends = Turn::Ends(IncidentKind::Table, "orders: public.items".into(), None);
+        assert_eq!(turn_of(&released), Some(ends));
+        // Its source's syncs end well meanwhile, and do not end it.
+        let finished = Event::SyncFinished {
+            source: "orders".into(),
+            rows: 1,
+        };
+        assert_ne!(turn_of(&finished), turn_of(&released));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::retry::FailureClass;
 use crate::segment::TableName;
+use crate::shape::{Hold, SchemaChange};
 
 /// Something that happened. Ids, counts and names only: never rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,54 @@ pub enum Event {
         table: TableName,
         raw: TableName,
         rows: u64,
+    },
+    /// A source's columns or tables changed. `held`: what was decided to wait for it, if anything.
+    SchemaChanged {
+        source: String,
+        table: TableName,
+        changes: Vec<SchemaChange>,
+        #[serde(default)]
+        held: Option<Hold>,
+    },
+    /// A table keeps its last good rows and waits; the source's others go on.
+    TableHeld {
+        source: String,
+        table: TableName,
+        hold: Hold,
+        reason: String,
+    },
+    /// A source's log cannot be followed from where the warehouse stands: changes may be missing, so
+    /// `tables` are copied again, unless that is `refused`.
+    LogGap {
+        source: String,
+        slot: String,
+        reason: String,
+        tables: Vec<TableName>,
+        refused: bool,
+    },
+    /// A table that was held is followed again.
+    TableReleased { source: String, table: TableName },
+    /// Rows could not be loaded and stand in `<schema>._rejected`; the others are loaded.
+    RowsRejected {
+        source: String,
+        table: TableName,
+        rows: u64,
+        reason: String,
+    },
+    /// How far the load of a table is. Broadcast a few times a second and never a row of
+    /// `ballpoint.events`: who missed it waits for the next.
+    SyncProgress {
+        /// The run that it is a step of, where it is recorded.
+        run: Option<String>,
+        source: String,
+        table: TableName,
+        /// Sent by the source so far.
+        rows: Option<u64>,
+        bytes: u64,
+        /// About how many rows there will be.
+        rows_expected: Option<u64>,
+        rows_per_second: Option<u64>,
+        remaining_ms: Option<u64>,
     },
     /// A sync of one source ended; `rows` over all its tables.
     SyncFinished { source: String, rows: u64 },
@@ -79,4 +128,15 @@ pub enum Event {
         incarnation: u64,
         error: Option<String>,
     },
+}
+
+impl Event {
+    /// The relations of the warehouse whose rows or definition are other ones since this event.
+    pub fn written(&self) -> Vec<&TableName> {
+        match self {
+            Self::TableLoaded { raw, .. } => vec![raw],
+            Self::BuildPublished { relations, .. } => relations.iter().collect(),
+            _ => Vec::new(),
+        }
+    }
 }

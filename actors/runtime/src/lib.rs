@@ -5,13 +5,16 @@
 //! `loader` lands it, both announce what happened as an [`event::Event`], and whoever needs a
 //! command carried out writes a [`work::WorkKind`] row.
 
+pub mod changes;
 pub mod clock;
 pub mod event;
 pub mod failure;
 pub mod files;
+pub mod records;
 pub mod redact;
 pub mod retry;
 pub mod segment;
+pub mod shape;
 pub mod store;
 pub mod supervision;
 pub mod telemetry;

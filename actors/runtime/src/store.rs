@@ -16,6 +16,8 @@ mod plans;
 mod proofs;
 mod runs;
 mod schedules;
+mod source_tables;
+mod streams;
 mod wake;
 mod work;
 
@@ -35,9 +37,12 @@ pub use incidents::{Configured, Incident, IncidentKind, Incidents, Severity, Tro
 pub use plans::{Intent, NewPlan, Plan, PlanCounts, PlanRequest, PlanRow, PlanState, Plans};
 pub use proofs::Proofs;
 pub use runs::{
-    EndedStep, RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder, StepStatus,
+    Cancellation, EndedStep, RunRecorder, RunStatus, RunStep, RunSummary, Runs, StepRecorder,
+    StepStatus,
 };
 pub use schedules::{Fire, FireStage, Schedule, Schedules};
+pub use streams::{StreamRow, Streams};
+pub use source_tables::{KnownTable, SourceTables};
 pub use wake::Wake;
 pub use work::{ClaimedWork, Interruption, WorkQueue, WorkRow};
 
@@ -53,6 +58,7 @@ pub struct Store {
     pool: PgPool,
     work: WorkQueue,
     events: EventBus,
+    cancellations: runs::Cancellations,
 }
 
 impl Store {
@@ -66,8 +72,15 @@ impl Store {
         Ok(Self {
             work: WorkQueue::new(pool.clone()),
             events: EventBus::new(pool.clone()),
+            cancellations: runs::Cancellations::default(),
             pool,
         })
+    }
+
+    /// Up to where the log of each source is in the warehouse.
+    #[must_use]
+    pub fn streams(&self) -> Streams {
+        Streams::new(self.pool.clone())
     }
 
     /// Makes good what a kill -9 left behind: running work is queued again, running runs are marked
@@ -110,9 +123,14 @@ impl Store {
         Checkpoints::new(self.pool.clone())
     }
 
+    /// What is known of each source's tables, and which of them wait.
+    pub fn source_tables(&self) -> SourceTables {
+        SourceTables::new(self.pool.clone())
+    }
+
     /// Executions of stages, with their steps.
     pub fn runs(&self) -> Runs {
-        Runs::new(self.pool.clone())
+        Runs::new(self.pool.clone(), self.cancellations.clone())
     }
 
     /// When the pipeline runs by itself, and when it did.

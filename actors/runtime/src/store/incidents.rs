@@ -30,6 +30,8 @@ const KEEP_DAYS: i32 = 90;
 pub enum IncidentKind {
     /// A source cannot be read or landed.
     Source,
+    /// A table of a source waits; the others go on.
+    Table,
     /// Models or tests fail; nothing of them is published.
     Build,
     /// The data model cannot be served.
@@ -47,6 +49,7 @@ impl IncidentKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
+            Self::Table => "table",
             Self::Build => "build",
             Self::Metrics => "metrics",
             Self::WriteBack => "write_back",
@@ -99,7 +102,7 @@ pub struct Configured<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Incident {
     pub id: Uuid,
-    /// `source`, `build`, `metrics`, `write_back`, `actor` or `freshness`.
+    /// `source`, `table`, `build`, `metrics`, `write_back`, `actor` or `freshness`.
     pub kind: String,
     pub subject: String,
     /// `warning` or `error`.
@@ -273,6 +276,7 @@ impl Incidents {
                  changed_at = clock_timestamp()
              where state = 'open'
                and (kind = 'source' and subject <> all($1)
+                    or kind = 'table' and split_part(subject, ': ', 1) <> all($1)
                     or kind = 'freshness' and subject <> all($2)
                     or kind = 'actor' and strpos(subject, '.') > 0
                        and substr(subject, strpos(subject, '.') + 1) <> all($1)

@@ -25,6 +25,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "write backs in runs",
         include_str!("../../migrations/0005_write_backs_in_runs.sql"),
     ),
+    (
+        6,
+        "source tables",
+        include_str!("../../migrations/0006_source_tables.sql"),
+    ),
+    (
+        20,
+        "streams",
+        include_str!("../../migrations/0020_streams.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {
