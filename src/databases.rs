@@ -9,6 +9,7 @@ use ballpoint_postgres::ident::IDENT_BYTES_MAX;
 use ballpoint_postgres::pool::{self, PoolOptions};
 use ballpoint_postgres::roles::{self, QueryRole, RoleError, Scope};
 use ballpoint_seeds::SeedFiles;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -163,25 +164,44 @@ impl Databases {
         seed: u64,
         now: Timestamp,
     ) -> anyhow::Result<Vec<String>> {
+        let seeded = project.config.sources.iter();
+        let seeded = seeded.filter_map(|(name, source)| Some((name, source.seed.as_deref()?)));
+        let filling = seeded.map(|(name, folder)| async move {
+            let rows = self.fill_if_empty(project, name, folder, rows, seed, now);
+            anyhow::Ok((name, rows.await.with_context(|| format!("seeding {name}"))?))
+        });
         let mut filled = Vec::new();
-        for (name, source) in &project.config.sources {
-            let Some(folder) = &source.seed else { continue };
-            let pool = pool::connect(self.url(name)?, PoolOptions::named("ballpoint seed")).await?;
-            if has_tables(&pool).await? {
-                continue;
+        for (name, rows) in try_join_all(filling).await? {
+            if let Some(rows) = rows {
+                output::note(format!("seeded {name}: {rows} rows"));
+                filled.push(name.clone());
             }
-            let files = seed_files(project, folder)?;
-            let rows = rows.unwrap_or(ROWS_BY_DEFAULT);
-            let mut connection = pool.acquire().await?;
-            ballpoint_seeds::fill(&mut connection, &files, rows, seed, now)
-                .await
-                .with_context(|| format!("seeding {name}"))?;
-            drop(connection);
-            pool.close().await;
-            output::note(format!("seeded {name}: {rows} rows"));
-            filled.push(name.clone());
         }
         Ok(filled)
+    }
+
+    /// The rows it was filled with; `None` when it has tables.
+    async fn fill_if_empty(
+        &self,
+        project: &Project,
+        name: &str,
+        folder: &str,
+        rows: Option<u64>,
+        seed: u64,
+        now: Timestamp,
+    ) -> anyhow::Result<Option<u64>> {
+        let pool = pool::connect(self.url(name)?, PoolOptions::named("ballpoint seed")).await?;
+        let rows = match has_tables(&pool).await? {
+            true => None,
+            false => Some(rows.unwrap_or(ROWS_BY_DEFAULT)),
+        };
+        if let Some(rows) = rows {
+            let files = seed_files(project, folder)?;
+            let mut connection = pool.acquire().await?;
+            ballpoint_seeds::fill(&mut connection, &files, rows, seed, now).await?;
+        }
+        pool.close().await;
+        Ok(rows)
     }
 
     /// Stops the embedded cluster: whoever started or adopted it stops it.

@@ -7,6 +7,7 @@ use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
 
 use sqlx::PgPool;
+use tokio::sync::OnceCell;
 
 use crate::config::Project;
 use crate::databases::Databases;
@@ -27,8 +28,7 @@ pub(crate) struct Own {
     pub(crate) project: Arc<Project>,
     pub(crate) databases: Databases,
     pub(crate) store: Store,
-    /// The warehouse, to read and nothing else: what queries run on.
-    pub(crate) queries: PgPool,
+    queries: OnceCell<PgPool>,
     pub(crate) clock: Clock,
 }
 
@@ -80,21 +80,30 @@ impl Own {
             .await?
             .with_retries(project.config.retries.policy());
         store.recover().await?;
-        let queries = match &project.config.metrics {
-            Some(_) => {
-                let schemas = || stages::query_schemas(&project, &databases);
-                databases.queries(&project, schemas).await?
-            }
-            None => store.pool().clone(),
-        };
         Ok(Self {
             _lock: lock,
             project,
             databases,
             store,
-            queries,
+            queries: OnceCell::new(),
             clock,
         })
+    }
+
+    /// The warehouse, to read and nothing else: what queries run on. Its role is made, and given its
+    /// rights, when first asked for: a command that only loads and builds does without.
+    ///
+    /// # Errors
+    /// When the warehouse refuses.
+    pub(crate) async fn queries(&self) -> anyhow::Result<PgPool> {
+        let open = || async {
+            if self.project.config.metrics.is_none() {
+                return Ok(self.store.pool().clone());
+            }
+            let schemas = || stages::query_schemas(&self.project, &self.databases);
+            self.databases.queries(&self.project, schemas).await
+        };
+        self.queries.get_or_try_init(open).await.cloned()
     }
 
     /// Ends what this process started.
@@ -102,7 +111,9 @@ impl Own {
     /// # Errors
     /// When the cluster does not end.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
-        self.queries.close().await;
+        if let Some(queries) = self.queries.get() {
+            queries.close().await;
+        }
         self.store.pool().close().await;
         self.databases.stop().await
     }

@@ -24,6 +24,7 @@ use ballpoint_transformer::LoadOptions;
 use ballpoint_transformer::actor::{Transformer, TransformerArgs};
 use ballpoint_transformer::lineage::LineageReader;
 use ballpoint_web::{App, Doors, Readiness, Suggestions, SystemFacts, Web, WebArgs};
+use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The whole system: what `up` runs.
 pub(crate) fn system(
     own: &Own,
+    queries: PgPool,
     environment: Vec<(String, String)>,
     scope: &Scope,
     door: Option<FrontDoor>,
@@ -47,7 +49,7 @@ pub(crate) fn system(
     root = root.child(ingest(own)?);
     let transform = stages::transform(&own.project, &own.databases, &own.clock, environment)?;
     let lineage = transform.clone().map(LineageReader::new).map(Arc::new);
-    root = root.child(analytics(own, transform));
+    root = root.child(analytics(own, queries, transform));
     let write_backs = stages::write_backs(&own.project, &own.databases, &own.store);
     root = root.child(agents(own, scope, write_backs.as_ref()));
     if let Some(library) = &write_backs {
@@ -61,9 +63,9 @@ pub(crate) fn system(
 }
 
 /// What answers questions and queries, without watching or building: for one command.
-pub(crate) fn answering(own: &Own, scope: &Scope) -> SupervisorSpec {
+pub(crate) fn answering(own: &Own, queries: PgPool, scope: &Scope) -> SupervisorSpec {
     SupervisorSpec::new("root", Strategy::OneForOne)
-        .child(analytics(own, None))
+        .child(analytics(own, queries, None))
         .child(agents(own, scope, None))
 }
 
@@ -104,7 +106,7 @@ fn ingest(own: &Own) -> anyhow::Result<SupervisorSpec> {
     Ok(ingest)
 }
 
-fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
+fn analytics(own: &Own, queries: PgPool, transform: Option<LoadOptions>) -> SupervisorSpec {
     let mut analytics = SupervisorSpec::new("analytics", Strategy::OneForOne);
     if let Some(project) = transform {
         let (store, clock) = (own.store.clone(), own.clock.clone());
@@ -121,7 +123,7 @@ fn analytics(own: &Own, transform: Option<LoadOptions>) -> SupervisorSpec {
     if let Some(metrics) = &own.project.config.metrics {
         let args = MetricRegistryArgs::new(
             own.project.folder.join(&metrics.path),
-            own.queries.clone(),
+            queries,
             Some(own.store.clone()),
             own.clock.clone(),
         );

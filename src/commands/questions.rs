@@ -48,7 +48,7 @@ impl Answering {
             Session::Running(remote) => Ok(Self::Running(remote)),
             Session::Own(own) => {
                 let scope = Scope::unique();
-                let root = stack::answering(&own, &scope);
+                let root = stack::answering(&own, own.queries().await?, &scope);
                 let tree = stack::start(&own, scope.clone(), root).await?;
                 let (chat, metrics) = (ChatHandle::new(&scope), MetricRegistryHandle::new(&scope));
                 Ok(Self::Own {

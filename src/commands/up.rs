@@ -94,7 +94,7 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     };
     let scope = Scope::unique();
     let environment = context.environment.clone().into_map().into_iter().collect();
-    let root = stack::system(own, environment, &scope, Some(door))?;
+    let root = stack::system(own, own.queries().await?, environment, &scope, Some(door))?;
     let first_pass = tokio::spawn(readiness::first_pass(own.store.clone(), stages, readiness));
     let handle = stack::start(own, scope, root).await?;
     // A second start of one tree is a bug: the slot is filled here only.

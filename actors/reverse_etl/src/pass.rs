@@ -3,11 +3,15 @@
 
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::{Plan, PlanRequest, PlanState};
+use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::WriteBackError;
 use crate::library::WriteBacks;
+
+/// Plans made at a time: each holds one connection to the warehouse and one to its target.
+const PLANS_AT_A_TIME: usize = 4;
 
 /// What a pass did about one sync.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,30 +71,8 @@ impl WriteBacks {
             Err(error) => return Err(error),
         };
         entries.extend(self.apply_approved(by).await?);
-        for sync in self.syncs()? {
-            let _working = self.working.lock().await;
-            let id = self.ask_for_plan(&sync.name, by, None).await?;
-            let plan = self.get(id).await?;
-            let made = match Box::pin(self.make(&plan, true)).await {
-                Ok(Some(made)) => made,
-                Ok(None) => {
-                    self.forget(id).await?;
-                    continue;
-                }
-                Err(error) => {
-                    self.forget(id).await?;
-                    entries.push(entry(&sync.name, PassOutcome::Failed, None, Some(&error)));
-                    continue;
-                }
-            };
-            let outcome = match made.state {
-                PlanState::Failed => PassOutcome::Failed,
-                _ => PassOutcome::Planned,
-            };
-            entries.push(PassEntry {
-                error: made.error.clone(),
-                ..entry(&sync.name, outcome, Some(&made), None)
-            });
+        for planned in self.plan_each(by).await? {
+            entries.extend(planned?);
         }
         // Policy may have approved what was just planned.
         entries.extend(self.apply_approved(by).await?);
@@ -100,6 +82,48 @@ impl WriteBacks {
             }
         }
         Ok(entries)
+    }
+
+    /// Plans every sync, some at a time: each reads another part of the warehouse and of its target.
+    async fn plan_each(
+        &self,
+        by: &str,
+    ) -> Result<Vec<Result<Option<PassEntry>, WriteBackError>>, WriteBackError> {
+        let _working = self.working.lock().await;
+        let plans = self
+            .syncs()?
+            .into_iter()
+            .map(|sync| async move { self.plan_if_new(&sync.name, by).await });
+        Ok(stream::iter(plans)
+            .buffered(PLANS_AT_A_TIME)
+            .collect()
+            .await)
+    }
+
+    /// `None` where nothing is new, or an open plan says it already.
+    async fn plan_if_new(&self, sync: &str, by: &str) -> Result<Option<PassEntry>, WriteBackError> {
+        let id = self.ask_for_plan(sync, by, None).await?;
+        let plan = self.get(id).await?;
+        match Box::pin(self.make(&plan, true)).await {
+            Ok(Some(made)) => {
+                let outcome = match made.state {
+                    PlanState::Failed => PassOutcome::Failed,
+                    _ => PassOutcome::Planned,
+                };
+                Ok(Some(PassEntry {
+                    error: made.error.clone(),
+                    ..entry(sync, outcome, Some(&made), None)
+                }))
+            }
+            Ok(None) => {
+                self.forget(id).await?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.forget(id).await?;
+                Ok(Some(entry(sync, PassOutcome::Failed, None, Some(&error))))
+            }
+        }
     }
 
     async fn apply_approved(&self, by: &str) -> Result<Vec<PassEntry>, WriteBackError> {

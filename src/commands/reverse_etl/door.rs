@@ -47,15 +47,17 @@ impl Door {
                 outcome?;
             }
         }
-        let metrics = own.project.config.metrics.as_ref().map(|metrics| {
-            let path = own.project.folder.join(&metrics.path);
-            Service::open(&path, own.queries.clone(), own.clock.clone())
-        });
+        let metrics = match &own.project.config.metrics {
+            Some(metrics) => {
+                let path = own.project.folder.join(&metrics.path);
+                let opened = Service::open(&path, own.queries().await?, own.clock.clone());
+                Some(opened.map_err(|error| UserError(error.to_string()))?)
+            }
+            None => None,
+        };
         Ok(Self::Own {
             library,
-            metrics: metrics
-                .transpose()
-                .map_err(|error| UserError(error.to_string()))?,
+            metrics,
             clock: own.clock.clone(),
         })
     }
