@@ -1,5 +1,5 @@
 # Each target is one plain command; what takes logic is in tools/ or in the program.
-.PHONY: demo test check bench web screens dist
+.PHONY: demo test check bench bench-el web screens dist
 
 demo: ## build and start Ballpoint on its embedded default
 	@tools/setup demo
@@ -12,6 +12,11 @@ test: ## everything that CI checks
 check: ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features failpoints -- -D warnings
+
+bench-el: ## extract and load beside psql, dlt, ingestr and sling, printed
+	@tools/setup demo
+	@tools/bench-peers
+	cargo bench --bench el
 
 bench: ## the figures of the README, printed
 	cargo bench --bench spine

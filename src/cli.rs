@@ -160,6 +160,9 @@ pub(crate) struct SyncArgs {
     /// Read every table from its beginning and swap it in
     #[arg(long)]
     pub(crate) full_refresh: bool,
+    /// Compare every table with its source, column by column, at the snapshot it is loaded up to
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod pass;
 mod questions;
 mod reverse_etl;
 mod seed;
+mod sync;
 mod up;
 
 use std::process::ExitCode;
@@ -55,7 +56,7 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
     match cli.command {
         Command::Up(args) => up::run(&context, args).await,
         Command::Run => pass::run(&context).await,
-        Command::Sync(args) => pass::sync(&context, args).await,
+        Command::Sync(args) => sync::sync(&context, args).await,
         Command::Dbt { args } => dbt::run(&context, args).await,
         Command::Query { query } => questions::query(&context, &query).await,
         Command::Ask(args) => questions::ask(&context, args).await,

@@ -1,27 +1,24 @@
-//! `run` and `sync`: one pass, then exit. The same library calls as the actors make, in order.
+//! `run`: one pass, then exit. The same library calls as the actors make, in order.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use ballpoint_loader::{Loader, TableReport};
+use anyhow::bail;
 use ballpoint_orchestrator::enqueue_pending;
 use ballpoint_reverse_etl::PassEntry;
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::RunStatus;
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::{Trigger, WorkKind};
 use ballpoint_transformer::Project;
 use ballpoint_transformer::publish::{BuildOutcome, BuildStatus, Changed, PublishOptions, publish};
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::cli::SyncArgs;
+use super::sync::{Asked, sync_sources};
 use crate::databases::SEED_BY_DEFAULT;
-use crate::output::{self, Bars, UserError};
+use crate::output::{self, UserError};
 use crate::session::{Own, Session};
 use crate::stages;
 
@@ -64,7 +61,8 @@ async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
 
 async fn pass_steps(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Value> {
     let names: Vec<String> = own.project.config.sources.keys().cloned().collect();
-    let (mut report, failures) = sync_sources(own, &names, false).await;
+    let asked = Asked::default();
+    let (mut report, failures) = sync_sources(own, &names, asked).await;
     // A dead source keeps the others' rows from nobody.
     let built = build(context, own, run_id).await;
     fail_if_any(failures)?;
@@ -171,106 +169,8 @@ async fn announce(own: &Own, run_id: &str, outcome: &BuildOutcome) -> anyhow::Re
     Ok(())
 }
 
-/// Extract and load only.
-pub(super) async fn sync(context: &Context, args: SyncArgs) -> anyhow::Result<ExitCode> {
-    let project = context.project()?;
-    if let Some(unknown) = args
-        .sources
-        .iter()
-        .find(|s| !project.config.sources.contains_key(*s))
-    {
-        let known: Vec<_> = project.config.sources.keys().map(String::as_str).collect();
-        bail!(UserError(format!(
-            "no source {unknown}; there are {}",
-            known.join(", ")
-        )));
-    }
-    let report = match Session::open(project, context.clock(), SEED_BY_DEFAULT).await? {
-        Session::Running(remote) => {
-            let request = json!({ "sources": args.sources, "full_refresh": args.full_refresh });
-            remote.post("/api/sync", &request).await?
-        }
-        Session::Own(own) => {
-            let names = if args.sources.is_empty() {
-                own.project.config.sources.keys().cloned().collect()
-            } else {
-                args.sources
-            };
-            let (report, failures) = sync_sources(&own, &names, args.full_refresh).await;
-            own.close().await?;
-            fail_if_any(failures)?;
-            report
-        }
-    };
-    if context.place.json {
-        output::json(&report)?;
-    } else {
-        print_pass(&report);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// All sources at once: they share nothing but the warehouse. What was loaded, and what failed.
-async fn sync_sources(
-    own: &Own,
-    names: &[String],
-    full_refresh: bool,
-) -> (Value, Vec<anyhow::Error>) {
-    let trace = TraceContext::current();
-    let bars = Bars::default();
-    let syncs = names.iter().map(|name| {
-        let (trace, bars) = (&trace, &bars);
-        async move {
-            let reader = stages::reader(&own.project, &own.databases, name)?;
-            let schema = &own.project.config.sources[name].schema;
-            let manual = Trigger::Manual.as_str();
-            let run = own
-                .store
-                .runs()
-                .start_for("sync", name, manual, trace)
-                .await?;
-            let loader = Loader::new(own.store.clone(), schema)
-                .with_progress(bars.sink())
-                .recording(run.clone());
-            let synced = loader.sync(&reader, &[], full_refresh, trace).await;
-            let (status, error) = match &synced {
-                Ok(report) if report.has_news() => (RunStatus::Success, None),
-                Ok(_) => (RunStatus::NothingNew, None),
-                Err(error) => (RunStatus::Failed, Some(in_one_line(error))),
-            };
-            run.finish(status, error.as_deref()).await?;
-            synced.with_context(|| format!("syncing {name}"))
-        }
-    });
-    let (mut rows, mut tables, mut failures) = (0, Vec::new(), Vec::new());
-    for outcome in join_all(syncs).await {
-        match outcome {
-            Ok(report) => {
-                rows += report.changed();
-                tables.extend(
-                    report
-                        .tables
-                        .iter()
-                        .map(|table| shown(&report.source, table)),
-                );
-            }
-            Err(error) => failures.push(error),
-        }
-    }
-    (json!({ "rows_loaded": rows, "tables": tables }), failures)
-}
-
-fn shown(source: &str, table: &TableReport) -> Value {
-    json!({
-        "source": source,
-        "table": table.table.to_string(),
-        "raw": table.raw.to_string(),
-        "rows": table.changed(),
-    })
-}
-
 /// The first failure; with more than one it says so.
-fn fail_if_any(mut failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
+pub(super) fn fail_if_any(mut failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
@@ -282,7 +182,7 @@ fn fail_if_any(mut failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
     }
 }
 
-fn print_pass(report: &Value) {
+pub(super) fn print_pass(report: &Value) {
     for table in report["tables"].as_array().into_iter().flatten() {
         let text = |key: &str| table[key].as_str().unwrap_or_default();
         output::line(format!(
@@ -293,6 +193,9 @@ fn print_pass(report: &Value) {
         ));
     }
     output::line(format!("{} rows loaded", report["rows_loaded"]));
+    if let Some(tables) = report["verified"].as_u64() {
+        output::line(format!("{tables} tables are equal to their sources, in every column of every row"));
+    }
     let build = &report["build"];
     if build.is_object() {
         output::line(match build["built"].as_u64() {

@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod collector;
+pub(crate) mod throttle;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

@@ -259,6 +259,7 @@ async fn work(
     async {
         let trace = TraceContext::current();
         let run = loader.store().runs().of_work(&claimed, &trace).await?;
+        let cancellation = loader.store().runs().cancellable(run.id());
         let loader = &loader.clone().recording(run.clone());
         let outcome = tokio::select! {
             outcome = AssertUnwindSafe(sync(loader, reader, &claimed, &trace)).catch_unwind() => {
@@ -273,6 +274,7 @@ async fn work(
                 }
             }
             error = keep_claimed(loader.store(), &claimed) => return Err(error),
+            why = cancellation.cancelled() => return cancel(loader.store(), &claimed, why).await,
         };
         finish(loader.store(), run, &claimed, &trace, outcome).await
     }
@@ -307,6 +309,17 @@ async fn keep_claimed(store: &Store, claimed: &ClaimedWork) -> StoreError {
             return error;
         }
     }
+}
+
+/// The sync's future is dropped: the table at work loses what is not committed. The next sync, at a
+/// change, by a schedule or asked for, goes on from there.
+async fn cancel(store: &Store, claimed: &ClaimedWork, why: String) -> Result<Worked, StoreError> {
+    tracing::info!(source = claimed.work.scope(), why, "the sync was cancelled");
+    store.work().cancel(claimed, &why).await?;
+    Ok(Worked::Synced {
+        report: SyncReport::default(),
+        error: Some(why),
+    })
 }
 
 /// Tells how the sync ended, then ends its row: a kill in between tells twice, never not at all.

@@ -4,6 +4,7 @@ use ballpoint_runtime::retry::{Directive, FailureClass};
 use ballpoint_runtime::segment::{SourceError, TableName};
 use ballpoint_runtime::store::StoreError;
 
+use crate::proof::Proof;
 use crate::report::SyncReport;
 
 /// Why one table was not loaded. Nothing of it was committed.
@@ -32,6 +33,38 @@ pub enum LoadError {
         dependent: String,
         reason: String,
     },
+    /// Rows were lost or doubled on their way; nothing was committed.
+    #[error(
+        "{table}: the source sent {sent} rows, but {landed} landed and {rejected} were rejected; \
+         nothing of this load was kept"
+    )]
+    Counts {
+        table: TableName,
+        sent: u64,
+        landed: u64,
+        rejected: u64,
+    },
+    /// The comparison that was asked for found a difference. What was loaded is committed.
+    #[error(
+        "{raw} differs from {table}: {} rows in the source, {} in raw{}; a full refresh replaces the table",
+        .proof.source.rows, .proof.raw.rows,
+        if .proof.source.rows == .proof.raw.rows { ", their checksums differ" } else { "" }
+    )]
+    Differs {
+        table: TableName,
+        raw: TableName,
+        proof: Proof,
+    },
+    /// So many rows were refused that the load makes no sense.
+    #[error("{table}: more than {limit} rows were refused, the first because {reason}; nothing was kept")]
+    Refused {
+        table: TableName,
+        limit: usize,
+        reason: String,
+    },
+    /// The source's columns changed between the look at them and the read.
+    #[error("{table} changed while it was read")]
+    Moved { table: TableName },
     /// A named crash point was told to fail (tests only).
     #[error("stopped at crash point {0}")]
     CrashPoint(&'static str),
@@ -42,13 +75,28 @@ impl LoadError {
         move |source| Self::Warehouse { doing, source }
     }
 
+    /// Whether a row is to blame: a value that the warehouse does not take, or a key that it has.
+    pub(crate) fn is_of_a_row(&self) -> bool {
+        let Self::Warehouse { source, .. } = self else {
+            return false;
+        };
+        let code = source.as_database_error().and_then(|error| error.code());
+        // 54000: a key that is longer than an index takes.
+        code.is_some_and(|code| {
+            code.starts_with("22") || code.starts_with("23") || code == "21000" || code == "54000"
+        })
+    }
+
     /// What kind of failure it is, which says whether the load is tried again.
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Source(error) => class_of(error),
             Self::Drift { .. } | Self::Dependent { .. } => FailureClass::SourceChangedShape,
             Self::Store(_) | Self::Warehouse { .. } => FailureClass::WarehouseDown,
-            Self::CrashPoint(_) => FailureClass::Unexpected,
+            Self::Refused { .. } => FailureClass::SourceChangedShape,
+            Self::Moved { .. } => FailureClass::Unexpected,
+            Self::Differs { .. } => FailureClass::SourceChangedShape,
+            Self::Counts { .. } | Self::CrashPoint(_) => FailureClass::Unexpected,
         }
     }
 }

@@ -16,6 +16,7 @@
 use ballpoint_runtime::store::RAW_LOCK;
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use crate::shadow;
 use crate::transaction::LOCK_TIMEOUT;
 
 const NEXT: &str = "
@@ -23,14 +24,16 @@ select setval('ballpoint.extraction_time',
               greatest(last_value + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint))
 from ballpoint.extraction_time";
 
-/// Creates what the clock keeps its last value in.
+/// Creates what the clock keeps its last value in, and what ranges are noted in.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Two loaders may start at once, and IF NOT EXISTS is not atomic.
     let sql = format!(
         "BEGIN; SELECT pg_advisory_xact_lock({RAW_LOCK});
          CREATE SCHEMA IF NOT EXISTS ballpoint;
          CREATE SEQUENCE IF NOT EXISTS ballpoint.extraction_time AS bigint;
-         COMMIT"
+         {};
+         COMMIT",
+        shadow::PREPARE
     );
     sqlx::raw_sql(AssertSqlSafe(sql))
         .execute(connection)
@@ -48,8 +51,13 @@ pub(crate) async fn assign(connection: &mut PgConnection) -> Result<String, sqlx
     sqlx::raw_sql(AssertSqlSafe(wait))
         .execute(&mut *connection)
         .await?;
-    let micros: i64 = sqlx::query_scalar(NEXT).fetch_one(connection).await?;
+    let micros = next(connection).await?;
     Ok(format!(
         "timestamptz 'epoch' + {micros} * interval '1 microsecond'"
     ))
+}
+
+/// The next extraction time, in microseconds since 1970, for who holds the lock already.
+pub(crate) async fn next(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(NEXT).fetch_one(connection).await
 }

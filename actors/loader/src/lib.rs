@@ -6,17 +6,27 @@
 //! between. [`actor`] is the supervised actor over it.
 
 pub mod actor;
+pub mod changes;
+mod careful;
 mod dependents;
 mod drift;
 mod error;
 mod extraction;
+mod follow;
 mod merge;
+mod proof;
+mod records;
+mod rejected;
 mod replace;
 mod report;
+mod shadow;
 mod sync;
 mod target;
 mod transaction;
+mod tuples;
+mod watch;
 
 pub use error::{LoadError, SyncError, TableFailure};
-pub use report::{Progress, ProgressSink, SyncReport, TableReport};
+pub use proof::Proof;
+pub use report::{HeldTable, Progress, ProgressSink, SyncReport, TableReport};
 pub use sync::Loader;

@@ -5,9 +5,7 @@
 
 use ballpoint_postgres::copy::copy_in;
 use ballpoint_postgres::ident::quote;
-use ballpoint_runtime::segment::{SourceError, TableSpec};
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use ballpoint_runtime::segment::{RowStream, TableSpec};
 
 use crate::drift::{self, Drift};
 use crate::error::LoadError;
@@ -32,7 +30,7 @@ pub(crate) async fn merge(
     raw: &Target,
     spec: &TableSpec,
     key: &[String],
-    rows: BoxStream<'static, Result<Bytes, SourceError>>,
+    rows: RowStream,
 ) -> Result<Merged, LoadError> {
     let widening = widening(raw, spec)?;
     let names = target::names(&spec.columns);
@@ -78,6 +76,15 @@ pub(crate) async fn merge(
         inserted: inserted.unsigned_abs(),
         updated: updated.unsigned_abs(),
     })
+}
+
+/// Makes room for a further merge in the same transaction.
+pub(crate) async fn clear(transaction: &mut WarehouseTransaction) -> Result<(), LoadError> {
+    transaction
+        .run(format!("drop table {STAGE}"))
+        .await
+        .map_err(LoadError::warehouse("staging rows"))?;
+    Ok(())
 }
 
 fn merge_sql(raw: &Target, spec: &TableSpec, key: &[String], extracted_at: &str) -> String {

@@ -5,15 +5,13 @@
 
 use ballpoint_postgres::copy::copy_in;
 use ballpoint_postgres::ident::{quote, quote_qualified};
-use ballpoint_runtime::segment::{Column, SourceError, TableName, TableSpec};
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use ballpoint_runtime::segment::{Column, RowStream, TableName, TableSpec};
 
 use crate::error::LoadError;
 use crate::sync::copy_failure;
 use crate::target::{self, Target};
 use crate::transaction::WarehouseTransaction;
-use crate::{dependents, extraction};
+use crate::{dependents, extraction, shadow};
 
 /// Creates `raw` from `rows`, in place of `old` where there is one. Returns the number of rows.
 pub(crate) async fn replace(
@@ -21,10 +19,14 @@ pub(crate) async fn replace(
     raw: &TableName,
     old: Option<&Target>,
     spec: &TableSpec,
-    rows: BoxStream<'static, Result<Bytes, SourceError>>,
+    rows: RowStream,
 ) -> Result<u64, LoadError> {
     let new = TableName::new(&raw.schema, beside(raw));
     let quoted = target::quoted(&new);
+    transaction
+        .run(shadow::forget(&new))
+        .await
+        .map_err(LoadError::warehouse("creating the new table"))?;
     create(transaction, &new, &spec.columns).await?;
     let copy = format!(
         "COPY {quoted} ({}) FROM STDIN (FORMAT binary)",
@@ -33,20 +35,122 @@ pub(crate) async fn replace(
     let loaded = copy_in(transaction, &copy, rows)
         .await
         .map_err(copy_failure)?;
-    let failed = LoadError::warehouse("keying the new table");
+    finish(transaction, raw, old, spec, &new).await?;
+    Ok(loaded)
+}
+
+/// Swaps in a table whose ranges have all landed.
+pub(crate) async fn adopt(
+    transaction: &mut WarehouseTransaction,
+    raw: &TableName,
+    old: Option<&Target>,
+    spec: &TableSpec,
+    shadow: &TableName,
+) -> Result<(), LoadError> {
+    // A large table's default sample is most of its pages; autovacuum takes that at leisure.
+    let sql = format!(
+        "{}; set local default_statistics_target = 10",
+        shadow::adopt(shadow)
+    );
+    transaction
+        .run(sql)
+        .await
+        .map_err(LoadError::warehouse("completing the new table"))?;
+    finish(transaction, raw, old, spec, shadow).await
+}
+
+/// Makes `new`, which holds all rows, the raw table.
+async fn finish(
+    transaction: &mut WarehouseTransaction,
+    raw: &TableName,
+    old: Option<&Target>,
+    spec: &TableSpec,
+    new: &TableName,
+) -> Result<(), LoadError> {
+    let quoted = target::quoted(new);
     if let [_, ..] = target::merge_key(spec) {
         let key = target::quote_all(target::merge_key(spec));
         transaction
             .run(format!("alter table {quoted} add primary key ({key})"))
             .await
-            .map_err(failed)?;
+            .map_err(LoadError::warehouse("keying the new table"))?;
     }
     transaction
         .run(format!("analyze {quoted}"))
         .await
         .map_err(LoadError::warehouse("analysing the new table"))?;
-    swap(transaction, raw, old, &new).await?;
-    Ok(loaded)
+    swap(transaction, raw, old, new).await
+}
+
+/// A table that is being built beside the raw one, keyed from the first row on.
+pub(crate) struct Building {
+    table: TableName,
+    /// The COPY into it.
+    pub(crate) copy: String,
+}
+
+/// Begins a table whose rows come in several copies.
+pub(crate) async fn begin(
+    transaction: &mut WarehouseTransaction,
+    raw: &TableName,
+    spec: &TableSpec,
+) -> Result<Building, LoadError> {
+    let table = TableName::new(&raw.schema, beside(raw));
+    let quoted = target::quoted(&table);
+    transaction
+        .run(shadow::forget(&table))
+        .await
+        .map_err(LoadError::warehouse("creating the new table"))?;
+    create(transaction, &table, &spec.columns).await?;
+    if let [_, ..] = target::merge_key(spec) {
+        let key = target::quote_all(target::merge_key(spec));
+        transaction
+            .run(format!("alter table {quoted} add primary key ({key})"))
+            .await
+            .map_err(LoadError::warehouse("keying the new table"))?;
+    }
+    let names = target::names(&spec.columns);
+    Ok(Building {
+        copy: format!("COPY {quoted} ({names}) FROM STDIN (FORMAT binary)"),
+        table,
+    })
+}
+
+/// Swaps in what [`begin`] began.
+pub(crate) async fn complete(
+    transaction: &mut WarehouseTransaction,
+    raw: &TableName,
+    old: Option<&Target>,
+    built: &Building,
+) -> Result<(), LoadError> {
+    transaction
+        .run(format!("analyze {}", target::quoted(&built.table)))
+        .await
+        .map_err(LoadError::warehouse("analysing the new table"))?;
+    swap(transaction, raw, old, &built.table).await
+}
+
+/// The raw table that rows are merged into or appended to, made if it is missing. Each full `refresh`
+/// that is appended is a generation.
+pub(crate) async fn present(
+    transaction: &mut WarehouseTransaction,
+    raw: &TableName,
+    target: Option<Target>,
+    spec: &TableSpec,
+    refresh: bool,
+) -> Result<Target, LoadError> {
+    if let Some(mut target) = target {
+        target.generation += i64::from(refresh);
+        return Ok(target);
+    }
+    create_empty(transaction, raw, spec).await?;
+    let made = Target::find(transaction, raw)
+        .await
+        .map_err(LoadError::warehouse("looking at the raw table"))?;
+    made.ok_or(LoadError::Warehouse {
+        doing: "creating the raw table",
+        source: sqlx::Error::RowNotFound,
+    })
 }
 
 async fn create(
@@ -84,7 +188,7 @@ pub(crate) async fn create_empty(
     Ok(())
 }
 
-async fn swap(
+pub(crate) async fn swap(
     transaction: &mut WarehouseTransaction,
     raw: &TableName,
     old: Option<&Target>,
@@ -102,6 +206,9 @@ async fn swap(
         let lock = format!("lock table {quoted} in access exclusive mode");
         transaction.run(lock).await.map_err(failed())?;
         views = dependents::collect(transaction, old.oid)
+            .await
+            .map_err(failed())?;
+        dependents::keep_columns(transaction, old, new)
             .await
             .map_err(failed())?;
         let owner = other_owner(transaction, old.oid).await.map_err(failed())?;
@@ -165,8 +272,8 @@ async fn rename_key(
 }
 
 /// A name that no user's table has, within PostgreSQL's 63 bytes; loads of one table exclude each
-/// other, and a table half-built vanishes with its transaction.
-fn beside(raw: &TableName) -> String {
+/// other.
+pub(crate) fn beside(raw: &TableName) -> String {
     let hash = raw
         .name
         .bytes()

@@ -1,33 +1,28 @@
 //! A sync: each table's segment into the warehouse, rows and checkpoint in one transaction.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ballpoint_postgres::copy::CopyError;
 use ballpoint_postgres::ident::quote;
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::{
-    Position, Segment, SourceError, SourceReader, TableName, TableSpec, WriteMode,
+    Position, SourceError, SourceReader, TableName, TableSpec, WriteMode,
 };
-use ballpoint_runtime::store::{
-    Checkpoints, EventBus, RecordedEvent, RunRecorder, StepStatus, Store,
-};
+use ballpoint_runtime::store::{Checkpoints, EventBus, RecordedEvent, RunRecorder, Store};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
-use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use sqlx::AssertSqlSafe;
 use tracing::Instrument;
 
 use crate::error::{LoadError, SyncError, TableFailure, crash_point};
-use crate::extraction;
-use crate::merge::{self, Merged};
-use crate::replace;
 use crate::report::{Progress, ProgressSink, SyncReport, TableReport};
 use crate::target::{self, Target};
 use crate::transaction::WarehouseTransaction;
+use crate::watch::Watching;
+use crate::{careful, extraction, proof, rejected};
+
+mod attended;
+mod landing;
 
 /// Loads sources into one schema of the warehouse. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +31,8 @@ pub struct Loader {
     schema: String,
     progress: Option<ProgressSink>,
     run: Option<RunRecorder>,
+    /// Whether each table is compared with its source.
+    proving: bool,
 }
 
 impl Loader {
@@ -46,7 +43,16 @@ impl Loader {
             schema: schema.into(),
             progress: None,
             run: None,
+            proving: false,
         }
+    }
+
+    /// The same loader, comparing each table with its source at the snapshot that it is loaded up to:
+    /// an order-independent checksum over every column of every row.
+    #[must_use]
+    pub fn proving(mut self) -> Self {
+        self.proving = true;
+        self
     }
 
     /// The same loader, recording each table as a step of `run`.
@@ -74,6 +80,20 @@ impl Loader {
         &self.store
     }
 
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub(crate) fn run(&self) -> Option<&RunRecorder> {
+        self.run.as_ref()
+    }
+
+    pub(crate) fn show(&self, progress: &Progress) {
+        if let Some(sink) = &self.progress {
+            sink(progress);
+        }
+    }
+
     /// Brings `tables` (empty: all that the source offers) up to date. `full_refresh` forgets their
     /// checkpoints and replaces them. A table that fails does not keep the others from loading, unless
     /// the source is gone. Dropping the future loses only the table at work, as a whole.
@@ -89,23 +109,39 @@ impl Loader {
     ) -> Result<SyncReport, SyncError> {
         let started = Instant::now();
         self.prepare().await?;
-        let specs = chosen(reader, tables).await?;
+        if let Some(records) = reader.records() {
+            let syncing = self.sync_records(reader.name(), records, tables, full_refresh);
+            return Box::pin(syncing).await;
+        }
+        let settled = self.settle(reader, tables, full_refresh).await?;
         let mut report = SyncReport {
             source: reader.name().to_owned(),
+            held: settled.held,
             ..Default::default()
         };
         let mut failures = Vec::new();
-        for spec in specs {
+        for due in settled.load {
+            let spec = &due.spec;
             let span = tracing::info_span!("load", otel.name = %format!("load {}", spec.table),
                 source = reader.name(), table = %spec.table);
             set_parent(&span, trace);
-            let loading = self.load(reader, &spec, full_refresh).instrument(span);
-            match self.as_step(&spec, loading).await {
+            let loading = self.attended(reader, spec, full_refresh);
+            let loaded = match Box::pin(loading.instrument(span)).await {
+                Ok(loaded) => self.loaded(reader.name(), &due).await.map(|()| loaded),
+                Err(error) => match self.failed(reader.name(), &due, error).await {
+                    Ok(held) => {
+                        report.held.push(held);
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match loaded {
                 Ok(loaded) => report.tables.push(loaded),
                 Err(error) => {
                     let gone = matches!(&error, LoadError::Source(SourceError::Unavailable { .. }));
                     failures.push(TableFailure {
-                        table: spec.table,
+                        table: spec.table.clone(),
                         error,
                     });
                     if gone {
@@ -121,38 +157,14 @@ impl Loader {
         Err(SyncError::Tables { failures, report })
     }
 
-    /// Carries out a load as a step of the run, if there is one.
-    async fn as_step(
-        &self,
-        spec: &TableSpec,
-        loading: impl Future<Output = Result<TableReport, LoadError>>,
-    ) -> Result<TableReport, LoadError> {
-        let Some(run) = &self.run else {
-            return loading.await;
-        };
-        let step = run.step(&spec.table.to_string()).await?;
-        let loaded = loading.await;
-        match &loaded {
-            Ok(report) => {
-                run.add_rows(report.changed());
-                let rows = Some(report.changed());
-                step.finish(StepStatus::Success, rows, None).await?;
-            }
-            Err(error) => {
-                let error = in_one_line(error);
-                step.finish(StepStatus::Failed, None, Some(&error)).await?;
-            }
-        }
-        loaded
-    }
-
     /// Creates the schema and the extraction clock.
-    async fn prepare(&self) -> Result<(), LoadError> {
+    pub(crate) async fn prepare(&self) -> Result<(), LoadError> {
         let failed = || LoadError::warehouse("preparing the warehouse");
         let mut connection = self.store.pool().acquire().await.map_err(failed())?;
         let ready: bool = sqlx::query_scalar(
             "select to_regnamespace($1) is not null
-                and to_regclass('ballpoint.extraction_time') is not null",
+                and to_regclass('ballpoint.extraction_time') is not null
+                and to_regclass('ballpoint.landed_ranges') is not null",
         )
         .bind(quote(&self.schema))
         .fetch_one(&mut *connection)
@@ -175,17 +187,35 @@ impl Loader {
         }
     }
 
-    /// Loads one table. The transaction ends every way out of here but the last with nothing changed.
+    /// Loads one table; if a row of it cannot be landed, once more and without that row.
     async fn load(
         &self,
         reader: &dyn SourceReader,
         spec: &TableSpec,
         full_refresh: bool,
     ) -> Result<TableReport, LoadError> {
-        let started = Instant::now();
+        match self.load_once(reader, spec, full_refresh, false).await {
+            Err(error) if error.is_of_a_row() => {
+                tracing::warn!(source = reader.name(), table = %spec.table, %error,
+                    "the rows that cannot be landed are looked for");
+                Box::pin(self.load_once(reader, spec, full_refresh, true)).await
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// Loads one table. The transaction ends every way out of here but the last with nothing changed.
+    async fn load_once(
+        &self,
+        reader: &dyn SourceReader,
+        spec: &TableSpec,
+        full_refresh: bool,
+        careful: bool,
+    ) -> Result<TableReport, LoadError> {
         let raw = TableName::new(&self.schema, &spec.table.name);
-        let mut transaction = WarehouseTransaction::begin(self.store.pool(), &raw).await?;
-        let target = Target::find(&mut transaction, &raw)
+        let mut report = TableReport::begun(reader.name(), spec.table.clone(), raw);
+        let mut transaction = WarehouseTransaction::begin(self.store.pool(), &report.raw).await?;
+        let target = Target::find(&mut transaction, &report.raw)
             .await
             .map_err(LoadError::warehouse("looking at the raw table"))?;
         let position = if full_refresh || !usable(target.as_ref(), spec) {
@@ -193,51 +223,53 @@ impl Loader {
         } else {
             Checkpoints::get_in(&mut transaction, reader.name(), &spec.table).await?
         };
-        let mut report = TableReport {
-            table: spec.table.clone(),
-            raw,
-            read: 0,
-            inserted: 0,
-            updated: 0,
-            unchanged: 0,
-            replaced: false,
-            bytes: 0,
-            elapsed: started.elapsed(),
+        let (segment, expected) = if self.proving {
+            let opened = reader.open_with_checksum(spec, position.as_ref()).await?;
+            (opened.0, Some(opened.1))
+        } else {
+            (reader.open(spec, position.as_ref()).await?, None)
         };
-        let Some(segment) = reader.open(spec, position.as_ref()).await? else {
+        let Some(mut segment) = segment else {
+            let found = proof::of(&mut transaction, &report.raw, spec, expected).await?;
             transaction.rollback().await?;
-            report.elapsed = started.elapsed();
-            return Ok(report);
+            return report.ended(found);
         };
-        let position = segment.position.clone();
-        let bytes = Arc::new(AtomicU64::new(0));
         report.replaced = segment.write == WriteMode::Replace;
+        let mut position = segment.position.clone();
+        let (sent, note_rows) = (segment.sent.take(), segment.note_rows);
+        if !same_columns(&segment.spec, spec) {
+            let table = spec.table.clone();
+            return Err(LoadError::Moved { table });
+        }
+        let spec = segment.spec.clone();
+        let mut refused = std::mem::take(&mut segment.refused);
+        let unsent = refused.len() as u64;
         crash_point("loader.before_copy")?;
-        let merged = self
-            .land(
-                &mut transaction,
-                reader.name(),
-                &report.raw,
-                target,
-                segment,
-                &bytes,
-            )
-            .await?;
-        report.read = merged.read;
-        report.inserted = merged.inserted;
-        report.updated = merged.updated;
-        report.unchanged = merged.read - merged.inserted - merged.updated;
-        report.bytes = bytes.load(Ordering::Relaxed);
-        self.tell(reader.name(), &spec.table, report.bytes, Some(report.read));
+        if careful {
+            let watching = Watching::begin(self.progress.clone(), &segment, &report.source);
+            let landed = careful::land(&mut transaction, &mut report, target, segment).await?;
+            refused.extend(landed);
+            watching.ended(&mut report);
+        } else {
+            self.land(&mut transaction, &mut report, target, segment)
+                .await?;
+        }
+        report.check_counts(sent.as_deref())?;
+        report.read += unsent;
+        let run = self.run.as_ref().map(|run| run.id().to_string());
+        rejected::keep(&mut transaction, &mut report, run, &refused).await?;
+        if let Some(note_rows) = note_rows {
+            note_rows(&mut position, report.read);
+        }
         crash_point("loader.before_checkpoint")?;
+        let found = proof::of(&mut transaction, &report.raw, &spec, expected).await?;
         let event = self
             .commit(transaction, reader.name(), &report, &position)
             .await?;
         if let Some(event) = event {
             self.store.events().announce(event);
         }
-        report.elapsed = started.elapsed();
-        Ok(report)
+        report.ended(found)
     }
 
     /// The one place where a checkpoint is written: with its rows, or not at all. So is the event that
@@ -266,110 +298,24 @@ impl Loader {
         crash_point("loader.after_commit")?;
         Ok(event)
     }
+}
 
-    async fn land(
-        &self,
-        transaction: &mut WarehouseTransaction,
-        source: &str,
-        raw: &TableName,
-        target: Option<Target>,
-        segment: Segment,
-        bytes: &Arc<AtomicU64>,
-    ) -> Result<Merged, LoadError> {
-        let Segment {
-            spec, write, rows, ..
-        } = segment;
-        let rows = self.counted(source, &spec.table, rows, bytes);
-        if write == WriteMode::Replace {
-            let read = replace::replace(transaction, raw, target.as_ref(), &spec, rows).await?;
-            return Ok(Merged {
-                read,
-                inserted: read,
-                updated: 0,
-            });
-        }
-        let target = match target {
-            Some(target) => target,
-            None => {
-                replace::create_empty(transaction, raw, &spec).await?;
-                Target::find(transaction, raw)
-                    .await
-                    .map_err(LoadError::warehouse("looking at the raw table"))?
-                    .ok_or(LoadError::Warehouse {
-                        doing: "creating the raw table",
-                        source: sqlx::Error::RowNotFound,
-                    })?
-            }
-        };
-        let key = if write == WriteMode::Merge {
-            target::merge_key(&spec)
-        } else {
-            &[]
-        };
-        merge::merge(transaction, &target, &spec, key, rows).await
-    }
-
-    /// `rows`, counting their bytes and telling of them.
-    fn counted(
-        &self,
-        source: &str,
-        table: &TableName,
-        rows: BoxStream<'static, Result<Bytes, SourceError>>,
-        bytes: &Arc<AtomicU64>,
-    ) -> BoxStream<'static, Result<Bytes, SourceError>> {
-        let (this, bytes) = (self.clone(), Arc::clone(bytes));
-        let (source, table) = (source.to_owned(), table.clone());
-        rows.map(move |chunk| {
-            let chunk = chunk?;
-            let size = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-            let sum = bytes.fetch_add(size, Ordering::Relaxed) + size;
-            this.tell(&source, &table, sum, None);
-            crash_point("loader.mid_copy").map_err(|error| SourceError::Read {
-                source_name: source.clone(),
-                table: table.clone(),
-                reason: error.to_string(),
-            })?;
-            Ok(chunk)
-        })
-        .boxed()
-    }
-
-    fn tell(&self, source: &str, table: &TableName, bytes: u64, rows: Option<u64>) {
-        if let Some(sink) = &self.progress {
-            sink(&Progress {
-                source: source.to_owned(),
-                table: table.clone(),
-                bytes,
-                rows,
-            });
-        }
-    }
+/// Whether the rows have the columns that were settled: the source may have changed since.
+fn same_columns(read: &TableSpec, settled: &TableSpec) -> bool {
+    let each = |spec: &TableSpec| -> Vec<(String, String)> {
+        let columns = spec.columns.iter();
+        let mut columns: Vec<_> = columns
+            .map(|column| (column.name.clone(), column.sql_type.clone()))
+            .collect();
+        columns.sort();
+        columns
+    };
+    each(read) == each(settled)
 }
 
 /// Whether what the checkpoint stands for is still there to build on.
 fn usable(target: Option<&Target>, spec: &TableSpec) -> bool {
     target.is_some_and(|target| target.has_metadata && target.is_keyed_by(target::merge_key(spec)))
-}
-
-/// The specs of the tables asked for.
-async fn chosen(
-    reader: &dyn SourceReader,
-    tables: &[TableName],
-) -> Result<Vec<TableSpec>, SyncError> {
-    let specs = reader.tables().await?;
-    if let Some(unknown) = tables
-        .iter()
-        .find(|t| specs.iter().all(|spec| spec.table != **t))
-    {
-        let known: Vec<String> = specs.iter().map(|spec| spec.table.to_string()).collect();
-        return Err(SyncError::UnknownTable {
-            source_name: reader.name().to_owned(),
-            table: unknown.clone(),
-            known: known.join(", "),
-        });
-    }
-    let asked = |spec: &TableSpec| tables.is_empty() || tables.contains(&spec.table);
-    Ok(specs.into_iter().filter(asked).collect())
 }
 
 pub(crate) fn copy_failure(error: CopyError<SourceError>) -> LoadError {

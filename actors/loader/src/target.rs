@@ -1,8 +1,11 @@
 //! A raw table as the warehouse has it, and as it should be.
 
 use ballpoint_postgres::ident::{quote, quote_qualified};
-use ballpoint_runtime::segment::{Column, TableName, TableSpec};
+use ballpoint_runtime::segment::{Column, SyncMode, TableName, TableSpec};
 use sqlx::PgConnection;
+
+use crate::error::LoadError;
+use crate::transaction::WarehouseTransaction;
 
 /// Added to every table, in every mode, at the end and in this order; the names are Airbyte's.
 pub(crate) const EXTRACTED_AT: &str = "_airbyte_extracted_at";
@@ -88,6 +91,21 @@ impl Target {
         }))
     }
 
+    /// Makes its generation the one that the next load counts on from.
+    pub(crate) async fn keep_generation(
+        &self,
+        transaction: &mut WarehouseTransaction,
+    ) -> Result<(), LoadError> {
+        let sql = format!(
+            "alter table {} alter column {GENERATION_ID} set default {}",
+            quoted(&self.raw),
+            self.generation
+        );
+        let done = transaction.run(sql).await;
+        done.map_err(LoadError::warehouse("counting the generation"))?;
+        Ok(())
+    }
+
     /// Whether rows can be merged into it by the spec's key.
     pub(crate) fn is_keyed_by(&self, key: &[String]) -> bool {
         let mut key = key.to_vec();
@@ -142,8 +160,9 @@ pub(crate) fn add_metadata(table: &str, extracted_at: &str, generation: i64) -> 
 /// The primary key that merging needs; none where rows are only ever replaced or appended.
 pub(crate) fn merge_key(spec: &TableSpec) -> &[String] {
     match spec.mode {
-        ballpoint_runtime::segment::SyncMode::FullRefresh => &[],
-        ballpoint_runtime::segment::SyncMode::Incremental { .. } => &spec.primary_key,
+        SyncMode::FullRefresh => &[],
+        _ if spec.options.append => &[],
+        SyncMode::Incremental { .. } | SyncMode::Cdc => &spec.primary_key,
     }
 }
 

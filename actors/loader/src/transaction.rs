@@ -17,21 +17,38 @@ pub(crate) const LOCK_TIMEOUT: &str = "30s";
 /// A transaction whose connection is closed, not reused, unless it ends well: dropped in the middle of
 /// a COPY it would otherwise go back to the pool in a state that it cannot describe.
 pub(crate) struct WarehouseTransaction {
-    connection: PoolConnection<Postgres>,
+    /// `None` only once it has been handed back.
+    connection: Option<PoolConnection<Postgres>>,
     ended: bool,
 }
+
+const HELD: &str = "held until the transaction has ended";
 
 impl WarehouseTransaction {
     /// Begins, and waits until no other loader is at work on `raw`: what the checkpoint says then
     /// holds until the end of this transaction, even if a predecessor's connection outlives it.
     pub(crate) async fn begin(pool: &PgPool, raw: &TableName) -> Result<Self, LoadError> {
-        let failed = LoadError::warehouse("beginning a load");
-        let connection = match pool.acquire().await {
-            Ok(connection) => connection,
-            Err(error) => return Err(failed(error)),
-        };
+        Self::begin_on(acquire(pool).await?, raw).await
+    }
+
+    /// Begins a transaction of a load whose own one keeps other loaders away.
+    pub(crate) async fn begin_unlocked(pool: &PgPool) -> Result<Self, LoadError> {
+        Self::start(acquire(pool).await?).await
+    }
+
+    /// The same on a connection that holds temporary tables.
+    pub(crate) async fn begin_on(
+        connection: PoolConnection<Postgres>,
+        raw: &TableName,
+    ) -> Result<Self, LoadError> {
+        let mut transaction = Self::start(connection).await?;
+        transaction.keep_others_from(raw).await?;
+        Ok(transaction)
+    }
+
+    async fn start(connection: PoolConnection<Postgres>) -> Result<Self, LoadError> {
         let mut transaction = Self {
-            connection,
+            connection: Some(connection),
             ended: false,
         };
         transaction
@@ -41,15 +58,28 @@ impl WarehouseTransaction {
             )))
             .await
             .map_err(LoadError::warehouse("beginning a load"))?;
+        Ok(transaction)
+    }
+
+    /// Waits until no other loader is at work on `raw`, and keeps them away.
+    pub(crate) async fn keep_others_from(&mut self, raw: &TableName) -> Result<(), LoadError> {
         sqlx::query("select pg_advisory_xact_lock($1, hashtext($2))")
             .bind(TABLE_LOCKS)
             .bind(raw.to_string())
-            .execute(&mut *transaction)
+            .execute(&mut **self)
             .await
             .map_err(LoadError::warehouse(
                 "waiting for another load of the same table",
             ))?;
-        Ok(transaction)
+        Ok(())
+    }
+
+    /// Commits, and hands the connection back with its temporary tables.
+    pub(crate) async fn commit_and_keep(mut self) -> Result<PoolConnection<Postgres>, LoadError> {
+        self.end("COMMIT")
+            .await
+            .map_err(LoadError::warehouse("committing the rows"))?;
+        Ok(self.connection.take().expect(HELD))
     }
 
     pub(crate) async fn commit(mut self) -> Result<(), LoadError> {
@@ -76,24 +106,31 @@ impl WarehouseTransaction {
     }
 }
 
+async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, LoadError> {
+    let connection = pool.acquire().await;
+    connection.map_err(LoadError::warehouse("beginning a load"))
+}
+
 impl Deref for WarehouseTransaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection
+        self.connection.as_ref().expect(HELD)
     }
 }
 
 impl DerefMut for WarehouseTransaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        self.connection.as_mut().expect(HELD)
     }
 }
 
 impl Drop for WarehouseTransaction {
     fn drop(&mut self) {
-        if !self.ended {
-            self.connection.close_on_drop();
+        if !self.ended
+            && let Some(connection) = &mut self.connection
+        {
+            connection.close_on_drop();
         }
     }
 }

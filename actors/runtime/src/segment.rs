@@ -323,6 +323,8 @@ impl Checksum {
 pub struct Survey {
     pub tables: Vec<TableSpec>,
     pub troubled: Vec<TableTrouble>,
+    /// Tables that are there and not asked for.
+    pub left_out: Vec<TableName>,
 }
 
 /// A table that cannot be read as it is configured, while others can.
@@ -364,7 +366,7 @@ pub trait SourceReader: Send + Sync + 'static {
     async fn survey(&self) -> Result<Survey, SourceError> {
         Ok(Survey {
             tables: self.tables().await?,
-            troubled: Vec::new(),
+            ..Survey::default()
         })
     }
 

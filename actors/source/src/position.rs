@@ -92,6 +92,8 @@ pub(crate) struct Present {
     /// Columns that rows older than themselves hold a value in.
     pub(crate) filling_columns: Vec<String>,
     pub(crate) pages: i64,
+    /// An estimate.
+    pub(crate) rows_about: Option<i64>,
     pub(crate) snapshot: Snapshot,
     /// Read before the snapshot was taken.
     pub(crate) counter: Option<Counter>,
@@ -125,6 +127,11 @@ impl CursorPosition {
 
     pub(crate) fn to_position(&self) -> Position {
         Position(serde_json::to_value(self).expect("a struct of strings and numbers is JSON"))
+    }
+
+    /// Writes the number of rows into a position that was made before they were counted.
+    pub(crate) fn note_rows(position: &mut Position, rows: u64) {
+        position.0["rows"] = rows.into();
     }
 
     /// Whether keeping `self` in place of `next` loses nothing.
@@ -284,6 +291,7 @@ mod tests {
             columns: vec!["c".to_owned()],
             filling_columns: Vec::new(),
             pages,
+            rows_about: None,
             snapshot: Snapshot { xmin, xmax },
             counter: Some(Counter {
                 epoch: "e".to_owned(),

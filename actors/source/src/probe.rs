@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::catalog::SourceTable;
 use crate::position::{Counter, CursorPosition, Present, Snapshot, counter_moved};
+use crate::selection::appends;
 
 /// Changes as PostgreSQL's statistics count them, summed over partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +161,7 @@ pub(crate) async fn extents_of_all(
 fn extents_of(table: &SourceTable, spec: &TableSpec) -> String {
     let cursor = match &spec.mode {
         SyncMode::Incremental { cursor } => Some(cursor),
-        SyncMode::FullRefresh => None,
+        SyncMode::FullRefresh | SyncMode::Cdc => None,
     };
     format!(
         "{}, {}",
@@ -183,36 +184,68 @@ fn greatest(table: &SourceTable, column: Option<&String>) -> String {
     }
 }
 
+/// A table with its partitions; a table that is not partitioned is not in its own partition tree.
+const TREE: &str = "select relid::oid from pg_partition_tree($1::bigint::oid)
+                    union select $1::bigint::oid";
+
+/// Where a table is and how large.
+pub(crate) struct Place {
+    /// System identifier and timeline.
+    pub(crate) cluster: String,
+    /// Object and file ids.
+    pub(crate) storage: String,
+    pub(crate) pages: i64,
+    /// As the last ANALYZE or VACUUM estimates; `None` before the first.
+    pub(crate) rows_about: Option<i64>,
+}
+
+pub(crate) async fn place(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+) -> Result<Place, sqlx::Error> {
+    let cluster = cluster(connection).await?;
+    let sql = format!(
+        "select $1::bigint::text || '/' || string_agg(
+                  coalesce(pg_relation_filenode(p.relid)::text, ''), ',' order by p.relid),
+                coalesce(sum(pg_relation_size(p.relid)), 0)::bigint / 8192,
+                sum(case when c.reltuples > 0 and c.relpages > 0 then
+                  c.reltuples::float8 * (pg_relation_size(p.relid) / 8192) / c.relpages end)::bigint
+         from ({TREE}) p(relid) join pg_class c on c.oid = p.relid"
+    );
+    let (storage, pages, rows_about) = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(table.oid)
+        .fetch_one(connection)
+        .await?;
+    Ok(Place {
+        cluster,
+        storage,
+        pages,
+        rows_about,
+    })
+}
+
 /// The state of one table under the snapshot of the enclosing transaction.
 pub(crate) async fn present(
     connection: &mut PgConnection,
     table: &SourceTable,
     spec: &TableSpec,
-    counters: Counters,
+    counters: &Counters,
 ) -> Result<Present, sqlx::Error> {
-    let cluster = cluster(connection).await?;
-    // A table that is not partitioned is not in its own partition tree.
     let sql = format!(
-        "with p(relid) as (select relid::oid from pg_partition_tree($1::bigint::oid)
-                           union select $1::bigint::oid)
-         select {SNAPSHOT},
-                $1::bigint::text || '/' || string_agg(
-                  coalesce(pg_relation_filenode(p.relid)::text, ''), ',' order by p.relid),
-                coalesce(sum(pg_relation_size(p.relid)), 0)::bigint / 8192,
-                exists (select from pg_locks l join p w on w.relid = l.relation
+        "select {SNAPSHOT},
+                exists (select from pg_locks l join ({TREE}) w on w.relid = l.relation
                         where l.mode = 'RowExclusiveLock' and l.granted
                           and l.database = (select oid from pg_database
-                                            where datname = current_database()))
-         from p"
+                                            where datname = current_database()))"
     );
-    let (snapshot, storage, pages, writing): (String, String, i64, bool) =
-        sqlx::query_as(AssertSqlSafe(sql))
-            .bind(table.oid)
-            .fetch_one(&mut *connection)
-            .await?;
+    let (snapshot, writing): (String, bool) = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(table.oid)
+        .fetch_one(&mut *connection)
+        .await?;
+    let place = place(connection, table).await?;
     let snapshot = parse_snapshot(&snapshot);
     let mut in_flight = writing && snapshot.xmin < snapshot.xmax;
-    if spec.primary_key.is_empty() && snapshot.xmin < snapshot.xmax {
+    if appends(spec) && snapshot.xmin < snapshot.xmax {
         in_flight |= deferred(connection, table, snapshot).await?;
     }
     let (cursor_max, key_max) = extents(connection, table, spec).await?;
@@ -223,13 +256,14 @@ pub(crate) async fn present(
             .collect()
     };
     Ok(Present {
-        cluster,
-        storage,
+        cluster: place.cluster,
+        storage: place.storage,
         mode: spec.mode.clone(),
-        keyed: !spec.primary_key.is_empty(),
+        keyed: !appends(spec),
         columns: names(table.columns.iter().collect()),
         filling_columns: names(table.columns.iter().filter(|c| c.fills_old_rows).collect()),
-        pages,
+        pages: place.pages,
+        rows_about: place.rows_about,
         snapshot,
         counter: counters.of(&spec.mode),
         cursor_max,

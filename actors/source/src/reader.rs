@@ -6,24 +6,32 @@
 //! and rows - under that one snapshot. See [`crate::position`] for what is read and why it suffices.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ballpoint_postgres::ident::{quote, quote_literal, quote_qualified};
+use ballpoint_postgres::ident::{quote, quote_qualified};
+use ballpoint_runtime::changes::ChangeSource;
 use ballpoint_runtime::segment::{
-    Position, Segment, SourceError, SourceReader, SyncMode, TableName, TableSpec, WriteMode,
+    Checksum, Position, Rows, Segment, SchemaPolicy, SourceError, SourceReader, Survey, TableName, TableSpec,
+    TableTrouble, WriteMode,
 };
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::catalog::{self, SourceTable};
+use crate::cdc::ChangeLog;
+use crate::cdc::preflight::{self, Preflight};
 use crate::config::{PostgresSourceConfig, TablePatterns};
 use crate::connection::{Connections, configuration};
-use crate::copy_stream;
-use crate::mode::{TableChoice, choose};
-use crate::position::{CursorPosition, Present, Reading};
+use crate::copy_stream::{self, After, Copy};
+use crate::oversize;
+use crate::mode::{Chosen, TableChoice, choose};
+use crate::position::{CursorPosition, Reading};
 use crate::probe;
+use crate::ranges::{self, Origin, RangedTable, Since};
+use crate::selection::{self, Opened, copy_out};
 
 /// Catalog and extent queries; reading rows has its own stall time-out instead.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,6 +46,8 @@ pub struct PostgresSource {
     connections: Arc<Connections>,
     /// When each large table was last swept and how long that took.
     sweeps: Mutex<HashMap<TableName, (Instant, Duration)>>,
+    /// What the source said of its log when its tables were last looked at.
+    log: Mutex<Arc<Preflight>>,
 }
 
 impl PostgresSource {
@@ -54,68 +64,110 @@ impl PostgresSource {
             patterns,
             connections,
             sweeps: Mutex::default(),
+            log: Mutex::default(),
         })
     }
 
-    /// Each chosen table's mode, and why it is that one.
+    /// Each chosen table's mode, and why it is that one; and the tables that cannot be read as they
+    /// are configured.
     ///
     /// # Errors
     /// As [`SourceReader::tables`].
-    pub async fn explain_mode(&self) -> Result<Vec<TableChoice>, SourceError> {
-        let chosen = self.chosen_tables().await?;
-        Ok(chosen
-            .into_iter()
-            .map(|(_, spec, reason)| TableChoice {
-                table: spec.table,
-                mode: spec.mode,
-                reason,
-            })
-            .collect())
+    pub async fn explain_mode(
+        &self,
+    ) -> Result<(Vec<TableChoice>, Vec<TableTrouble>), SourceError> {
+        let found = self.look_at_tables().await?;
+        let explained = found.chosen.into_iter().map(|(_, chosen)| TableChoice {
+            table: chosen.spec.table,
+            mode: chosen.spec.mode,
+            append: chosen.spec.options.append,
+            reason: chosen.reason,
+            better: chosen.better,
+        });
+        Ok((explained.collect(), found.troubled))
     }
 
-    pub(crate) fn connections(&self) -> &Connections {
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
 
-    /// The tables that the patterns choose, with what the catalog says of them.
+    pub(crate) fn config(&self) -> &PostgresSourceConfig {
+        &self.config
+    }
+
+    /// The tables that the patterns choose, with what the catalog says of them. One that cannot be
+    /// read as it is configured is left out, and keeps the others from nothing.
     pub(crate) async fn chosen_tables(
         &self,
     ) -> Result<Vec<(SourceTable, TableSpec, String)>, SourceError> {
+        let found = self.look_at_tables().await?;
+        let chosen = found.chosen.into_iter();
+        Ok(chosen
+            .map(|(table, chosen)| (table, chosen.spec, chosen.reason))
+            .collect())
+    }
+
+    async fn look_at_tables(&self) -> Result<Looked, SourceError> {
         let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
         let tables = catalog::read(&mut connection, None)
             .await
             .map_err(|error| self.connections.failure(&error))?;
+        let log = preflight::of(&mut connection, &self.config.url)
+            .await
+            .map_err(|error| self.connections.failure(&error))?;
         self.connections.give_back(connection);
-        self.check_names(&tables)?;
-        let mut chosen = Vec::new();
-        for table in tables
-            .into_iter()
-            .filter(|table| self.patterns.matches(&table.table))
-        {
-            let (spec, reason) = self.choose(&table)?;
-            chosen.push((table, spec, reason));
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(log);
+        let mut looked = Looked {
+            troubled: self.missing(&tables),
+            chosen: Vec::new(),
+            left_out: Vec::new(),
+        };
+        for table in tables {
+            if !self.patterns.matches(&table.table) {
+                looked.left_out.push(table.table);
+                continue;
+            }
+            match self.try_choose(&table) {
+                Ok(chosen) => looked.chosen.push((table, chosen)),
+                Err(reason) => looked.troubled.push(TableTrouble {
+                    table: table.table,
+                    reason,
+                    missing: false,
+                }),
+            }
         }
-        if chosen.is_empty() {
-            return Err(self.refuse("no table of the database matches `tables`"));
+        match (looked.chosen.as_slice(), looked.troubled.as_slice()) {
+            ([], []) => Err(self.refuse("no table of the database matches `tables`")),
+            _ => Ok(looked),
         }
-        Ok(chosen)
     }
 
     fn choose(&self, table: &SourceTable) -> Result<(TableSpec, String), SourceError> {
-        if !table.readable {
-            let name = table.quoted();
-            return Err(self.refuse(&format!(
-                "the configured user may not read {}: GRANT USAGE ON SCHEMA {}; GRANT SELECT ON {name}",
-                table.table,
-                quote(&table.table.schema),
-            )));
-        }
-        choose(table, &self.config.of(&table.table), self.config.mode)
+        self.try_choose(table)
+            .map(|chosen| (chosen.spec, chosen.reason))
             .map_err(|reason| self.refuse(&reason))
     }
 
-    /// Tables named in the configuration must exist.
-    fn check_names(&self, tables: &[SourceTable]) -> Result<(), SourceError> {
+    fn try_choose(&self, table: &SourceTable) -> Result<Chosen, String> {
+        if !table.readable {
+            let name = table.quoted();
+            return Err(format!(
+                "the configured user may not read {}: GRANT USAGE ON SCHEMA {}; GRANT SELECT ON {name}",
+                table.table,
+                quote(&table.table.schema),
+            ));
+        }
+        choose(table, &self.config, &|oid| self.log_key(oid))
+    }
+
+    /// What the source's log says of a table.
+    fn log_key(&self, oid: i64) -> Result<Vec<String>, String> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.key(oid)
+    }
+
+    /// Tables named in the configuration that do not exist.
+    fn missing(&self, tables: &[SourceTable]) -> Vec<TableTrouble> {
         let exists = |name: &str| {
             tables.iter().any(|t| {
                 t.table.to_string() == name || (t.table.schema == "public" && t.table.name == name)
@@ -123,10 +175,18 @@ impl PostgresSource {
         };
         let patterns = self.patterns.exact_names();
         let configured = self.config.table.keys().map(String::as_str);
-        match patterns.chain(configured).find(|name| !exists(name)) {
-            Some(name) => Err(self.refuse(&format!("table {name} does not exist"))),
-            None => Ok(()),
-        }
+        let mut missing: Vec<&str> = patterns.chain(configured).filter(|n| !exists(n)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        let troubled = missing.into_iter().map(|name| {
+            let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+            TableTrouble {
+                table: TableName::new(schema, table),
+                reason: format!("table {name} does not exist"),
+                missing: true,
+            }
+        });
+        troubled.collect()
     }
 
     fn refuse(&self, reason: &str) -> SourceError {
@@ -154,44 +214,165 @@ impl PostgresSource {
 
     async fn read(
         &self,
-        table: &TableName,
+        wanted: &TableSpec,
         previous: Option<&CursorPosition>,
-    ) -> Result<Option<Segment>, SourceError> {
+        proving: bool,
+    ) -> Result<(Option<Segment>, Option<Checksum>), SourceError> {
+        let table = &wanted.table;
         let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
-        match self.read_on(&mut connection, table, previous).await {
-            Ok(Some(opened)) => {
-                let rows = match opened.copy {
-                    Some(copy) => copy_stream::rows(
-                        Arc::clone(&self.connections),
-                        connection,
-                        table.clone(),
-                        copy,
-                    ),
-                    None => {
-                        self.end(connection).await;
-                        copy_stream::empty()
-                    }
-                };
-                let Opened {
-                    spec,
-                    write,
-                    position,
-                    ..
-                } = opened;
-                Ok(Some(Segment {
-                    spec,
-                    write,
-                    position: position.to_position(),
-                    rows,
-                }))
-            }
-            Ok(None) => {
+        // After an error the connection is dropped, and the transaction with it.
+        let mut found = self.begin(&mut connection, table).await?;
+        leave_out(&mut found.table, wanted);
+        let opened = self.read_on(&mut connection, &mut found, previous).await?;
+        let checksum = match proving {
+            true => Some(self.checksum(&mut connection, &found.table).await?),
+            false => None,
+        };
+        let Some(opened) = opened else {
+            self.end(connection).await;
+            return Ok((None, checksum));
+        };
+        let sent = Arc::new(AtomicU64::new(0));
+        let rows = match opened.copy {
+            None => {
                 self.end(connection).await;
-                Ok(None)
+                Rows::Stream(copy_stream::empty())
             }
-            // The connection is dropped, and the transaction with it.
-            Err(error) => Err(error),
+            Some(_) if self.is_ranged(&opened) => {
+                let ranged = self.ranged(&opened, found.table);
+                self.ranges(connection, ranged, &sent).await?
+            }
+            Some(sql) => {
+                let copy = Copy {
+                    table: table.clone(),
+                    sql,
+                    sent: Arc::clone(&sent),
+                    after: After::Commit,
+                };
+                let connections = Arc::clone(&self.connections);
+                Rows::Stream(copy_stream::rows(connections, connection, copy))
+            }
+        };
+        let segment = Segment {
+            spec: opened.spec,
+            write: opened.write,
+            position: opened.position.to_position(),
+            rows,
+            sent: Some(sent),
+            refused: opened.refused,
+            expected: opened.expected,
+            note_rows: opened.rows_unknown.then_some(CursorPosition::note_rows),
+        };
+        Ok((Some(segment), checksum))
+    }
+
+    /// Whether the rows are the table and worth a second connection.
+    fn is_ranged(&self, opened: &Opened) -> bool {
+        let pages_min = i64::from(self.config.range_pages).saturating_mul(2);
+        opened.write == WriteMode::Replace && opened.pages >= pages_min
+    }
+
+    fn ranged(&self, opened: &Opened, table: SourceTable) -> RangedTable {
+        let position = &opened.position;
+        RangedTable {
+            table,
+            pages: u32::try_from(opened.pages).unwrap_or(u32::MAX),
+            step: self.config.range_pages,
+            origin: Origin {
+                cluster: position.cluster.clone(),
+                storage: position.storage.clone(),
+                columns: position.columns.clone(),
+                since: Since::Xmin(position.snapshot.xmin),
+            },
         }
+    }
+
+    /// The table in ranges, under the snapshot of the transaction that `connection` is in.
+    async fn ranges(
+        &self,
+        mut connection: PgConnection,
+        what: RangedTable,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<Rows, SourceError> {
+        let exported = ranges::export(&mut connection).await;
+        let snapshot = exported.map_err(|error| self.connections.failure(&error))?;
+        let readers = self.config.readers;
+        let opened = ranges::open(&self.connections, connection, &snapshot, what, readers, sent);
+        Ok(Rows::Ranges(opened.await))
+    }
+
+    /// All rows of a table under a snapshot that somebody else has exported and keeps until this
+    /// returns, such as a new replication slot's; changes are replayed from `replayed_from` on. Large
+    /// tables come in ranges; those that an interrupted attempt has landed stay, if it was of the same
+    /// `replayed_from`. `position` goes into the segment as it is.
+    ///
+    /// # Errors
+    /// As [`SourceReader::open`].
+    pub async fn open_at(
+        &self,
+        table: &TableName,
+        snapshot: &str,
+        replayed_from: &str,
+        position: Position,
+    ) -> Result<Segment, SourceError> {
+        let failed = |error: sqlx::Error| self.connections.failure(&error);
+        let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
+        let begin = format!(
+            "{}; LOCK TABLE {} IN ACCESS SHARE MODE",
+            ranges::begin_at(snapshot),
+            quote_qualified(&table.schema, &table.name)
+        );
+        connection
+            .execute(AssertSqlSafe(begin))
+            .await
+            .map_err(failed)?;
+        let mut found = self.find(&mut connection, table).await?;
+        let place = probe::place(&mut connection, &found)
+            .await
+            .map_err(failed)?;
+        let (spec, _) = self.choose(&found)?;
+        let columns = spec.columns.iter().map(|column| column.name.clone());
+        let origin = Origin {
+            cluster: place.cluster,
+            storage: place.storage,
+            columns: columns.collect(),
+            since: Since::Replayed(replayed_from.to_owned()),
+        };
+        let refused = oversize::set_aside(&mut connection, &mut found, &spec, "true")
+            .await
+            .map_err(failed)?;
+        let sent = Arc::new(AtomicU64::new(0));
+        let step = self.config.range_pages;
+        let rows = if place.pages >= i64::from(step).saturating_mul(2) {
+            let what = RangedTable {
+                table: found,
+                pages: u32::try_from(place.pages).unwrap_or(u32::MAX),
+                step,
+                origin,
+            };
+            let readers = self.config.readers;
+            let opened = ranges::open(&self.connections, connection, snapshot, what, readers, &sent);
+            Rows::Ranges(opened.await)
+        } else {
+            let copy = Copy {
+                table: table.clone(),
+                sql: copy_out(&found, "true"),
+                sent: Arc::clone(&sent),
+                after: After::Commit,
+            };
+            let connections = Arc::clone(&self.connections);
+            Rows::Stream(copy_stream::rows(connections, connection, copy))
+        };
+        Ok(Segment {
+            spec,
+            write: WriteMode::Replace,
+            position,
+            rows,
+            sent: Some(sent),
+            refused,
+            expected: place.rows_about.map(i64::unsigned_abs),
+            note_rows: None,
+        })
     }
 
     async fn end(&self, mut connection: PgConnection) {
@@ -200,13 +381,12 @@ impl PostgresSource {
         }
     }
 
-    /// Begins the reading transaction and decides what to copy in it.
-    async fn read_on(
+    /// Begins the reading transaction, with the table locked before its snapshot is taken.
+    async fn begin(
         &self,
         connection: &mut PgConnection,
         name: &TableName,
-        previous: Option<&CursorPosition>,
-    ) -> Result<Option<Opened>, SourceError> {
+    ) -> Result<Found, SourceError> {
         let failed = |error: sqlx::Error| self.connections.failure(&error);
         let counters = probe::counters_of(connection, name).await.map_err(failed)?;
         let lock = format!(
@@ -218,200 +398,104 @@ impl PostgresSource {
             .execute(AssertSqlSafe(lock))
             .await
             .map_err(failed)?;
-        let found = catalog::read(connection, Some(name))
-            .await
-            .map_err(failed)?;
-        let table = found
+        let table = self.find(connection, name).await?;
+        Ok(Found { table, counters })
+    }
+
+    async fn find(
+        &self,
+        connection: &mut PgConnection,
+        name: &TableName,
+    ) -> Result<SourceTable, SourceError> {
+        let found = catalog::read(connection, Some(name)).await;
+        let found = found.map_err(|error| self.connections.failure(&error))?;
+        found
             .into_iter()
             .next()
-            .ok_or_else(|| self.refuse(&format!("table {name} does not exist")))?;
-        let (spec, _) = self.choose(&table)?;
-        let present = probe::present(connection, &table, &spec, counters)
+            .ok_or_else(|| self.refuse(&format!("table {name} does not exist")))
+    }
+
+    /// Decides what to copy in the reading transaction.
+    async fn read_on(
+        &self,
+        connection: &mut PgConnection,
+        found: &mut Found,
+        previous: Option<&CursorPosition>,
+    ) -> Result<Option<Opened>, SourceError> {
+        let failed = |error: sqlx::Error| self.connections.failure(&error);
+        let Found { table, counters } = found;
+        let name = table.table.clone();
+        let (spec, _) = self.choose(table)?;
+        let present = probe::present(connection, table, &spec, counters)
             .await
             .map_err(failed)?;
-        let sweep_allowed = self.sweep_allowed(name);
+        let sweep_allowed = self.sweep_allowed(&name);
         let reading = present.reading_after(previous, self.config.sweep_pages_max, sweep_allowed);
         tracing::debug!(source = %self.config.name, table = %name, ?reading, "reading");
         let started = Instant::now();
-        let opened = open(connection, &table, spec, present, previous, &reading).await;
+        let opened =
+            selection::open(connection, table, spec, present, previous, &reading).await;
         if matches!(reading, Reading::Sweep { .. }) {
-            self.swept(name, started.elapsed());
+            self.swept(&name, started.elapsed());
         }
         opened.map_err(failed)
     }
-}
 
-/// A segment whose rows do not flow yet.
-struct Opened {
-    spec: TableSpec,
-    write: WriteMode,
-    position: CursorPosition,
-    /// `None`: there are no rows, only the position moves.
-    copy: Option<String>,
-}
-
-/// Counts what `reading` selects and decides whether anything must be copied.
-async fn open(
-    connection: &mut PgConnection,
-    table: &SourceTable,
-    spec: TableSpec,
-    present: Present,
-    previous: Option<&CursorPosition>,
-    reading: &Reading,
-) -> Result<Option<Opened>, sqlx::Error> {
-    let full_refresh = spec.mode == SyncMode::FullRefresh;
-    let condition = condition(&spec, reading, &present);
-    let counted = counted(
-        connection,
-        table,
-        full_refresh,
-        &condition,
-        previous,
-        reading,
-    );
-    let (selected, fresh, total) = counted.await?;
-    let recounted = total.is_some() && previous.is_some_and(|previous| previous.rows != total);
-    let reshaped = previous.is_some_and(|previous| previous.columns != present.columns);
-    let changed = selected > 0 || recounted || (full_refresh && reshaped);
-    let position = present.position(previous, reading, fresh, total);
-    let write = match reading {
-        Reading::Whole { .. } => WriteMode::Replace,
-        _ if full_refresh => WriteMode::Replace,
-        _ if spec.primary_key.is_empty() => WriteMode::Append,
-        _ => WriteMode::Merge,
-    };
-    if !changed {
-        if previous.is_some_and(|previous| previous.still_stands(&position)) {
-            return Ok(None);
-        }
-        // An empty merge: a replacement by no rows would empty the table.
-        let write = if write == WriteMode::Replace {
-            WriteMode::Append
-        } else {
-            write
-        };
-        return Ok(Some(Opened {
-            spec,
-            write,
-            position,
-            copy: None,
-        }));
-    }
-    let condition = if full_refresh {
-        "true".to_owned()
-    } else {
-        condition
-    };
-    let copy = format!(
-        "COPY (SELECT {} FROM {} WHERE {condition}) TO STDOUT (FORMAT binary)",
-        table.select_list(),
-        table.quoted(),
-    );
-    Ok(Some(Opened {
-        spec,
-        write,
-        position,
-        copy: Some(copy),
-    }))
-}
-
-/// How many rows a reading selects, how many of them are new since the previous one, and how many
-/// there are at all, where that is looked at.
-async fn counted(
-    connection: &mut PgConnection,
-    table: &SourceTable,
-    full_refresh: bool,
-    condition: &str,
-    previous: Option<&CursorPosition>,
-    reading: &Reading,
-) -> Result<(i64, i64, Option<i64>), sqlx::Error> {
-    match (reading, previous) {
-        (Reading::Whole { .. }, _) | (_, None) => {
-            let total = if full_refresh {
-                Some(count(connection, table).await?)
-            } else {
-                None
-            };
-            Ok((i64::MAX, 0, total))
-        }
-        (_, Some(previous)) => {
-            let newer = format!("age(xmin) <= age({})", xid(previous.snapshot.xmax));
-            let what = format!(
-                "count(*) filter (where {condition}), count(*) filter (where {condition} and {newer})"
-            );
-            // A full refresh also counts every row: a deleted one leaves no new row behind.
-            let sql = if full_refresh {
-                format!("select {what}, count(*) from {}", table.quoted())
-            } else {
-                format!(
-                    "select count(*), count(*) filter (where {newer}), null::bigint from {} where {condition}",
-                    table.quoted()
-                )
-            };
-            sqlx::query_as(AssertSqlSafe(sql))
-                .persistent(false)
-                .fetch_one(connection)
-                .await
-        }
+    async fn checksum(
+        &self,
+        connection: &mut PgConnection,
+        table: &SourceTable,
+    ) -> Result<Checksum, SourceError> {
+        let failed = |error: sqlx::Error| self.connections.failure(&error);
+        connection
+            .execute(Checksum::SETTINGS)
+            .await
+            .map_err(failed)?;
+        let rows = format!("{} where {}", table.quoted(), table.where_fits("true"));
+        let sql = Checksum::sql(&table.select_list(), &rows);
+        let (rows, hash): (i64, String) = sqlx::query_as(AssertSqlSafe(sql))
+            .persistent(false)
+            .fetch_one(connection)
+            .await
+            .map_err(failed)?;
+        Ok(Checksum {
+            rows: rows.unsigned_abs(),
+            hash,
+        })
     }
 }
 
-async fn count(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, sqlx::Error> {
-    let sql = format!("select count(*) from {}", table.quoted());
-    sqlx::query_scalar(AssertSqlSafe(sql))
-        .persistent(false)
-        .fetch_one(connection)
-        .await
-}
-
-/// The rows of `reading`, as SQL. `age()` compares transaction ids on their circle, against the
-/// newest one given out when this transaction first asked.
-fn condition(spec: &TableSpec, reading: &Reading, present: &Present) -> String {
-    let appends = spec.primary_key.is_empty() && spec.mode != SyncMode::FullRefresh;
-    let oldest_open = xid(present.snapshot.xmin);
-    match reading {
-        Reading::Whole { .. } if appends => {
-            format!("not (age(xmin) between 0 and age({oldest_open}))")
-        }
-        Reading::Whole { .. } => "true".to_owned(),
-        Reading::Sweep { from_xmin } if appends => format!(
-            "age(xmin) <= age({}) and age(xmin) > age({oldest_open})",
-            xid(*from_xmin)
-        ),
-        Reading::Sweep { from_xmin } => format!("age(xmin) <= age({})", xid(*from_xmin)),
-        Reading::Narrow {
-            from_xmin,
-            cursor_from,
-            key_from,
-        } => {
-            let cursor = match &spec.mode {
-                SyncMode::Incremental { cursor } => Some(cursor),
-                SyncMode::FullRefresh => None,
-            };
-            let bounds = [(cursor, cursor_from), (spec.primary_key.first(), key_from)];
-            let bounds: Vec<String> = bounds
-                .into_iter()
-                .filter_map(|(column, from)| Some((column?, from.as_ref()?)))
-                .map(|(column, from)| format!("{} >= {}", quote(column), quote_literal(from)))
-                .collect();
-            format!(
-                "({}) and age(xmin) <= age({})",
-                bounds.join(" or "),
-                xid(*from_xmin)
-            )
-        }
+/// Where new columns are ignored, only those that are wanted are read.
+fn leave_out(table: &mut SourceTable, wanted: &TableSpec) {
+    if wanted.options.on_schema_change == SchemaPolicy::Ignore {
+        let known = |name: &str| wanted.columns.iter().any(|column| column.name == name);
+        table.columns.retain(|column| known(&column.column.name));
     }
 }
 
-/// A 64-bit transaction id as the 32-bit one that rows carry.
-fn xid(id: u64) -> String {
-    format!("'{}'::xid", id & u64::from(u32::MAX))
+/// What a look at the catalog found.
+struct Looked {
+    chosen: Vec<(SourceTable, Chosen)>,
+    troubled: Vec<TableTrouble>,
+    left_out: Vec<TableName>,
+}
+
+/// A table in the transaction that reads it, and its counters from just before.
+struct Found {
+    table: SourceTable,
+    counters: probe::Counters,
 }
 
 #[async_trait]
 impl SourceReader for PostgresSource {
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    fn changes(&self) -> Option<Arc<dyn ChangeSource>> {
+        let source = Self::new(self.config.clone()).ok()?;
+        let log = ChangeLog::new(Arc::new(source)).ok()?;
+        Some(Arc::new(log))
     }
 
     async fn tables(&self) -> Result<Vec<TableSpec>, SourceError> {
@@ -423,13 +507,33 @@ impl SourceReader for PostgresSource {
             .collect())
     }
 
+    async fn survey(&self) -> Result<Survey, SourceError> {
+        let looked = self.look_at_tables().await?;
+        let specs = looked.chosen.into_iter().map(|(_, chosen)| chosen.spec);
+        Ok(Survey {
+            tables: specs.collect(),
+            troubled: looked.troubled,
+            left_out: looked.left_out,
+        })
+    }
+
     async fn open(
         &self,
         spec: &TableSpec,
         position: Option<&Position>,
     ) -> Result<Option<Segment>, SourceError> {
         let previous = position.and_then(CursorPosition::parse);
-        self.read(&spec.table, previous.as_ref()).await
+        Ok(self.read(spec, previous.as_ref(), false).await?.0)
+    }
+
+    async fn open_with_checksum(
+        &self,
+        spec: &TableSpec,
+        position: Option<&Position>,
+    ) -> Result<(Option<Segment>, Checksum), SourceError> {
+        let previous = position.and_then(CursorPosition::parse);
+        let (segment, checksum) = self.read(spec, previous.as_ref(), true).await?;
+        Ok((segment, checksum.expect("it was asked for")))
     }
 }
 

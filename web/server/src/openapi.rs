@@ -40,6 +40,7 @@ pub(crate) fn routes() -> Vec<Route> {
         lineage::lineage,
         runs::list,
         runs::one,
+        runs::cancel,
         pipeline::sync,
         pipeline::run,
         watch::incidents,

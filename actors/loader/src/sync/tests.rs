@@ -14,6 +14,8 @@ use super::*;
 
 mod crashes;
 mod cursor;
+mod proofs;
+mod ranges;
 mod shapes;
 
 /// Crash points are global to the process: who sets one keeps all other loads away.

@@ -9,7 +9,9 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::broadcast;
 
 use super::{StoreError, timestamp};
+use crate::clock::Clock;
 use crate::event::Event;
+use crate::segment::TableName;
 use crate::trace::TraceContext;
 
 /// A subscriber that falls further behind reads the rows instead.
@@ -99,6 +101,17 @@ impl EventBus {
         let _ = self.sender.send(event);
     }
 
+    /// Broadcasts an event that no row is written of, with the id 0: it is out of date before anybody
+    /// could read it.
+    pub fn announce_passing(&self, event: Event, trace: TraceContext) {
+        self.announce(RecordedEvent {
+            id: 0,
+            at: Clock::system().real_now(),
+            event,
+            trace,
+        });
+    }
+
     /// Every event announced from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<RecordedEvent> {
         self.sender.subscribe()
@@ -179,6 +192,28 @@ impl EventBus {
         .await
         .map_err(StoreError::query("reading events"))?;
         rows.into_iter().map(recorded).collect()
+    }
+
+    /// The id of the latest event that tells of each relation's rows: a load, or a build that
+    /// published it. As [`Event::written`] of every event that is kept.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn writes(&self) -> Result<Vec<(TableName, i64)>, StoreError> {
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "select written->>'schema', written->>'name', max(id)
+             from (select id, jsonb_array_elements(payload->'relations') as written
+                   from ballpoint.events where payload->>'type' = 'build_published'
+                   union all
+                   select id, payload->'raw'
+                   from ballpoint.events where payload->>'type' = 'table_loaded') told
+             group by 1, 2",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::query("reading what was written"))?;
+        let named = |(schema, name, id)| (TableName { schema, name }, id);
+        Ok(rows.into_iter().map(named).collect())
     }
 
     pub(super) async fn prune(&self) -> Result<(), StoreError> {

@@ -277,6 +277,15 @@ impl WorkQueue {
             .await
     }
 
+    /// Somebody ended the attempt and does not want it tried again; its run is interrupted.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn cancel(&self, claimed: &ClaimedWork, why: &str) -> Result<(), StoreError> {
+        self.end_attempt((claimed.id, claimed.claim), why, Ending::Cancelled)
+            .await
+    }
+
     /// Queues running work again whose lease has run out: its worker is gone. Returns how many.
     ///
     /// # Errors

@@ -99,10 +99,12 @@ fn follow(
 fn event(recorded: &RecordedEvent) -> Event {
     let data = json!(recorded);
     let name = data["event"]["type"].as_str().unwrap_or("event").to_owned();
-    Event::default()
-        .event(name)
-        .id(recorded.id.to_string())
-        .data(text(&data))
+    let event = Event::default().event(name).data(text(&data));
+    match recorded.id {
+        // It has no row that a reader could come back to.
+        0 => event,
+        id => event.id(id.to_string()),
+    }
 }
 
 /// So many events were not sent: what is shown may be old.

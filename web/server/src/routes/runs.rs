@@ -1,7 +1,10 @@
-//! What ran, when, and how it ended: `GET /api/runs`, `GET /api/runs/{id}`.
+//! What ran, when, and how it ended: `GET /api/runs`, `GET /api/runs/{id}`; and the end of one that
+//! somebody does not want: `POST /api/runs/{id}/cancel`.
+
+use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use ballpoint_runtime::store::{RunStep, RunSummary};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,10 +12,11 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::doors::Identity;
 use crate::error::ApiError;
 use crate::extract::{Path, Query};
 use crate::shapes::Problem;
-use crate::table::{Route, VIEWER, get};
+use crate::table::{OPERATOR, Route, VIEWER, get, post};
 
 /// Runs in a list where nothing is asked.
 const RUNS_BY_DEFAULT: u32 = 50;
@@ -22,6 +26,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/runs", VIEWER, list),
         get("/api/runs/{id}", VIEWER, one),
+        post("/api/runs/{id}/cancel", OPERATOR, cancel),
     ]
 }
 
@@ -147,4 +152,34 @@ pub(crate) async fn one(
     let steps = app.store.runs().steps(wanted).await?;
     run.steps = Some(steps.into_iter().map(Step::from).collect());
     Ok(Json(run))
+}
+
+/// How long a cancelled run may take to say that it has ended.
+const END_MAX: Duration = Duration::from_secs(5);
+const END_LOOK: Duration = Duration::from_millis(25);
+
+#[utoipa::path(post, path = "/api/runs/{id}/cancel", tag = "pipeline", params(("id" = String, Path)),
+    responses((status = 200, body = Run, description = "what it has committed stays; the next run goes on from there"),
+              (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    Extension(who): Extension<Identity>,
+    Path(id): Path<String>,
+) -> Result<Json<Run>, ApiError> {
+    let unknown = || ApiError::not_found(format!("no run {id}"));
+    let wanted: Uuid = id.parse().map_err(|_| unknown())?;
+    let runs = app.store.runs();
+    let mut run = runs.get(wanted).await?.ok_or_else(unknown)?;
+    if !runs.cancel(wanted, &format!("cancelled by {}", who.name())) {
+        return Err(ApiError::conflict(match run.status.as_str() {
+            "running" => format!("a {} cannot be stopped in between", run.kind),
+            state => format!("the run is not running: {state}"),
+        }));
+    }
+    let begun = Instant::now();
+    while run.status == "running" && begun.elapsed() < END_MAX {
+        tokio::time::sleep(END_LOOK).await;
+        run = runs.get(wanted).await?.ok_or_else(unknown)?;
+    }
+    Ok(Json(Run::from(run)))
 }

@@ -24,6 +24,8 @@ pub(super) enum Ending {
         counts: bool,
     },
     Abandoned,
+    /// Somebody ended it and does not want it tried again.
+    Cancelled,
 }
 
 /// How many attempts count from here on, how long the next one waits, and whether there is none.
@@ -38,7 +40,7 @@ fn after(attempt: i32, ending: Ending, retries: RetryPolicy) -> (i32, Duration, 
             (attempt, Duration::ZERO, attempts >= retries.attempts)
         }
         Ending::Interrupted { counts: false } => (attempt - 1, Duration::ZERO, false),
-        Ending::Abandoned => (attempt, Duration::ZERO, true),
+        Ending::Abandoned | Ending::Cancelled => (attempt, Duration::ZERO, true),
     }
 }
 
@@ -100,7 +102,7 @@ pub(super) async fn end_attempt_in(
     .await
     .map_err(StoreError::query("ending work"))?;
     let run = match (state, ending) {
-        ("queued", Ending::Interrupted { .. }) => "interrupted",
+        ("queued", Ending::Interrupted { .. }) | (_, Ending::Cancelled) => "interrupted",
         ("queued", _) => "retrying",
         _ => "failed",
     };

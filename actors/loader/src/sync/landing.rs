@@ -1,0 +1,84 @@
+//! A segment's rows into the raw table, by the way that its write mode asks for.
+
+use ballpoint_runtime::segment::{
+    RowStream, Rows, Segment, SyncMode, TableName, TableSpec, WriteMode,
+};
+
+use super::Loader;
+use crate::error::LoadError;
+use crate::merge::{self, Merged};
+use crate::report::TableReport;
+use crate::target::{self, Target};
+use crate::transaction::WarehouseTransaction;
+use crate::watch::Watching;
+use crate::{replace, shadow};
+
+impl Loader {
+    /// Lands the rows and writes into `report` what became of them.
+    pub(crate) async fn land(
+        &self,
+        transaction: &mut WarehouseTransaction,
+        report: &mut TableReport,
+        target: Option<Target>,
+        segment: Segment,
+    ) -> Result<(), LoadError> {
+        let watching = Watching::begin(self.progress.clone(), &segment, &report.source);
+        let Segment {
+            spec, write, rows, ..
+        } = segment;
+        let watch = |rows: RowStream| watching.watch(rows);
+        let rows = match rows {
+            Rows::Stream(rows) => watch(rows),
+            Rows::Ranges(ranges) => {
+                let pool = self.store.pool();
+                let landed = shadow::land(pool, &report.raw, &spec, ranges, &watch).await?;
+                let old = target.as_ref();
+                replace::adopt(transaction, &report.raw, old, &spec, &landed.shadow).await?;
+                report.read = landed.copied + landed.kept;
+                report.kept = landed.kept;
+                report.inserted = landed.rows;
+                watching.ended(report);
+                return Ok(());
+            }
+        };
+        if write == WriteMode::Replace {
+            report.read =
+                replace::replace(transaction, &report.raw, target.as_ref(), &spec, rows).await?;
+            report.inserted = report.read;
+        } else {
+            let merged = self
+                .merge(transaction, &report.raw, target, &spec, write, rows)
+                .await?;
+            report.read = merged.read;
+            report.inserted = merged.inserted;
+            report.updated = merged.updated;
+        }
+        watching.ended(report);
+        Ok(())
+    }
+
+    async fn merge(
+        &self,
+        transaction: &mut WarehouseTransaction,
+        raw: &TableName,
+        target: Option<Target>,
+        spec: &TableSpec,
+        write: WriteMode,
+        rows: RowStream,
+    ) -> Result<Merged, LoadError> {
+        let refresh = spec.mode == SyncMode::FullRefresh && write == WriteMode::Append;
+        let target = replace::present(transaction, raw, target, spec, refresh).await?;
+        let key = match write {
+            WriteMode::Merge => target::merge_key(spec),
+            WriteMode::Append | WriteMode::Replace => &[],
+        };
+        if !refresh {
+            return merge::merge(transaction, &target, spec, key, rows).await;
+        }
+        let merged = merge::merge(transaction, &target, spec, key, rows).await?;
+        if merged.read > 0 {
+            target.keep_generation(transaction).await?;
+        }
+        Ok(merged)
+    }
+}
