@@ -7,18 +7,28 @@
 //! Whether a row is new is decided by the transaction that wrote it, never by a clock and never by
 //! the cursor's value alone: see [`position`] for the argument.
 
+pub mod airbyte;
 pub mod catalog;
+pub mod cdc;
 pub mod config;
 mod connection;
 mod copy_stream;
+mod encode;
+pub mod file;
 pub mod mode;
+mod oversize;
+pub mod poller;
 pub mod position;
 mod probe;
 pub mod profile;
+mod ranges;
 pub mod reader;
+mod selection;
 pub mod watch;
 pub mod watcher;
 
+pub use airbyte::{AirbyteConfig, AirbyteSource, Connector};
 pub use config::{Mode, PostgresSourceConfig, TableConfig};
+pub use file::{FileConfig, FileSource};
 pub use mode::TableChoice;
 pub use reader::PostgresSource;

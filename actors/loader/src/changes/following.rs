@@ -1,0 +1,372 @@
+//! One opened stream: batch after batch into the warehouse.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ballpoint_runtime::changes::{Change, ChangeBatch, ChangeStream, Lsn};
+use ballpoint_runtime::event::Event;
+use ballpoint_runtime::segment::{TableName, TableSpec};
+use ballpoint_runtime::store::{Checkpoints, EventBus, RecordedEvent, Streams};
+use ballpoint_runtime::trace::TraceContext;
+
+use super::copying;
+use super::follow::{FollowReport, Follower, Until};
+use super::session::Session;
+use super::table::{ANNOUNCE_INTERVAL, Table, TableState};
+use crate::error::{LoadError, SyncError, crash_point};
+use crate::report::TableReport;
+use crate::target::Target;
+
+/// New tables, changed columns and asked-for copies are noticed within this.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(5);
+/// The position of a source with nothing to send is kept this often, so that its slot moves on.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// While the end of the log is waited for.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(20);
+/// A table that could not be copied is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a stream is left.
+pub(super) enum Again {
+    /// The source's tables, or a table's state, are not what they were.
+    Survey,
+    /// The end that was waited for is in the warehouse.
+    Done,
+}
+
+/// An opened stream with its tables.
+pub(super) struct Following<'a> {
+    follower: &'a Follower,
+    pub(super) session: Session,
+    stream: Box<dyn ChangeStream>,
+    specs: Vec<TableSpec>,
+    tables: Vec<Table>,
+    by_name: HashMap<TableName, usize>,
+    /// In the warehouse, with everything before it.
+    end: Lsn,
+    moved_at: Instant,
+    surveyed_at: Instant,
+    opened_at: Instant,
+    /// Whether a table waits for another try.
+    has_failures: bool,
+    changed: HashMap<TableName, u64>,
+}
+
+impl<'a> Following<'a> {
+    /// Opens the stream from the warehouse's position, for the tables that have a state.
+    pub(super) async fn open(
+        follower: &'a Follower,
+        mut session: Session,
+        specs: &[TableSpec],
+        has_failures: bool,
+    ) -> Result<Self, SyncError> {
+        let name = follower.source().name();
+        let position = Streams::get_in(session.connection(), name)
+            .await
+            .map_err(LoadError::from)?
+            .ok_or_else(|| super::follow::moved(name))?;
+        let mut tables = Vec::new();
+        for spec in specs {
+            let number = tables.len();
+            if let Some(table) = state_of(follower, &mut session, spec, number).await? {
+                tables.push(table);
+            }
+        }
+        let by_name = tables
+            .iter()
+            .enumerate()
+            .map(|(at, table): (usize, &Table)| (table.spec.table.clone(), at))
+            .collect();
+        let stream = follower
+            .source()
+            .stream(&position.slot, position.end, specs)
+            .await?;
+        follower.noting(|status| {
+            status.streaming = true;
+            status.opened += 1;
+            status.end_lsn = position.end.to_string();
+            status.last_error = None;
+        });
+        let now = Instant::now();
+        Ok(Self {
+            follower,
+            session,
+            stream,
+            specs: specs.to_vec(),
+            tables,
+            by_name,
+            end: position.end,
+            moved_at: now,
+            surveyed_at: now,
+            opened_at: now,
+            has_failures,
+            changed: HashMap::new(),
+        })
+    }
+
+    /// Takes batches until it is time to leave. After an error the session must not be used again.
+    pub(super) async fn run(&mut self, until: Until) -> Result<Again, SyncError> {
+        loop {
+            let reached = matches!(until, Until::Reached(end) if self.end >= end);
+            if reached && !self.session.is_open() {
+                self.tell_what_is_left().await?;
+                return Ok(Again::Done);
+            }
+            let patience = match until {
+                Until::Reached(_) => DRAIN_PATIENCE,
+                Until::Forever => ANNOUNCE_INTERVAL,
+            };
+            let batch = self.stream.next(patience).await?;
+            let held = match batch.changes.is_empty() {
+                true => {
+                    self.rest(batch.end, until).await?;
+                    false
+                }
+                false => self.take(batch).await?,
+            };
+            if self.session.is_open() {
+                continue;
+            }
+            if held || self.is_survey_due().await? {
+                self.tell_what_is_left().await?;
+                return Ok(Again::Survey);
+            }
+        }
+    }
+
+    /// Writes a batch. Whether a table must be copied again.
+    async fn take(&mut self, batch: ChangeBatch) -> Result<bool, SyncError> {
+        let (end, committed_at) = (batch.end, batch.committed_at);
+        let by_table = self.sorted(batch.changes);
+        let whole = end.is_some() && !self.session.is_open();
+        self.session.begin().await?;
+        crash_point("changes.before_apply")?;
+        let written = self.write(&by_table, whole).await;
+        match written {
+            Err(error) if whole && is_refusal(&error) => {
+                // New rows that were there: written again, by key.
+                tracing::debug!(%error, "new rows are merged instead");
+                self.session.rollback().await?;
+                self.tables.iter_mut().for_each(|table| {
+                    table.is_staged = false;
+                    table.stage_in_use = false;
+                });
+                self.session.begin().await?;
+                self.write(&by_table, false).await?;
+            }
+            other => other?,
+        }
+        let Some(end) = end else {
+            crash_point("changes.mid_transaction")?;
+            return Ok(false);
+        };
+        self.commit(end, committed_at).await
+    }
+
+    async fn commit(&mut self, end: Lsn, committed_at: Option<i64>) -> Result<bool, SyncError> {
+        let name = self.follower.source().name();
+        let mut held = false;
+        for table in self.tables.iter().filter(|table| table.is_held) {
+            held = true;
+            copying::forget(self.session.connection(), name, &table.spec.table)
+                .await
+                .map_err(LoadError::warehouse("holding a table"))?;
+        }
+        let events = self.tell(false).await?;
+        if confirms_early() {
+            self.stream.confirm(end);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        self.session.commit(end, committed_at).await?;
+        crash_point("changes.after_commit")?;
+        self.stream.confirm(end);
+        crash_point("changes.after_confirm")?;
+        self.end = end;
+        self.moved_at = Instant::now();
+        let events_bus = self.follower.loader().store().events();
+        events.into_iter().for_each(|event| events_bus.announce(event));
+        for table in &mut self.tables {
+            table.stage_in_use = false;
+        }
+        let changes = self.changed.values().sum();
+        self.follower.noting(|status| {
+            status.end_lsn = end.to_string();
+            status.changes = changes;
+            status.commits += 1;
+        });
+        Ok(held)
+    }
+
+    /// The changes of each table, without those that its snapshot has or that wait for a copy.
+    fn sorted(&mut self, changes: Vec<Change>) -> Vec<(usize, Vec<Change>)> {
+        let mut by_table: Vec<(usize, Vec<Change>)> = Vec::new();
+        let mut slots: Vec<Option<usize>> = vec![None; self.tables.len()];
+        for change in changes {
+            let Some(&at) = self.by_name.get(&change.relation.table) else {
+                continue;
+            };
+            let table = &mut self.tables[at];
+            if table.is_held || change.commit_lsn < table.snapshot_lsn {
+                continue;
+            }
+            if !table.fits(&change.relation) {
+                tracing::info!(table = %table.spec.table, "its columns changed: it is copied again");
+                table.is_held = true;
+                continue;
+            }
+            let slot = *slots[at].get_or_insert_with(|| {
+                by_table.push((at, Vec::new()));
+                by_table.len() - 1
+            });
+            by_table[slot].1.push(change);
+        }
+        by_table
+    }
+
+    async fn write(
+        &mut self,
+        by_table: &[(usize, Vec<Change>)],
+        plainly: bool,
+    ) -> Result<(), LoadError> {
+        for (at, changes) in by_table {
+            let table = &mut self.tables[*at];
+            if table.is_held {
+                continue;
+            }
+            let rows = self.session.write(table, changes, plainly).await?;
+            table.untold += rows;
+            *self.changed.entry(table.spec.table.clone()).or_default() += rows;
+        }
+        Ok(())
+    }
+
+    /// Nothing has changed: keeps the position now and then, and tells what was not told yet.
+    async fn rest(&mut self, end: Option<Lsn>, until: Until) -> Result<(), SyncError> {
+        if self.session.is_open() {
+            return Ok(());
+        }
+        let Some(end) = end.filter(|end| *end > self.end) else {
+            return Ok(self.tell_what_is_left().await?);
+        };
+        let reached = matches!(until, Until::Reached(wanted) if end >= wanted);
+        if reached || self.moved_at.elapsed() >= IDLE_INTERVAL {
+            self.session.begin_quietly().await?;
+            self.session.commit(end, None).await?;
+            self.stream.confirm(end);
+            self.end = end;
+            self.moved_at = Instant::now();
+            self.follower.noting(|status| status.end_lsn = end.to_string());
+        }
+        Ok(self.tell_what_is_left().await?)
+    }
+
+    /// Records, in the transaction that is open, that tables have new rows. Not at every commit: a
+    /// build that follows each would not be faster.
+    async fn tell(&mut self, at_once: bool) -> Result<Vec<RecordedEvent>, LoadError> {
+        let mut events = Vec::new();
+        for table in &mut self.tables {
+            if !(table.is_due() || at_once && table.untold > 0) {
+                continue;
+            }
+            let event = Event::TableLoaded {
+                source: self.follower.source().name().to_owned(),
+                table: table.spec.table.clone(),
+                raw: table.raw.clone(),
+                rows: table.told(),
+            };
+            let trace = TraceContext::current();
+            events.push(EventBus::record_in(self.session.connection(), event, trace).await?);
+        }
+        Ok(events)
+    }
+
+    /// Their rows are committed already: outside any transaction.
+    async fn tell_what_is_left(&mut self) -> Result<(), LoadError> {
+        let events_bus = self.follower.loader().store().events().clone();
+        for event in self.tell(true).await? {
+            events_bus.announce(event);
+        }
+        Ok(())
+    }
+
+    /// Whether the source's tables are other ones now, or a copy was asked for.
+    async fn is_survey_due(&mut self) -> Result<bool, SyncError> {
+        if self.surveyed_at.elapsed() < SURVEY_INTERVAL {
+            return Ok(false);
+        }
+        self.surveyed_at = Instant::now();
+        if self.has_failures && self.opened_at.elapsed() >= RETRY_INTERVAL {
+            return Ok(true);
+        }
+        if self.follower.source().followed().await? != self.specs {
+            return Ok(true);
+        }
+        let name = self.follower.source().name();
+        for table in &self.tables {
+            let position =
+                Checkpoints::get_in(self.session.connection(), name, &table.spec.table).await;
+            if position.map_err(LoadError::from)?.is_none() {
+                return Ok(true);
+            }
+        }
+        self.follower.is_over_budget().await
+    }
+
+    /// Adds what changed to the report.
+    pub(super) fn account(&mut self, report: &mut FollowReport) {
+        for table in &self.tables {
+            let rows = self.changed.remove(&table.spec.table).unwrap_or_default();
+            let known = report
+                .tables
+                .iter_mut()
+                .find(|known| known.table == table.spec.table);
+            match known {
+                Some(known) => known.add_changes(rows),
+                None => {
+                    let name = self.follower.source().name();
+                    let (of, raw) = (table.spec.table.clone(), table.raw.clone());
+                    let mut added = TableReport::begun(name, of, raw);
+                    added.add_changes(rows);
+                    report.tables.push(added);
+                }
+            }
+        }
+    }
+}
+
+/// A table that has a state, as the warehouse has it.
+async fn state_of(
+    follower: &Follower,
+    session: &mut Session,
+    spec: &TableSpec,
+    number: usize,
+) -> Result<Option<Table>, LoadError> {
+    let (name, connection) = (follower.source().name(), session.connection());
+    let position = Checkpoints::get_in(connection, name, &spec.table).await?;
+    let Some(state) = position.as_ref().and_then(TableState::parse) else {
+        return Ok(None);
+    };
+    let raw = TableName::new(follower.loader().schema(), &spec.table.name);
+    let target = Target::find(connection, &raw)
+        .await
+        .map_err(LoadError::warehouse("looking at the raw table"))?;
+    let table = |target: Target| {
+        let (generation, lsn) = (target.generation, state.snapshot_lsn);
+        Table::new(spec.clone(), raw, generation, lsn, number)
+    };
+    Ok(target.map(table))
+}
+
+/// Whether the warehouse refused the rows, rather than being away.
+fn is_refusal(error: &LoadError) -> bool {
+    let LoadError::Warehouse { source, .. } = error else {
+        return false;
+    };
+    matches!(source, sqlx::Error::Database(error) if error.code().as_deref() == Some("23505"))
+}
+
+/// The mistake that the soak tests must notice: `changes.confirm_early` makes it.
+fn confirms_early() -> bool {
+    fail::fail_point!("changes.confirm_early", |_| true);
+    false
+}

@@ -1,0 +1,122 @@
+//! A slot that does not fit the warehouse's position: never a silent continuation.
+
+use ballpoint_source::config::GapPolicy;
+
+use super::*;
+
+async fn slot(shop: &Followed) -> String {
+    let sql = "select slot_name::text from pg_replication_slots where database = current_database()";
+    one(shop.source.pool(), sql).await
+}
+
+async fn gaps(shop: &Followed) -> Vec<String> {
+    sqlx::query_scalar(
+        "select payload->>'reason' from ballpoint.events where payload->>'type' = 'log_gap' order by id",
+    )
+    .fetch_all(shop.warehouse.pool())
+    .await
+    .unwrap()
+}
+
+/// Changes that no slot keeps.
+async fn lose_changes(shop: &Followed) {
+    let slot = slot(shop).await;
+    shop.in_source(&format!("select pg_drop_replication_slot('{slot}')")).await;
+    shop.in_source("update orders set amount = 99; delete from orders where id > 40").await;
+}
+
+#[tokio::test]
+async fn a_missing_slot_is_a_gap_that_one_new_copy_closes() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    lose_changes(&shop).await;
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+    assert_eq!(shop.copies("orders").await, 2);
+    let said = gaps(&shop).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("is missing") && said[0].contains("ballpoint_"), "{said:?}");
+    shop.in_source("update orders set amount = 100").await;
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+    assert_eq!(gaps(&shop).await.len(), 1);
+    assert_eq!(shop.copies("orders").await, 2);
+}
+
+#[tokio::test]
+async fn a_slot_that_somebody_moved_on_and_a_publication_that_is_gone_are_gaps() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    shop.in_source("update orders set amount = 5").await;
+    let name = slot(&shop).await;
+    shop.in_source(&format!(
+        "select pg_replication_slot_advance('{name}', pg_current_wal_lsn())"
+    ))
+    .await;
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+    let said = gaps(&shop).await;
+    assert!(said[0].contains("was moved to"), "{said:?}");
+    let name = slot(&shop).await;
+    shop.in_source(&format!("drop publication {name}; update orders set amount = 6")).await;
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+    let said = gaps(&shop).await;
+    assert!(said[1].contains("publication"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_gap_can_be_refused_until_somebody_asks_for_a_new_copy() {
+    let shop = Followed::configured(ORDERS, |config| config.on_gap = GapPolicy::Refuse).await;
+    shop.catch_up().await;
+    lose_changes(&shop).await;
+    for _ in 0..2 {
+        let refused = shop.follower.catch_up(&[]).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("is missing") && refused.contains("--full-refresh"),
+            "{refused}"
+        );
+    }
+    assert_eq!(shop.copies("orders").await, 1, "the last good rows stay");
+    let orders = TableName::new("public", "orders");
+    shop.follower.catch_up(&[orders]).await.unwrap();
+    shop.assert_equal("orders").await;
+}
+
+#[tokio::test]
+async fn a_slot_over_its_budget_is_given_up_and_its_tables_copied_again() {
+    let budget = |config: &mut PostgresSourceConfig| config.max_slot_wal = Some(1 << 20);
+    let shop = Followed::configured(ORDERS, budget).await;
+    shop.catch_up().await;
+    shop.in_source(
+        "create table bulk (t text); insert into bulk select repeat(md5(n::text), 100) from generate_series(1, 5000) n;
+         drop table bulk; update orders set amount = 7",
+    )
+    .await;
+    shop.follower.guard().await.unwrap();
+    let slots = "select count(*) from pg_replication_slots where database = current_database()";
+    assert_eq!(one::<i64>(shop.source.pool(), slots).await, 0, "it is given up");
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+    assert_eq!(shop.copies("orders").await, 2);
+}
+
+#[tokio::test]
+async fn an_idle_source_lets_its_slot_move_on() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    let at = || async {
+        let sql = "select confirmed_flush_lsn::text from pg_replication_slots
+                   where database = current_database()";
+        one::<String>(shop.source.pool(), sql).await
+    };
+    let before = at().await;
+    // Changes of tables that nobody follows.
+    shop.in_source("create unlogged table idle (a int)").await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while at().await == before {
+        shop.catch_up().await;
+        assert!(std::time::Instant::now() < deadline, "the slot stays at {before}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,170 @@
+//! Up to where the log of each source is in the warehouse (`ballpoint.streams`).
+
+use jiff::Timestamp;
+use sqlx::{PgConnection, PgPool};
+
+use super::{StoreError, timestamp};
+use crate::changes::{Lsn, StreamPosition};
+
+/// Reads stream positions; writes them in the caller's transaction only.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    pool: PgPool,
+}
+
+/// A source's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRow {
+    pub source: String,
+    pub position: StreamPosition,
+    /// The source's clock, at the last transaction that is in the warehouse.
+    pub committed_at: Option<Timestamp>,
+}
+
+impl Streams {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The position of a source; `None` when its log is not followed.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn get(&self, source: &str) -> Result<Option<StreamPosition>, StoreError> {
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(StoreError::query("reading a stream's position"))?;
+        Self::get_in(&mut connection, source).await
+    }
+
+    /// The same on the caller's connection.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn get_in(
+        connection: &mut PgConnection,
+        source: &str,
+    ) -> Result<Option<StreamPosition>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(
+            "select source, slot, system_id, timeline, end_lsn::text,
+                    (extract(epoch from committed_at) * 1000000)::bigint
+             from ballpoint.streams where source = $1",
+        )
+        .bind(source)
+        .fetch_optional(connection)
+        .await
+        .map_err(StoreError::query("reading a stream's position"))?;
+        Ok(row.map(stream).transpose()?.map(|row| row.position))
+    }
+
+    /// Every stream, by source.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn all(&self) -> Result<Vec<StreamRow>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "select source, slot, system_id, timeline, end_lsn::text,
+                    (extract(epoch from committed_at) * 1000000)::bigint
+             from ballpoint.streams order by source",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::query("reading the streams' positions"))?;
+        rows.into_iter().map(stream).collect()
+    }
+
+    /// Begins a stream, in place of an older one.
+    ///
+    /// # Errors
+    /// As every query; the caller rolls back.
+    pub async fn begin_in(
+        connection: &mut PgConnection,
+        source: &str,
+        position: &StreamPosition,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "insert into ballpoint.streams (source, slot, system_id, timeline, end_lsn)
+             values ($1, $2, $3, $4, $5::pg_lsn)
+             on conflict (source) do update
+             set slot = excluded.slot, system_id = excluded.system_id,
+                 timeline = excluded.timeline, end_lsn = excluded.end_lsn, committed_at = null,
+                 updated_at = clock_timestamp()",
+        )
+        .bind(source)
+        .bind(&position.slot)
+        .bind(&position.system)
+        .bind(i64::from(position.timeline))
+        .bind(position.end.to_string())
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("beginning a stream"))?;
+        Ok(())
+    }
+
+    /// Moves a stream on, in the transaction of the rows up to `end` (R7). Never back: that would
+    /// mean that somebody else has moved it.
+    ///
+    /// # Errors
+    /// [`StoreError::Malformed`] when the stream is not there, or further already.
+    pub async fn advance_in(
+        connection: &mut PgConnection,
+        source: &str,
+        end: Lsn,
+        committed_at: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let moved = sqlx::query(
+            "update ballpoint.streams
+             set end_lsn = $2::pg_lsn, updated_at = clock_timestamp(),
+                 committed_at = coalesce('epoch'::timestamptz + $3::bigint * interval '1 microsecond',
+                                         committed_at)
+             where source = $1 and end_lsn <= $2::pg_lsn",
+        )
+        .bind(source)
+        .bind(end.to_string())
+        .bind(committed_at)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("moving a stream's position"))?
+        .rows_affected();
+        match moved {
+            1 => Ok(()),
+            _ => Err(StoreError::query("moving a stream's position")(
+                sqlx::Error::RowNotFound,
+            )),
+        }
+    }
+
+    /// Forgets a stream: its source is not followed any more, or from another point.
+    ///
+    /// # Errors
+    /// As every query; the caller rolls back.
+    pub async fn forget_in(connection: &mut PgConnection, source: &str) -> Result<(), StoreError> {
+        sqlx::query("delete from ballpoint.streams where source = $1")
+            .bind(source)
+            .execute(connection)
+            .await
+            .map_err(StoreError::query("forgetting a stream"))?;
+        Ok(())
+    }
+}
+
+type Row = (String, String, String, i64, String, Option<i64>);
+
+fn stream(
+    (source, slot, system, timeline, end, committed_at): Row,
+) -> Result<StreamRow, StoreError> {
+    let malformed = || {
+        let text = format!("the stream's position of {source}");
+        StoreError::malformed(text)(serde::de::Error::custom("its log position cannot be read"))
+    };
+    let position = StreamPosition {
+        slot,
+        system,
+        timeline: u32::try_from(timeline).map_err(|_| malformed())?,
+        end: end.parse().map_err(|_| malformed())?,
+    };
+    Ok(StreamRow {
+        source,
+        position,
+        committed_at: committed_at.map(timestamp),
+    })
+}
