@@ -10,6 +10,7 @@ use ballpoint_runtime::segment::TableName;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use crate::error::LoadError;
+use crate::target::{self, Target};
 
 /// One view, and the statements that make it again.
 #[derive(Debug)]
@@ -150,6 +151,37 @@ pub(crate) async fn attributes(
         statements.push(format!("alter {kind} {quoted} owner to {}", quote(&owner)));
     }
     Ok(statements)
+}
+
+const USED: &str = "
+select a.attname::text, format_type(a.atttypid, a.atttypmod)
+from pg_attribute a
+where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped
+  and exists (select from pg_depend d join pg_rewrite r on r.oid = d.objid
+              where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+                and d.refobjid = a.attrelid and d.refobjsubid = a.attnum)
+  and not exists (select from pg_attribute n
+                  where n.attrelid = to_regclass($2) and n.attname = a.attname and n.attnum > 0)
+order by a.attnum";
+
+/// Gives `new` the columns of `old` that the source has no longer and that views read: they are null
+/// from now on, and the views stay.
+pub(crate) async fn keep_columns(
+    connection: &mut PgConnection,
+    old: &Target,
+    new: &TableName,
+) -> Result<(), sqlx::Error> {
+    let new = target::quoted(new);
+    let used: Vec<(String, String)> = sqlx::query_as(USED)
+        .bind(old.oid.to_string())
+        .bind(&new)
+        .fetch_all(&mut *connection)
+        .await?;
+    for (name, sql_type) in used {
+        let sql = format!("alter table {new} add column {} {sql_type}", quote(&name));
+        connection.execute(AssertSqlSafe(sql)).await?;
+    }
+    Ok(())
 }
 
 /// Drops the views, the ones on top first.

@@ -1,11 +1,13 @@
 //! What a source's own catalog says about its tables. Read-only, and cheap: no table is touched.
 //!
-//! A column whose type's binary form means the same on every PostgreSQL is read in that form and
-//! keeps its type. The binary form of an enum, domain, composite or extension type holds object ids
-//! of its own database: such a column is read as text and lands as `text`. So do the `reg*` types.
+//! A column whose type's binary form means the same on every PostgreSQL keeps its type and is read as
+//! it is. A domain lands as the type under it and an enum as `text`, whose binary forms theirs are. The
+//! binary form of a composite or extension type holds object ids of its own database, or needs its
+//! extension: such a column is read, and lands, as `text`; so do the `reg*` types. Arrays follow their
+//! elements: `text[]`, `numeric(8,2)[]`. Why: docs/adr.
 
 use ballpoint_postgres::ident::{quote, quote_qualified};
-use ballpoint_runtime::segment::{Column, TableName};
+use ballpoint_runtime::segment::{Column, ColumnOrigin, TableName};
 use sqlx::postgres::PgConnection;
 
 /// A table of the source, as its catalog has it now.
@@ -20,15 +22,21 @@ pub struct SourceTable {
     pub index_leads: Vec<String>,
     /// Whether the configured user may SELECT from it.
     pub readable: bool,
+    /// What the rows that are read fulfil; `None`: all are.
+    pub fits: Option<String>,
 }
 
 /// A column and how it travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceColumn {
-    /// As it lands: `text` when it is not [`Self::portable`].
+    /// As it lands.
     pub column: Column,
-    /// Whether its binary form can be passed on undecoded.
+    /// Whether its binary form is, undecoded, that of the type that it lands as.
     pub portable: bool,
+    /// Whether values may be longer than a page: those are what `max_value_bytes` is for.
+    pub long: bool,
+    /// What it is known by again.
+    pub origin: ColumnOrigin,
     /// Whether rows older than the column hold a value in it without having been rewritten.
     pub fills_old_rows: bool,
 }
@@ -49,6 +57,14 @@ impl SourceTable {
         self.index_leads.iter().any(|lead| lead == name)
     }
 
+    /// `condition`, of the rows that are read.
+    pub(crate) fn where_fits(&self, condition: &str) -> String {
+        match &self.fits {
+            Some(fits) => format!("({condition}) and ({fits})"),
+            None => condition.to_owned(),
+        }
+    }
+
     /// The select list that reads every column in the form in which it travels.
     pub(crate) fn select_list(&self) -> String {
         let expressions: Vec<String> = self
@@ -59,7 +75,7 @@ impl SourceTable {
                 if column.portable {
                     name
                 } else {
-                    format!("{name}::text")
+                    format!("{name}::{}", column.column.sql_type)
                 }
             })
             .collect();
@@ -90,20 +106,52 @@ where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> '
   and ($1::text is null or c.oid = to_regclass($1))
 order by 2, 3";
 
+/// `flat` is the type under a domain, `element` that of an array, itself without its domain.
 const COLUMNS: &str = "
-select a.attrelid::bigint, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       t.typnamespace = 'pg_catalog'::regnamespace and t.typtype in ('b', 'r', 'm')
-         and t.typsend <> 0 and t.typname !~ '^_?(reg|aclitem)'
-         and coalesce(e.typtype in ('b', 'r', 'm') and e.typnamespace = t.typnamespace, true),
+with recursive under(domain, typ, mod) as (
+  select oid, typbasetype, typtypmod from pg_type where typtype = 'd'
+  union all
+  select u.domain, t.typbasetype, t.typtypmod
+  from under u join pg_type t on t.oid = u.typ and t.typtype = 'd'),
+flat(domain, typ, mod) as (
+  select u.* from under u join pg_type t on t.oid = u.typ and t.typtype <> 'd'),
+kind(oid, portable, enum) as (
+  select oid, typnamespace = 'pg_catalog'::regnamespace and typtype in ('b', 'r', 'm')
+         and typsend <> 0 and typreceive <> 0
+         and typname !~ '^_?(reg|aclitem|gtsvector|pg_(node_tree|ndistinct|dependencies|mcv|brin))',
+         typtype = 'e'
+  from pg_type)
+select a.attrelid::bigint, a.attname::text, a.attnotnull,
+       case when e.oid is null then case when k.portable then format_type(c.typ, c.mod) else 'text' end
+            when et.typcategory = 'A' then 'text'
+            when ek.portable and ef.typ is null then format_type(c.typ, c.mod)
+            when ek.portable then format_type(ef.typ, ef.mod) || '[]'
+            else 'text[]' end,
+       case when e.oid is null then k.portable or k.enum else ek.portable and ef.typ is null end,
+       t.typlen = -1, a.attnum::int,
+       format_type(a.atttypid, a.atttypmod)
+         || coalesce((select ' (' || string_agg(quote_literal(l.enumlabel), ', ' order by l.enumsortorder)
+                      || ')' from pg_enum l where l.enumtypid in (c.typ, et.oid)), '')
+         || coalesce((select ' (' || string_agg(f.attname || ' ' || format_type(f.atttypid, f.atttypmod),
+                                                 ', ' order by f.attnum) || ')'
+                      from pg_type r join pg_attribute f on f.attrelid = r.typrelid and f.attnum > 0
+                       and not f.attisdropped
+                      where r.oid in (c.typ, et.oid) and r.typtype = 'c'), ''),
        a.atthasmissing or a.attgenerated <> '' or a.attidentity <> ''
 from pg_attribute a
-join pg_type t on t.oid = a.atttypid
+left join flat f on f.domain = a.atttypid
+cross join lateral (select coalesce(f.typ, a.atttypid), coalesce(f.mod, a.atttypmod)) c(typ, mod)
+join pg_type t on t.oid = c.typ
+join kind k on k.oid = c.typ
 left join pg_type e on e.oid = t.typelem and t.typelem <> 0 and t.typcategory = 'A'
+left join flat ef on ef.domain = e.oid
+left join pg_type et on et.oid = coalesce(ef.typ, e.oid)
+left join kind ek on ek.oid = et.oid
 where a.attrelid = any($1::bigint[]::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum";
 
 type TableRow = (i64, String, String, bool, Vec<String>, Vec<String>);
-type ColumnRow = (i64, String, String, bool, bool, bool);
+type ColumnRow = (i64, String, bool, String, bool, bool, i32, String, bool);
 
 /// Every table of the database, or the one called `only`.
 pub(crate) async fn read(
@@ -121,26 +169,28 @@ pub(crate) async fn read(
         .fetch_all(&mut *connection)
         .await?;
     let mut tables: Vec<SourceTable> = tables.into_iter().map(table_of).collect();
-    for (oid, name, declared, not_null, portable, fills_old_rows) in columns {
-        let sql_type = if portable {
-            declared
-        } else {
-            "text".to_owned()
-        };
-        let column = Column {
-            name,
-            sql_type,
-            not_null,
-        };
-        if let Some(table) = tables.iter_mut().find(|table| table.oid == oid) {
-            table.columns.push(SourceColumn {
-                column,
-                portable,
-                fills_old_rows,
-            });
+    for row in columns {
+        if let Some(table) = tables.iter_mut().find(|table| table.oid == row.0) {
+            table.columns.push(column_of(row));
         }
     }
     Ok(tables)
+}
+
+fn column_of(
+    (_, name, not_null, sql_type, portable, long, number, declared, fills): ColumnRow,
+) -> SourceColumn {
+    SourceColumn {
+        column: Column {
+            name,
+            sql_type,
+            not_null,
+        },
+        portable,
+        long,
+        origin: ColumnOrigin { number, declared },
+        fills_old_rows: fills,
+    }
 }
 
 fn table_of((oid, schema, name, readable, primary_key, index_leads): TableRow) -> SourceTable {
@@ -152,6 +202,7 @@ fn table_of((oid, schema, name, readable, primary_key, index_leads): TableRow) -
         primary_key,
         index_leads,
         readable,
+        fits: None,
     }
 }
 
@@ -203,8 +254,8 @@ mod tests {
                 ("b", "integer"),
                 ("a", "integer"),
                 ("m", "text"),
-                ("p", "text"),
-                ("ms", "text"),
+                ("p", "numeric(8,2)"),
+                ("ms", "text[]"),
                 ("n", "numeric(6,2)"),
                 ("xs", "integer[]"),
                 ("r", "int4range"),

@@ -2,31 +2,72 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use ballpoint_postgres::pool::redact;
-use ballpoint_runtime::segment::TableName;
+use ballpoint_runtime::segment::{SchemaPolicy, TableName, TableOptions};
 use globset::{GlobBuilder, GlobMatcher};
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
 /// How a table is asked to be kept up to date; absent in the configuration means the best that the
-/// source allows.
+/// source allows. Airbyte's longer names are understood too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The whole table each time it changed.
+    #[serde(alias = "full_refresh_overwrite")]
     FullRefresh,
-    /// The rows that changed, found through a cursor column.
+    /// The same, added to what earlier refreshes brought: each is a generation.
+    FullRefreshAppend,
+    /// The rows that changed, found through a cursor column, merged by primary key.
+    #[serde(alias = "incremental_append_dedup")]
     Incremental,
+    /// The same, each changed row added as a version.
+    IncrementalAppend,
+    /// Every committed change, from the source's log.
+    Cdc,
 }
 
-/// Settings of one table; everything absent is chosen from the source's catalog.
+impl Mode {
+    /// Whether rows are only ever added.
+    pub fn appends(self) -> bool {
+        matches!(self, Self::FullRefreshAppend | Self::IncrementalAppend)
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let word = word.into_deserializer();
+        Self::deserialize(word).map_err(|error: serde::de::value::Error| error.to_string())
+    }
+}
+
+/// What is done when the log that was read last is no longer there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapPolicy {
+    /// The tables are read whole again, once.
+    #[default]
+    Resnapshot,
+    /// Nothing, until somebody has looked.
+    Refuse,
+}
+
+/// Settings of one table; everything absent is the source's, or chosen from its catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct TableConfig {
     pub mode: Option<Mode>,
     pub cursor: Option<String>,
-    #[serde(default)]
     pub primary_key: Vec<String>,
+    /// Deleted rows are marked, not deleted.
+    pub soft_delete: Option<bool>,
+    pub on_schema_change: Option<SchemaPolicy>,
+    /// Rows with a longer value are rejected.
+    pub max_value_bytes: Option<u64>,
 }
 
 /// A PostgreSQL source. Its `Debug` form hides the URL's password.
@@ -39,15 +80,30 @@ pub struct PostgresSourceConfig {
     pub tables: Vec<String>,
     /// The mode of tables that do not name their own.
     pub mode: Option<Mode>,
+    pub soft_delete: bool,
+    pub on_schema_change: SchemaPolicy,
+    /// Rows with a longer value are rejected; PostgreSQL takes text up to 1 GiB, and so do its readers.
+    pub max_value_bytes: u64,
+    pub on_gap: GapPolicy,
+    /// Log that the source may keep for us, in bytes; absent: as much as it takes.
+    pub max_slot_wal: Option<u64>,
     /// By `schema.table`.
     pub table: BTreeMap<String, TableConfig>,
     /// Up to this size, in 8 KiB pages, changed rows are found by testing each row's transaction;
     /// above it the index on the cursor narrows the read first. 32,768 pages (256 MiB) take about
     /// 0.2 s to test.
     pub sweep_pages_max: i64,
+    /// A whole table of twice as many 8 KiB pages is read in ranges of about this many, side by side.
+    /// 4,096 pages (32 MiB) take about 0.3 s to load.
+    pub range_pages: u32,
+    /// Connections that read the ranges of one table.
+    pub readers: usize,
 }
 
 impl PostgresSourceConfig {
+    /// Unless it is configured: 64 MiB.
+    pub const MAX_VALUE_BYTES: u64 = 64 << 20;
+
     /// Every table of the database, in the best mode each allows.
     pub fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
@@ -55,8 +111,15 @@ impl PostgresSourceConfig {
             url: url.into(),
             tables: Vec::new(),
             mode: None,
+            soft_delete: false,
+            on_schema_change: SchemaPolicy::Propagate,
+            max_value_bytes: Self::MAX_VALUE_BYTES,
+            on_gap: GapPolicy::Resnapshot,
+            max_slot_wal: None,
             table: BTreeMap::new(),
             sweep_pages_max: 32_768,
+            range_pages: 4096,
+            readers: 2,
         }
     }
 
@@ -66,6 +129,16 @@ impl PostgresSourceConfig {
             .get(&table.to_string())
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// What is configured for a table beside its mode.
+    pub(crate) fn options_of(&self, table: &TableConfig) -> TableOptions {
+        TableOptions {
+            append: table.mode.or(self.mode).is_some_and(Mode::appends),
+            soft_delete: table.soft_delete.unwrap_or(self.soft_delete),
+            on_schema_change: table.on_schema_change.unwrap_or(self.on_schema_change),
+            max_value_bytes: Some(table.max_value_bytes.unwrap_or(self.max_value_bytes)),
+        }
     }
 }
 
@@ -158,6 +231,23 @@ mod tests {
         assert!(!chosen(&["public.*", "!public.tmp_*"], "public.tmp_orders"));
         assert!(chosen(&["!public.tmp_*"], "public.orders"));
         assert!(chosen(&["orders"], "public.orders"));
+    }
+
+    #[test]
+    fn a_mode_has_airbyte_s_names_too_and_an_unknown_one_is_refused_with_the_list() {
+        for (word, mode) in [
+            ("full_refresh", Mode::FullRefresh),
+            ("full_refresh_overwrite", Mode::FullRefresh),
+            ("full_refresh_append", Mode::FullRefreshAppend),
+            ("incremental", Mode::Incremental),
+            ("incremental_append_dedup", Mode::Incremental),
+            ("incremental_append", Mode::IncrementalAppend),
+            ("cdc", Mode::Cdc),
+        ] {
+            assert_eq!(word.parse(), Ok(mode), "{word}");
+        }
+        let error = "incremntal".parse::<Mode>().unwrap_err();
+        assert!(error.contains("incremntal") && error.contains("`cdc`"), "{error}");
     }
 
     #[test]

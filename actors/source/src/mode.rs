@@ -1,10 +1,10 @@
 //! Which mode a table is kept up to date in, and why.
 
-use ballpoint_runtime::segment::{Column, SyncMode, TableName, TableSpec};
+use ballpoint_runtime::segment::{Origin, SyncMode, TableName, TableSpec};
 use serde::Serialize;
 
 use crate::catalog::SourceTable;
-use crate::config::{Mode, TableConfig};
+use crate::config::{Mode, PostgresSourceConfig, TableConfig};
 
 /// Columns that applications conventionally set at every change, best first.
 const CURSOR_NAMES: &[&str] = &[
@@ -23,48 +23,145 @@ const CURSOR_NAMES: &[&str] = &[
     "modifiedat",
 ];
 
+/// Whether `cdc` is chosen where nobody asks for a mode.
+pub(crate) const CDC_BY_DEFAULT: bool = false;
+
+/// What the source says of its log: by which columns it names a table's rows (none: by all), or why
+/// the table cannot be followed there, and what to do about that. By the table's object id.
+pub(crate) type LogKey<'a> = &'a (dyn Fn(i64) -> Result<Vec<String>, String> + Send + Sync);
+
 /// A table's mode with its reason, as `check` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TableChoice {
     pub table: TableName,
     #[serde(flatten)]
     pub mode: SyncMode,
+    /// Whether rows are only ever added.
+    pub append: bool,
     pub reason: String,
+    /// What stands in the way of a better mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub better: Option<Better>,
 }
 
-/// Chooses the mode of one table: what is configured, else the best that the table allows.
+/// A better mode than the chosen one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Better {
+    pub mode: &'static str,
+    /// What it would take, as SQL where that is what it takes.
+    pub lacks: String,
+}
+
+/// What was chosen for a table.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Chosen {
+    pub(crate) spec: TableSpec,
+    pub(crate) reason: String,
+    pub(crate) better: Option<Better>,
+}
+
+/// Chooses the mode of one table: what is configured, else the best that the table and its server
+/// allow.
 ///
 /// # Errors
 /// What the configuration names and the table does not have.
 pub(crate) fn choose(
     table: &SourceTable,
-    config: &TableConfig,
-    source_mode: Option<Mode>,
-) -> Result<(TableSpec, String), String> {
+    source: &PostgresSourceConfig,
+    log: LogKey<'_>,
+) -> Result<Chosen, String> {
+    let config = &source.of(&table.table);
     let primary_key = primary_key(table, config)?;
-    let (mode, reason) = match (config.mode.or(source_mode), &config.cursor) {
-        (Some(Mode::FullRefresh), _) => (SyncMode::FullRefresh, "configured".to_owned()),
+    let lacks_log = no_log(table, &primary_key, log);
+    let asked = config.mode.or(source.mode);
+    let (mode, reason) = match (asked, &config.cursor) {
+        (Some(Mode::FullRefresh | Mode::FullRefreshAppend), _) => {
+            (SyncMode::FullRefresh, "configured".to_owned())
+        }
+        (Some(Mode::Cdc), _) => match &lacks_log {
+            None => (SyncMode::Cdc, "configured".to_owned()),
+            Some(lack) => {
+                let table = &table.table;
+                return Err(format!(
+                    "table {table} is configured as cdc but {lack}; or choose another mode"
+                ));
+            }
+        },
         (_, Some(cursor)) => (configured_cursor(table, cursor)?, "configured".to_owned()),
-        (Some(Mode::Incremental), None) => detected(table, &primary_key).map_err(|lacks| {
-            format!(
-                "table {} is configured as incremental but {lacks}; name one as `cursor` \
-                 or set `mode = \"full_refresh\"`",
-                table.table
-            )
-        })?,
+        (Some(Mode::Incremental | Mode::IncrementalAppend), None) => {
+            detected(table, &primary_key).map_err(|lacks| {
+                format!(
+                    "table {} is configured as incremental but {lacks}; name one as `cursor` \
+                     or set `mode = \"full_refresh\"`",
+                    table.table
+                )
+            })?
+        }
+        (None, None) if CDC_BY_DEFAULT && lacks_log.is_none() => (
+            SyncMode::Cdc,
+            "the source's log can be read and names each changed row".to_owned(),
+        ),
         (None, None) => detected(table, &primary_key)
             .unwrap_or_else(|lacks| (SyncMode::FullRefresh, format!("the table {lacks}"))),
     };
-    let columns: Vec<Column> = table.columns.iter().map(|c| c.column.clone()).collect();
-    Ok((
-        TableSpec {
-            table: table.table.clone(),
-            columns,
-            primary_key,
-            mode,
-        },
+    let better = match (&mode, asked) {
+        (SyncMode::Cdc, _) | (_, Some(_)) => None,
+        _ => Some(Better {
+            mode: "cdc",
+            lacks: lacks_log.unwrap_or_else(|| {
+                "nothing: set mode = \"cdc\" in the configuration".to_owned()
+            }),
+        }),
+    };
+    // Without a primary key the log names rows by the unique index that was chosen for it.
+    let named_by_index = || log(table.oid).unwrap_or_default();
+    let primary_key = match (&mode, primary_key.is_empty()) {
+        (SyncMode::Cdc, true) => named_by_index(),
+        _ => primary_key,
+    };
+    Ok(Chosen {
+        spec: spec(table, source, config, primary_key, mode),
         reason,
-    ))
+        better,
+    })
+}
+
+fn spec(
+    table: &SourceTable,
+    source: &PostgresSourceConfig,
+    config: &TableConfig,
+    primary_key: Vec<String>,
+    mode: SyncMode,
+) -> TableSpec {
+    let columns = table.columns.iter();
+    let (columns, origins) = columns
+        .map(|c| (c.column.clone(), c.origin.clone()))
+        .unzip();
+    TableSpec {
+        table: table.table.clone(),
+        columns,
+        primary_key,
+        mode,
+        options: source.options_of(config),
+        origin: Origin {
+            oid: table.oid,
+            columns: origins,
+        },
+    }
+}
+
+/// What is missing for `cdc`; `None`: nothing.
+fn no_log(table: &SourceTable, primary_key: &[String], log: LogKey<'_>) -> Option<String> {
+    match log(table.oid) {
+        Err(lack) => Some(lack),
+        Ok(named) if !named.is_empty() && primary_key.iter().any(|key| !named.contains(key)) => {
+            Some(format!(
+                "the log does not name its rows by its primary_key: ALTER TABLE {} REPLICA IDENTITY FULL",
+                table.quoted()
+            ))
+        }
+        Ok(_) => None,
+    }
 }
 
 fn primary_key(table: &SourceTable, config: &TableConfig) -> Result<Vec<String>, String> {
@@ -140,82 +237,4 @@ fn detected(table: &SourceTable, primary_key: &[String]) -> Result<(SyncMode, St
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use crate::catalog::SourceColumn;
-
-    fn table(not_null: bool, indexed: bool, keyed: bool) -> SourceTable {
-        let column = |name: &str, sql_type: &str, not_null| SourceColumn {
-            column: Column {
-                name: name.to_owned(),
-                sql_type: sql_type.to_owned(),
-                not_null,
-            },
-            portable: true,
-            fills_old_rows: false,
-        };
-        SourceTable {
-            oid: 1,
-            table: TableName::new("public", "orders"),
-            columns: vec![
-                column("id", "bigint", true),
-                column("updated_at", "timestamp with time zone", not_null),
-            ],
-            primary_key: if keyed {
-                vec!["id".to_owned()]
-            } else {
-                Vec::new()
-            },
-            index_leads: if indexed {
-                vec!["updated_at".to_owned()]
-            } else {
-                Vec::new()
-            },
-            readable: true,
-        }
-    }
-
-    fn reason(table: &SourceTable) -> (SyncMode, String) {
-        let (spec, reason) = choose(table, &TableConfig::default(), None).unwrap();
-        (spec.mode, reason)
-    }
-
-    #[test]
-    fn an_indexed_not_null_timestamp_and_a_key_make_a_table_incremental() {
-        let (mode, _) = reason(&table(true, true, true));
-        assert_eq!(
-            mode,
-            SyncMode::Incremental {
-                cursor: "updated_at".to_owned()
-            }
-        );
-    }
-
-    #[test]
-    fn what_a_table_lacks_is_the_reason_of_its_full_refresh() {
-        for (lacking, words) in [
-            (table(false, true, true), "allows null"),
-            (table(true, false, true), "no index"),
-            (table(true, true, false), "no primary key"),
-        ] {
-            let (mode, reason) = reason(&lacking);
-            assert_eq!(mode, SyncMode::FullRefresh);
-            assert!(reason.contains(words), "{reason}");
-        }
-    }
-
-    #[test]
-    fn a_cursor_that_does_not_exist_is_an_error_that_lists_the_columns() {
-        let config = TableConfig {
-            cursor: Some("changed".to_owned()),
-            ..Default::default()
-        };
-        let error = choose(&table(true, true, true), &config, None).unwrap_err();
-        assert!(
-            error.contains("\"changed\"") && error.contains("id, updated_at"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -196,6 +196,7 @@ impl Landing {
         SyncReport {
             source: self.source.clone(),
             tables: tables.collect(),
+            held: Vec::new(),
             elapsed,
         }
     }

@@ -91,6 +91,28 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Forgets a checkpoint: the table is read whole next.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn remove_in(
+        connection: &mut PgConnection,
+        source: &str,
+        table: &TableName,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "delete from ballpoint.checkpoints
+             where source = $1 and table_schema = $2 and table_name = $3",
+        )
+        .bind(source)
+        .bind(&table.schema)
+        .bind(&table.name)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("forgetting a checkpoint"))?;
+        Ok(())
+    }
+
     /// Every checkpoint, by source and table.
     ///
     /// # Errors

@@ -160,6 +160,55 @@ impl SourceTables {
     }
 }
 
+impl SourceTables {
+    /// Changes to `seen` were told of, and are not followed.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn ignore_in(
+        connection: &mut PgConnection,
+        source: &str,
+        table: &TableName,
+        seen: &Shape,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "update ballpoint.source_tables
+             set seen = $4::text::jsonb, hold = null, reason = null
+             where source = $1 and table_schema = $2 and table_name = $3",
+        )
+        .bind(source)
+        .bind(&table.schema)
+        .bind(&table.name)
+        .bind(text(seen)?)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("writing what is known of a table"))?;
+        Ok(())
+    }
+
+    /// The table is nobody's business any more.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn forget_in(
+        connection: &mut PgConnection,
+        source: &str,
+        table: &TableName,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "delete from ballpoint.source_tables
+             where source = $1 and table_schema = $2 and table_name = $3",
+        )
+        .bind(source)
+        .bind(&table.schema)
+        .bind(&table.name)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("forgetting a table"))?;
+        Ok(())
+    }
+}
+
 fn text(shape: &Shape) -> Result<String, StoreError> {
     serde_json::to_string(shape).map_err(StoreError::malformed("the shape of a table"))
 }
