@@ -92,8 +92,9 @@ impl SourceReader for Miscounting {
 async fn a_load_whose_counts_do_not_add_up_keeps_nothing() {
     let pair = Pair::with(ORDERS).await;
     let reader = Miscounting(Arc::clone(&pair.reader));
-    let outcome = pair.loader.sync(&reader, &[], false, &TraceContext::default());
-    let text = outcome.await.unwrap_err().to_string();
+    let trace = TraceContext::default();
+    let outcome = pair.loader.sync(&reader, &[], false, &trace).await;
+    let text = outcome.unwrap_err().to_string();
     for words in ["public.orders", "501 rows", "500 landed", "0 were rejected"] {
         assert!(text.contains(words), "{text}");
     }
