@@ -8,6 +8,8 @@ use std::sync::Arc;
 use ballpoint_transformer::Target;
 use ballpoint_transformer::cli::{self, CliEnv};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::config::Project;
@@ -39,6 +41,7 @@ pub(super) async fn run(context: &Context, args: Vec<String>) -> anyhow::Result<
         default_target,
         default_project_dir: own_dir,
         clock: context.clock(),
+        cancel: cancelled_by_signal()?,
         out: Arc::new(move |text| match json {
             // The shape of dbt's structured log, as far as its readers need it.
             true => output::line(json!({ "info": { "level": "info", "msg": text } }).to_string()),
@@ -46,6 +49,22 @@ pub(super) async fn run(context: &Context, args: Vec<String>) -> anyhow::Result<
         }),
     };
     Ok(ExitCode::from(Box::pin(cli::run(&args, &env)).await))
+}
+
+/// Cancelled by the first Ctrl-C or SIGTERM: the run ends with what it has written down.
+fn cancelled_by_signal() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let cancel = CancellationToken::new();
+    let token = cancel.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(cancel)
 }
 
 fn own_project_dir(project: &Project) -> Option<PathBuf> {

@@ -5,6 +5,8 @@ mod arguments;
 mod commands;
 mod inspect;
 mod log;
+mod operations;
+mod session;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 
 use ballpoint_runtime::clock::Clock;
 use clap::Parser;
+use tokio_util::sync::CancellationToken;
 
 use crate::project::profile::Target;
 use arguments::Arguments;
@@ -34,6 +37,8 @@ pub struct CliEnv {
     /// The project when `--project-dir` is not given; absent: the working directory.
     pub default_project_dir: Option<PathBuf>,
     pub clock: Clock,
+    /// Ends the command: nothing more starts, and what runs on the server is stopped there.
+    pub cancel: CancellationToken,
     /// Takes one line of output without its line end.
     pub out: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -46,7 +51,7 @@ impl std::fmt::Debug for CliEnv {
 
 /// Runs one command; `args` begin with its name (`["build", "--select", "x"]`).
 pub async fn run(args: &[String], env: &CliEnv) -> u8 {
-    let named = std::iter::once("dbt".to_owned()).chain(args.iter().cloned());
+    let named = std::iter::once("dbt".to_owned()).chain(arguments::normalized(args));
     match Arguments::try_parse_from(named) {
         Ok(arguments) => commands::run(arguments, env).await,
         Err(error) => {

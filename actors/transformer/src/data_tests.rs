@@ -2,9 +2,14 @@
 
 use ballpoint_postgres::ident;
 use serde_json::Value as Json;
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
+use crate::catalog::RelationKind;
+use crate::materialize::{self, execute};
+use crate::project::config;
 use crate::project::node::{Node, Severity};
+use crate::run::Failure;
 
 /// What a test found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,43 +26,55 @@ pub(crate) struct Judged {
     pub(crate) failures: i64,
 }
 
-/// dbt's query around a test's select: the number of failures and whether it warns or fails.
-pub(crate) fn wrapped(node: &Node, sql: &str) -> String {
-    let text = |key: &str, default: &str| match node.config.get(key) {
+/// A setting of a test that is text, and may be written as a number.
+pub(crate) fn setting(node: &Node, key: &str, default: &str) -> String {
+    match node.config.get(key) {
         Some(Json::String(text)) => text.clone(),
         Some(Json::Number(number)) => number.to_string(),
         _ => default.to_owned(),
-    };
-    let calculation = text("fail_calc", "count(*)");
-    let limit = match node.config.get("limit").and_then(Json::as_u64) {
-        Some(limit) => format!("\n    limit {limit}"),
-        None => String::new(),
-    };
+    }
+}
+
+/// Whether the rows that a test finds are kept: `store_failures`, or else the command line's flag.
+pub(crate) fn stores_failures(node: &Node, flag: bool) -> bool {
+    if !node.is_test() {
+        return false;
+    }
+    match config::text(&node.config, "store_failures_as") {
+        Some("ephemeral") => false,
+        Some(_) => true,
+        None => config::flag(&node.config, "store_failures").unwrap_or(flag),
+    }
+}
+
+/// The rows that are wrong, as many as are asked for.
+fn limited(node: &Node, sql: &str) -> String {
+    match node.config.get("limit").and_then(Json::as_u64) {
+        Some(limit) => format!("{sql}\n    limit {limit}"),
+        None => sql.to_owned(),
+    }
+}
+
+/// dbt's query around a test's select: the number of failures and whether it warns or fails.
+pub(crate) fn wrapped(node: &Node, sql: &str) -> String {
+    judging(node, &limited(node, sql))
+}
+
+fn judging(node: &Node, sql: &str) -> String {
+    let calculation = setting(node, "fail_calc", "count(*)");
     format!(
         "select\n  ({calculation})::bigint as failures,\n  {calculation} {} as should_warn,\n  \
-         {calculation} {} as should_error\nfrom (\n{sql}{limit}\n) dbt_internal_test",
-        text("warn_if", "!= 0"),
-        text("error_if", "!= 0"),
+         {calculation} {} as should_error\nfrom (\n{sql}\n) dbt_internal_test",
+        setting(node, "warn_if", "!= 0"),
+        setting(node, "error_if", "!= 0"),
     )
 }
 
-/// Runs a test.
-///
-/// # Errors
-/// Those of PostgreSQL.
-pub(crate) async fn run(
-    conn: &mut PgConnection,
-    node: &Node,
-    sql: &str,
-) -> Result<Judged, sqlx::Error> {
-    // The simple protocol: one round trip a test.
-    let row = sqlx::raw_sql(AssertSqlSafe(wrapped(node, sql)))
-        .fetch_one(conn)
-        .await?;
+fn judged(node: &Node, row: &PgRow, first: usize) -> Result<Judged, sqlx::Error> {
     // fail_calc may be a sum over no rows.
-    let failures: Option<i64> = row.try_get(0)?;
-    let should_warn: Option<bool> = row.try_get(1)?;
-    let should_error: Option<bool> = row.try_get(2)?;
+    let failures: Option<i64> = row.try_get(first)?;
+    let should_warn: Option<bool> = row.try_get(first + 1)?;
+    let should_error: Option<bool> = row.try_get(first + 2)?;
     let verdict = if node.severity() == Severity::Error && should_error.unwrap_or(false) {
         Verdict::Fail
     } else if should_warn.unwrap_or(false) {
@@ -69,6 +86,100 @@ pub(crate) async fn run(
         verdict,
         failures: failures.unwrap_or(0),
     })
+}
+
+/// Runs a test.
+///
+/// # Errors
+/// Those of PostgreSQL.
+pub(crate) async fn run(
+    conn: &mut PgConnection,
+    node: &Node,
+    sql: &str,
+) -> Result<Judged, Failure> {
+    let statement = wrapped(node, sql);
+    // The simple protocol: one round trip a test.
+    let row = sqlx::raw_sql(AssertSqlSafe(statement.clone()))
+        .fetch_one(conn)
+        .await
+        .map_err(|error| {
+            let before = statement.split(sql).next().unwrap_or_default();
+            Failure::from(error).pointing_at(node, sql, before)
+        })?;
+    Ok(judged(node, &row, 0)?)
+}
+
+/// Keeps the rows that a test finds in a relation of its own, and judges them there.
+///
+/// # Errors
+/// Those of PostgreSQL.
+pub(crate) async fn run_and_store(
+    conn: &mut PgConnection,
+    node: &Node,
+    sql: &str,
+    existing: Option<RelationKind>,
+) -> Result<Judged, Failure> {
+    let kind = match config::text(&node.config, "store_failures_as") {
+        Some("view") => RelationKind::View,
+        Some("table") | None => RelationKind::Table,
+        Some(other) => {
+            return Err(Failure::lasting(format!(
+                "'{other}' is not a valid value for `store_failures_as`. Accepted values are: \
+                 ['ephemeral', 'table', 'view']"
+            )));
+        }
+    };
+    let mut statements = String::new();
+    if let Some(existing) = existing {
+        statements.push_str(&materialize::drop_if_exists(existing, &node.relation));
+    }
+    statements.push_str(&materialize::create_as(
+        kind,
+        &node.relation,
+        &limited(node, sql),
+    ));
+    execute(conn, &statements).await.map_err(|error| {
+        let before = statements.split(sql).next().unwrap_or_default();
+        Failure::from(error).pointing_at(node, sql, before)
+    })?;
+    let stored = format!("select * from {}", node.relation);
+    let row = sqlx::raw_sql(AssertSqlSafe(judging(node, &stored)))
+        .fetch_one(conn)
+        .await?;
+    Ok(judged(node, &row, 0)?)
+}
+
+/// Runs tests in one query and judges each by itself.
+///
+/// # Errors
+/// Those of PostgreSQL, of whichever test.
+pub(crate) async fn run_together(
+    conn: &mut PgConnection,
+    tests: &[(&Node, &str)],
+) -> Result<Vec<Judged>, sqlx::Error> {
+    let parts: Vec<String> = tests
+        .iter()
+        .enumerate()
+        .map(|(number, (node, sql))| {
+            let one = wrapped(node, sql);
+            format!("select {number}::bigint as test, * from (\n{one}\n) as test_{number}")
+        })
+        .collect();
+    let rows = sqlx::raw_sql(AssertSqlSafe(parts.join("\nunion all\n")))
+        .fetch_all(conn)
+        .await?;
+    let mut found: Vec<Option<Judged>> = vec![None; tests.len()];
+    for row in &rows {
+        let number: i64 = row.try_get(0)?;
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        if let (Some(slot), Some((node, _))) = (found.get_mut(index), tests.get(index)) {
+            *slot = Some(judged(node, row, 1)?);
+        }
+    }
+    found
+        .into_iter()
+        .collect::<Option<Vec<Judged>>>()
+        .ok_or(sqlx::Error::RowNotFound)
 }
 
 /// A few of the rows that a test found, as JSON, for the report of a failure.

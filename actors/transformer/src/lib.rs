@@ -16,10 +16,12 @@ mod project;
 mod queries;
 mod run;
 mod select;
+mod unit_tests;
 
 pub mod actor;
 mod artifacts;
 pub mod cli;
+pub mod compare;
 pub mod lineage;
 pub mod publish;
 

@@ -223,10 +223,17 @@ async fn publish_once(
     };
     match outcome.status {
         BuildStatus::Published => {
+            let hooks = std::mem::take(&mut build.after_commit);
             let mut conn = build.into_connection();
             fail::fail_point!("transformer::before_commit");
             crate::materialize::execute(&mut conn, "commit").await?;
             fail::fail_point!("transformer::after_commit");
+            for hook in hooks {
+                // What was published stands, whatever becomes of this.
+                if let Err(error) = crate::materialize::execute(&mut conn, &hook).await {
+                    tracing::warn!(hook, error = %describe(&error), "a hook after the commit failed");
+                }
+            }
         }
         BuildStatus::Unchanged => roll_back(build.into_connection()).await,
         BuildStatus::Failed => {

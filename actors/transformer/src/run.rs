@@ -1,20 +1,32 @@
 //! Runs nodes as `dbt build` does: each when what it reads is done, tests between models, a failure
-//! blocking what is downstream. The scheduler knows no SQL; `execute_node` knows no order.
+//! blocking what is downstream. The scheduler knows no SQL; `execute` knows no order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod connections;
+mod execute;
+mod failure;
+mod schedule;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ballpoint_runtime::clock::Clock;
+use jiff::Timestamp;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::catalog::RelationKind;
 use crate::compile::Compiler;
 use crate::data_tests::{self, Verdict};
-use crate::materialize::{self, Built, seed};
+use crate::materialize;
 use crate::project::Project;
-use crate::project::node::{Materialization, Node, ResourceType};
-use crate::queries::blocking_compile;
+use crate::project::node::Node;
+use execute::Runner;
+use schedule::{Schedule, Unit};
+
+pub(crate) use connections::Connections;
+pub(crate) use failure::{Failure, describe, is_transient};
+pub(crate) use schedule::waits_for;
 
 /// How a node ended, in dbt's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +58,13 @@ impl Status {
     }
 }
 
+/// When a node was compiled and run: start and end of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub compile: (Timestamp, Timestamp),
+    pub execute: (Timestamp, Timestamp),
+}
+
 /// What one node did.
 #[derive(Clone, Debug)]
 pub struct NodeResult {
@@ -57,7 +76,12 @@ pub struct NodeResult {
     pub failures: Option<i64>,
     pub rows: Option<u64>,
     pub compiled: Option<String>,
+    /// The statements that were sent, for `target/run`.
+    pub statements: Option<String>,
     pub seconds: f64,
+    pub timing: Option<Timing>,
+    /// Which thread ran it, from 1.
+    pub thread: usize,
     /// Whether trying again later can help: a lost connection, a deadlock.
     pub transient: bool,
 }
@@ -78,135 +102,195 @@ pub(crate) enum Progress<'a> {
 }
 
 /// How nodes are run.
+#[derive(Clone, Debug)]
 pub(crate) struct RunOptions {
     pub(crate) threads: usize,
     pub(crate) fail_fast: bool,
     /// `dbt build`: tests block models.
     pub(crate) tests_block: bool,
+    /// `--store-failures`.
+    pub(crate) store_failures: bool,
+    pub(crate) clock: Clock,
+    /// Ends the run: nothing more starts, and what runs on the server is stopped there.
+    pub(crate) cancel: CancellationToken,
 }
 
-/// What each of the selected nodes waits for, among the selected nodes.
-pub(crate) fn waits_for(
-    project: &Project,
-    selected: &BTreeSet<String>,
-    tests_block: bool,
-) -> BTreeMap<String, BTreeSet<String>> {
-    let mut waits: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for id in selected.iter().filter(|id| project.nodes.contains_key(*id)) {
-        // Through what is not selected too: the order holds for what is left.
-        let ancestors = project.graph.ancestors(id, None);
-        let mut needed: BTreeSet<String> = ancestors.intersection(selected).cloned().collect();
-        let is_test = project.nodes[id].is_test();
-        if tests_block && !is_test {
-            let blocking = selected
-                .iter()
-                .filter_map(|test| project.nodes.get(test))
-                .filter(|test| {
-                    test.is_test()
-                        && !test.depends_on.is_empty()
-                        && test
-                            .depends_on
-                            .iter()
-                            .all(|parent| ancestors.contains(parent))
-                });
-            needed.extend(blocking.map(|test| test.unique_id.clone()));
+/// Why nothing more is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    FailFast,
+    Cancelled,
+    ServerGone,
+}
+
+impl Halt {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::FailFast => "Skipping due to fail_fast",
+            Self::Cancelled => "Skipping because the run was cancelled",
+            Self::ServerGone => "Skipping because the server is gone",
         }
-        needed.retain(|other| project.nodes.contains_key(other));
-        waits.insert(id.clone(), needed);
     }
-    waits
+}
+
+/// The state of one run.
+struct Run<'a> {
+    project: Arc<Project>,
+    schedule: Schedule,
+    options: &'a RunOptions,
+    connections: Arc<Connections>,
+    progress: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+    /// The number under which each node was announced.
+    announced: HashMap<usize, usize>,
+    ended: HashMap<usize, Status>,
+    results: Vec<NodeResult>,
+    halted: Option<Halt>,
+    free: BTreeSet<usize>,
 }
 
 /// Runs the selected nodes.
 pub(crate) async fn run(
     compiler: &Compiler,
     pool: &PgPool,
+    connections: &Arc<Connections>,
     selected: &BTreeSet<String>,
     options: &RunOptions,
     progress: &(dyn Fn(Progress<'_>) + Send + Sync),
 ) -> Vec<NodeResult> {
     let project = compiler.project.clone();
-    let mut waits = waits_for(&project, selected, options.tests_block);
-    waits.retain(|id, _| project.nodes[id].materialization != Materialization::Ephemeral);
-    let ids: BTreeSet<String> = waits.keys().cloned().collect();
-    for needed in waits.values_mut() {
-        needed.retain(|id| ids.contains(id));
-    }
-    let rank: HashMap<String, usize> = project
-        .graph
-        .order()
-        .into_iter()
-        .enumerate()
-        .map(|(rank, id)| (id, rank))
-        .collect();
-    let total = waits.len();
-    let mut results: Vec<NodeResult> = Vec::with_capacity(total);
-    let mut ended: HashMap<String, Status> = HashMap::new();
-    let mut running: JoinSet<(String, usize, NodeResult)> = JoinSet::new();
-    let mut started = 0;
-    let mut halted = false;
-    loop {
-        let mut ready: Vec<String> = waits
-            .iter()
-            .filter(|(_, needed)| needed.iter().all(|id| ended.contains_key(id)))
-            .map(|(id, _)| id.clone())
-            .collect();
-        ready.sort_by_key(|id| rank.get(id).copied().unwrap_or(usize::MAX));
-        let mut skipped_any = false;
-        for id in ready {
-            let blocked = halted || waits[&id].iter().any(|needed| ended[needed].blocks());
-            if !blocked && running.len() >= options.threads.max(1) {
-                continue;
-            }
-            waits.remove(&id);
-            started += 1;
-            let node = &project.nodes[&id];
-            if blocked {
-                let result = skipped(node);
-                progress(Progress::Done {
-                    index: started,
-                    total,
-                    node,
-                    result: &result,
+    let mut run = Run {
+        schedule: Schedule::new(&project, selected, options.tests_block),
+        project,
+        options,
+        connections: connections.clone(),
+        progress,
+        announced: HashMap::new(),
+        ended: HashMap::new(),
+        results: Vec::new(),
+        halted: None,
+        free: (1..=options.threads.max(1)).collect(),
+    };
+    let runner = Arc::new(Runner {
+        compiler: compiler.clone(),
+        pool: pool.clone(),
+        connections: connections.clone(),
+        options: options.clone(),
+    });
+    run.carry_out(&runner).await;
+    run.results
+}
+
+impl Run<'_> {
+    async fn carry_out(&mut self, runner: &Arc<Runner>) {
+        let mut running: JoinSet<(Unit, usize, Vec<NodeResult>)> = JoinSet::new();
+        loop {
+            while let Some(thread) = self.free.first().copied() {
+                let Some(unit) = self.schedule.next(self.free.len()) else {
+                    break;
+                };
+                let Some(unit) = self.without_blocked(unit) else {
+                    continue;
+                };
+                self.free.remove(&thread);
+                for index in unit.nodes().to_vec() {
+                    self.announce(index);
+                }
+                let ids: Vec<String> = unit
+                    .nodes()
+                    .iter()
+                    .map(|index| self.schedule.ids[*index].clone())
+                    .collect();
+                let (runner, kept) = (runner.clone(), unit.clone());
+                running.spawn(async move {
+                    let results = match unit {
+                        Unit::One(_) => vec![runner.one(&ids[0], thread).await],
+                        Unit::Tests(_) => runner.tests(&ids, thread).await,
+                        Unit::Views(_) => runner.views(&ids, thread).await,
+                    };
+                    (kept, thread, results)
                 });
-                ended.insert(id, Status::Skipped);
-                results.push(result);
-                skipped_any = true;
-                continue;
             }
-            progress(Progress::Start {
-                index: started,
-                total,
-                node,
-            });
-            let (compiler, pool, index) = (compiler.clone(), pool.clone(), started);
-            running.spawn(async move {
-                let result = run_one(&compiler, &pool, &id).await;
-                (id, index, result)
-            });
+            let joined = tokio::select! {
+                joined = running.join_next() => joined,
+                () = self.options.cancel.cancelled(), if self.halted != Some(Halt::Cancelled) => {
+                    self.halted = Some(Halt::Cancelled);
+                    self.connections.cancel().await;
+                    continue;
+                }
+            };
+            match joined {
+                None => break,
+                Some(Ok((unit, thread, results))) => {
+                    self.free.insert(thread);
+                    for (index, result) in unit.nodes().iter().zip(results) {
+                        self.done(*index, result);
+                    }
+                }
+                // A panic in a node is a bug; resume it where it can be seen.
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            }
         }
-        if skipped_any {
-            continue;
+    }
+
+    /// The unit without nodes that must not run; those end here.
+    fn without_blocked(&mut self, unit: Unit) -> Option<Unit> {
+        let (blocked, free): (Vec<usize>, Vec<usize>) = unit
+            .nodes()
+            .iter()
+            .partition(|index| self.halted.is_some() || self.is_blocked(**index));
+        for index in blocked {
+            let mut result = skipped(&self.project.nodes[&self.schedule.ids[index]]);
+            if let (Some(halt), false) = (self.halted, self.is_blocked(index)) {
+                result.message = halt.reason().to_owned();
+            }
+            let number = self.announced.len() + 1;
+            self.announced.insert(index, number);
+            self.done(index, result);
         }
-        let Some(joined) = running.join_next().await else {
-            break;
-        };
-        let (id, index, result) = match joined {
-            Ok(done) => done,
-            // A panic in a node is a bug; resume it where it can be seen.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        progress(Progress::Done {
-            index,
-            total,
-            node: &project.nodes[&id],
+        match (free.as_slice(), unit) {
+            ([], _) => None,
+            ([one], _) => Some(Unit::One(*one)),
+            (_, Unit::Tests(_)) => Some(Unit::Tests(free)),
+            (_, Unit::Views(_)) => Some(Unit::Views(free)),
+            (_, one @ Unit::One(_)) => Some(one),
+        }
+    }
+
+    fn is_blocked(&self, index: usize) -> bool {
+        let needs = self.schedule.needs(index).iter();
+        needs
+            .filter_map(|other| self.ended.get(other))
+            .any(|status| status.blocks())
+    }
+
+    fn announce(&mut self, index: usize) {
+        let number = self.announced.len() + 1;
+        self.announced.insert(index, number);
+        (self.progress)(Progress::Start {
+            index: number,
+            total: self.schedule.ids.len(),
+            node: &self.project.nodes[&self.schedule.ids[index]],
+        });
+    }
+
+    fn done(&mut self, index: usize, result: NodeResult) {
+        (self.progress)(Progress::Done {
+            index: self.announced[&index],
+            total: self.schedule.ids.len(),
+            node: &self.project.nodes[&self.schedule.ids[index]],
             result: &result,
         });
-        halted |= options.fail_fast && result.status.blocks();
-        ended.insert(id, result.status);
-        results.push(result);
+        let failed = matches!(result.status, Status::Fail | Status::Error);
+        if failed && self.options.fail_fast {
+            self.halted.get_or_insert(Halt::FailFast);
+        }
+        if result.status == Status::Error && result.message.starts_with(failure::SERVER_GONE) {
+            self.halted.get_or_insert(Halt::ServerGone);
+        }
+        self.ended.insert(index, result.status);
+        self.schedule.ended(index);
+        self.results.push(result);
     }
-    results
 }
 
 /// A result for a node that did not run.
@@ -219,46 +303,35 @@ pub(crate) fn skipped(node: &Node) -> NodeResult {
         failures: None,
         rows: None,
         compiled: None,
+        statements: None,
         seconds: 0.0,
+        timing: None,
+        thread: 1,
         transient: false,
     }
 }
 
-async fn run_one(compiler: &Compiler, pool: &PgPool, id: &str) -> NodeResult {
-    let begin = Instant::now();
-    let node = &compiler.project.nodes[id];
-    let mut result = skipped(node);
-    match execute_node(compiler, pool, node, &mut result.compiled).await {
-        Ok(Outcome::Built(built)) => {
-            result.status = Status::Success;
-            result.message = built.message;
-            result.rows = built.rows;
-        }
-        Ok(Outcome::Judged(judged)) => record_verdict(&mut result, judged),
-        Err(failure) => {
-            result.status = Status::Error;
-            result.transient = failure.transient;
-            result.message = failure.message;
-        }
-    }
-    result.seconds = seconds(begin.elapsed());
-    result
-}
-
 /// Writes what a test found into a result.
-pub(crate) fn record_verdict(result: &mut NodeResult, judged: data_tests::Judged) {
+pub(crate) fn record_verdict(result: &mut NodeResult, node: &Node, judged: data_tests::Judged) {
     result.failures = Some(judged.failures);
     let count = judged.failures;
     let plural = if count == 1 { "result" } else { "results" };
+    let limit = |key| data_tests::setting(node, key, "!= 0");
     (result.status, result.message) = match judged.verdict {
         Verdict::Pass => (Status::Pass, String::new()),
         Verdict::Warn => (
             Status::Warn,
-            format!("Got {count} {plural}, configured to warn if != 0"),
+            format!(
+                "Got {count} {plural}, configured to warn if {}",
+                limit("warn_if")
+            ),
         ),
         Verdict::Fail => (
             Status::Fail,
-            format!("Got {count} {plural}, configured to fail if != 0"),
+            format!(
+                "Got {count} {plural}, configured to fail if {}",
+                limit("error_if")
+            ),
         ),
     };
 }
@@ -267,140 +340,45 @@ pub(crate) fn seconds(elapsed: Duration) -> f64 {
     elapsed.as_secs_f64()
 }
 
-enum Outcome {
-    Built(Built),
-    Judged(data_tests::Judged),
-}
-
-/// Why a node failed.
-pub(crate) struct Failure {
-    pub(crate) message: String,
-    pub(crate) transient: bool,
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self {
-            transient: is_transient(&error),
-            message: describe(&error),
-        }
-    }
-}
-
-impl From<crate::error::ProjectError> for Failure {
-    fn from(error: crate::error::ProjectError) -> Self {
-        Self {
-            message: error.to_string(),
-            transient: false,
-        }
-    }
-}
-
-/// Whether the same statement may succeed later: by SQLSTATE class, or a lost connection.
-pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            let class = &code[..2.min(code.len())];
-            matches!(class, "08" | "40" | "53" | "57" | "58") || code == "55P03"
-        }),
-        _ => false,
-    }
-}
-
-/// PostgreSQL's message with its code, detail and hint.
-pub(crate) fn describe(error: &sqlx::Error) -> String {
-    let Some(database) = error.as_database_error() else {
-        return error.to_string();
-    };
-    let Some(postgres) = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() else {
-        return database.to_string();
-    };
-    let mut text = format!("{} (SQLSTATE {})", postgres.message(), postgres.code());
-    for (label, part) in [("DETAIL", postgres.detail()), ("HINT", postgres.hint())] {
-        if let Some(part) = part {
-            text.push_str(&format!("\n  {label}: {part}"));
-        }
-    }
-    text
-}
-
-async fn execute_node(
-    compiler: &Compiler,
-    pool: &PgPool,
-    node: &Node,
-    compiled_sql: &mut Option<String>,
-) -> Result<Outcome, Failure> {
-    let mut conn = pool.acquire().await?;
-    if node.resource_type == ResourceType::Seed {
-        let file = seed::read(&compiler.project.root, node).map_err(|message| Failure {
-            message,
-            transient: false,
-        })?;
-        let existing = compiler.catalog.kind(&node.relation);
-        materialize::execute(&mut conn, "begin").await?;
-        let built = seed::load(
-            &mut conn,
-            node,
-            &file,
-            &node.relation,
-            existing,
-            compiler.full_refresh,
-        )
-        .await;
-        let end = if built.is_ok() { "commit" } else { "rollback" };
-        materialize::execute(&mut conn, end).await?;
-        compiler.catalog.set(&node.relation, RelationKind::Table);
-        return Ok(Outcome::Built(built?));
-    }
-    let compiled = blocking_compile(compiler, pool, &node.unique_id).await?;
-    *compiled_sql = Some(compiled.sql.clone());
-    if node.is_test() {
-        return Ok(Outcome::Judged(
-            data_tests::run(&mut conn, node, &compiled.sql).await?,
-        ));
-    }
-    let existing = compiler.catalog.kind(&node.relation);
-    let built = materialize::build_model(&mut conn, node, &compiled, existing).await?;
-    compiler
-        .catalog
-        .set(&node.relation, materialize::relation_kind(node));
-    Ok(Outcome::Built(built))
-}
-
 /// Makes the schemas that the selected nodes are built into.
 ///
 /// # Errors
 /// Those of PostgreSQL.
 pub(crate) async fn create_schemas(
-    pool: &PgPool,
+    connections: &Connections,
     project: &Project,
     selected: &BTreeSet<String>,
-) -> Result<(), sqlx::Error> {
+    store_failures: bool,
+) -> Result<(), Failure> {
     let schemas: BTreeSet<&str> = selected
         .iter()
         .filter_map(|id| project.nodes.get(id))
-        .filter(|node| node.is_relation())
+        .filter(|node| node.is_relation() || data_tests::stores_failures(node, store_failures))
         .map(|node| node.relation.schema.as_str())
         .collect();
-    let mut conn = pool.acquire().await?;
-    for schema in schemas {
-        let sql = format!(
-            "create schema if not exists {}",
-            ballpoint_postgres::ident::quote(schema)
-        );
-        materialize::execute(&mut conn, &sql).await?;
+    if schemas.is_empty() {
+        return Ok(());
     }
+    let quoted: Vec<String> = schemas
+        .iter()
+        .map(|schema| ballpoint_postgres::ident::quote(schema))
+        .collect();
+    let sql: String = quoted
+        .iter()
+        .map(|schema| format!("create schema if not exists {schema};\n"))
+        .collect();
+    let mut held = connections.acquire().await?;
+    let made = materialize::execute(&mut held.conn, &sql).await;
+    connections.release(held, made.is_ok());
+    made?;
     Ok(())
 }
 
 /// Every schema that a project touches.
 pub(crate) fn schemas_of(project: &Project) -> Vec<String> {
-    let nodes = project.nodes.values().filter(|node| node.is_relation());
+    let nodes = project.nodes.values();
     let schemas: BTreeSet<String> = nodes
+        .filter(|node| node.is_relation() || node.is_test())
         .map(|node| node.relation.schema.clone())
         .chain(
             project
@@ -422,7 +400,19 @@ pub(crate) async fn compiler_for(
     full_refresh: bool,
 ) -> Result<Compiler, sqlx::Error> {
     let mut conn = pool.acquire().await?;
-    let catalog = crate::catalog::Catalog::read(&mut conn, &schemas_of(project)).await?;
+    compiler_over(project, &mut conn, full_refresh).await
+}
+
+/// A compiler for one run over what this connection sees.
+///
+/// # Errors
+/// Those of PostgreSQL.
+pub(crate) async fn compiler_over(
+    project: &Arc<Project>,
+    conn: &mut sqlx::PgConnection,
+    full_refresh: bool,
+) -> Result<Compiler, sqlx::Error> {
+    let catalog = crate::catalog::Catalog::read(conn, &schemas_of(project)).await?;
     Ok(Compiler {
         project: project.clone(),
         globals: project.globals.clone(),

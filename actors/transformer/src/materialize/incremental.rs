@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ballpoint_postgres::ident;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{Built, execute};
+use super::{Built, Sender, named};
 use crate::jinja::relation::Relation;
 use crate::project::config;
 use crate::project::node::Node;
+use crate::run::Failure;
 
 /// Temporary tables of one session need names of their own.
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
@@ -16,28 +17,27 @@ static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 /// A column of a table: its name and PostgreSQL's spelling of its type.
 pub(crate) type Column = (String, String);
 
-fn configuration(message: String) -> sqlx::Error {
-    sqlx::Error::Configuration(message.into())
-}
-
 /// Merges the rows of a select into `target` by the node's strategy.
 ///
 /// # Errors
-/// Those of PostgreSQL, and a configuration error for a strategy that does not exist.
+/// Those of PostgreSQL, and for a configuration that cannot be followed.
 pub(crate) async fn merge_into(
-    conn: &mut PgConnection,
+    sender: &mut Sender<'_>,
     node: &Node,
     target: &Relation,
     sql: &str,
-) -> Result<Built, sqlx::Error> {
+) -> Result<Built, Failure> {
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     let fresh = ident::quote(&format!("__dbt_tmp_{number}"));
-    execute(
-        conn,
-        &format!("create temporary table {fresh} on commit drop as (\n{sql}\n);"),
-    )
-    .await?;
-    let columns = reconcile_columns(conn, node, target, &fresh).await?;
+    let header = config::text(&node.config, "sql_header")
+        .map(|header| format!("{header}\n"))
+        .unwrap_or_default();
+    let before = format!("{header}create temporary table {fresh} on commit drop as (\n");
+    sender
+        .run(&format!("{before}{sql}\n);"))
+        .await
+        .map_err(|error| Failure::from(error).pointing_at(node, sql, &before))?;
+    let columns = reconcile_columns(sender, node, target, &fresh).await?;
     let keys = config::names(&node.config, "unique_key");
     let default = if keys.is_empty() {
         "append"
@@ -46,23 +46,23 @@ pub(crate) async fn merge_into(
     };
     let strategy = config::text(&node.config, "incremental_strategy").unwrap_or(default);
     let built = match strategy {
-        "append" => insert(conn, target, &fresh, &columns).await?,
-        "delete+insert" | "default" => {
+        "append" => insert(sender, target, &fresh, &columns).await?,
+        "delete+insert" | "default" | "delete_insert" => {
             if !keys.is_empty() {
-                delete(conn, node, target, &fresh, &keys).await?;
+                delete(sender, node, target, &fresh, &keys).await?;
             }
-            insert(conn, target, &fresh, &columns).await?
+            insert(sender, target, &fresh, &columns).await?
         }
-        "merge" => merge(conn, node, target, &fresh, &columns, &keys).await?,
+        "merge" => merge(sender, node, target, &fresh, &columns, &keys).await?,
         other => {
-            return Err(configuration(format!(
-                "model '{}' has the incremental strategy '{other}'; known are append, \
-                 delete+insert and merge",
-                node.name
+            return Err(Failure::lasting(format!(
+                "{} has the incremental strategy '{other}', which is not valid for postgres; known \
+                 are append, delete+insert and merge",
+                named(node)
             )));
         }
     };
-    execute(conn, &format!("drop table {fresh}")).await?;
+    sender.run(&format!("drop table {fresh}")).await?;
     Ok(built)
 }
 
@@ -79,53 +79,161 @@ pub(crate) async fn columns_of(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// The columns that a query gives.
+pub(crate) async fn columns_of_query(
+    sender: &mut Sender<'_>,
+    sql: &str,
+) -> Result<Vec<Column>, sqlx::Error> {
+    let view = format!(
+        "create temporary view \"__dbt_columns\" as select * from (\n{sql}\n) as __dbt_sbq where false;"
+    );
+    super::execute(sender.conn, &view).await?;
+    let columns = columns_of(sender.conn, "pg_temp.\"__dbt_columns\"").await?;
+    super::execute(sender.conn, "drop view pg_temp.\"__dbt_columns\"").await?;
+    Ok(columns)
+}
+
+/// How the columns of what is new differ from those of the table.
+struct Difference {
+    added: Vec<Column>,
+    removed: Vec<Column>,
+    /// Name, type in the table, type of what is new.
+    retyped: Vec<(String, String, String)>,
+}
+
+impl Difference {
+    fn between(known: &[Column], given: &[Column]) -> Self {
+        let absent = |from: &[Column], list: &[Column]| -> Vec<Column> {
+            let has = |name: &str| list.iter().any(|(other, _)| other == name);
+            from.iter()
+                .filter(|(name, _)| !has(name))
+                .cloned()
+                .collect()
+        };
+        let retyped = given.iter().filter_map(|(name, new)| {
+            let (_, old) = known.iter().find(|(other, _)| other == name)?;
+            (old != new).then(|| (name.clone(), old.clone(), new.clone()))
+        });
+        Self {
+            added: absent(given, known),
+            removed: absent(known, given),
+            retyped: retyped.collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.retyped.is_empty()
+    }
+
+    /// dbt's words for `on_schema_change: fail`.
+    fn refused(&self) -> String {
+        let names = |columns: &[Column]| -> String {
+            let shown: Vec<String> = columns
+                .iter()
+                .map(|(name, data_type)| format!("{name} {data_type}"))
+                .collect();
+            format!("[{}]", shown.join(", "))
+        };
+        let retyped: Vec<String> = self
+            .retyped
+            .iter()
+            .map(|(name, old, new)| format!("{name} {old} -> {new}"))
+            .collect();
+        format!(
+            "The source and target schemas on this incremental model are out of sync!\n\
+             They can be reconciled in several ways:\n  \
+               - set the `on_schema_change` config to either append_new_columns or \
+             sync_all_columns, depending on your situation.\n  \
+               - Re-run the incremental model with `full_refresh: True` to update the target \
+             schema.\n  \
+               - update the schema manually and re-run the process.\n\n\
+             Additional troubleshooting context:\n   \
+             Source columns not in target: {}\n   \
+             Target columns not in source: {}\n   \
+             New column types: [{}]",
+            names(&self.added),
+            names(&self.removed),
+            retyped.join(", ")
+        )
+    }
+}
+
+/// A `varchar` that has to grow before longer texts fit: its new type.
+fn wider(old: &str, new: &str) -> bool {
+    let length = |data_type: &str| -> Option<u64> {
+        let rest = data_type.strip_prefix("character varying(")?;
+        rest.strip_suffix(')')?.parse().ok()
+    };
+    matches!((length(old), length(new)), (Some(old), Some(new)) if new > old)
+}
+
 /// The columns to fill: the target's, after `on_schema_change` was followed.
 async fn reconcile_columns(
-    conn: &mut PgConnection,
+    sender: &mut Sender<'_>,
     node: &Node,
     target: &Relation,
     fresh: &str,
-) -> Result<Vec<String>, sqlx::Error> {
-    let known = columns_of(conn, &target.in_schema()).await?;
+) -> Result<Vec<String>, Failure> {
+    let known = columns_of(sender.conn, &target.in_schema()).await?;
+    let given = columns_of(sender.conn, fresh).await?;
+    let difference = Difference::between(&known, &given);
+    let names = |columns: Vec<Column>| columns.into_iter().map(|(name, _)| name).collect();
+    if difference.is_empty() {
+        return Ok(names(known));
+    }
     let policy = config::text(&node.config, "on_schema_change").unwrap_or("ignore");
-    if policy == "ignore" {
-        return Ok(known.into_iter().map(|(name, _)| name).collect());
-    }
-    let given = columns_of(conn, fresh).await?;
-    let has = |list: &[Column], name: &str| list.iter().any(|(known, _)| known == name);
-    let added: Vec<&Column> = given
-        .iter()
-        .filter(|(name, _)| !has(&known, name))
-        .collect();
-    let removed: Vec<&Column> = known
-        .iter()
-        .filter(|(name, _)| !has(&given, name))
-        .collect();
-    if policy == "fail" && !(added.is_empty() && removed.is_empty()) {
-        return Err(configuration(format!(
-            "the columns of model '{}' changed and on_schema_change is fail",
-            node.name
-        )));
-    }
-    for (name, data_type) in added {
-        let add = format!(
-            "alter table {target} add column {} {data_type}",
-            ident::quote(name)
-        );
-        execute(conn, &add).await?;
-    }
-    if policy == "sync_all_columns" {
-        for (name, _) in &removed {
-            let drop = format!("alter table {target} drop column {}", ident::quote(name));
-            execute(conn, &drop).await?;
+    let mut changes = String::new();
+    let alter = |change: String| format!("alter table {target} {change};\n");
+    let retype = |name: &str, new: &str| {
+        let name = ident::quote(name);
+        alter(format!(
+            "alter column {name} type {new} using {name}::{new}"
+        ))
+    };
+    for (name, old, new) in &difference.retyped {
+        if wider(old, new) || policy == "sync_all_columns" {
+            changes.push_str(&retype(name, new));
         }
     }
-    let now = columns_of(conn, &target.in_schema()).await?;
-    Ok(now
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| has(&given, name))
-        .collect())
+    match policy {
+        "fail" => {
+            let only_wider = difference.added.is_empty()
+                && difference.removed.is_empty()
+                && difference
+                    .retyped
+                    .iter()
+                    .all(|(_, old, new)| wider(old, new));
+            if !only_wider {
+                return Err(Failure::lasting(difference.refused()));
+            }
+        }
+        "append_new_columns" | "sync_all_columns" => {
+            for (name, data_type) in &difference.added {
+                changes.push_str(&alter(format!(
+                    "add column {} {data_type}",
+                    ident::quote(name)
+                )));
+            }
+            if policy == "sync_all_columns" {
+                for (name, _) in &difference.removed {
+                    changes.push_str(&alter(format!("drop column {}", ident::quote(name))));
+                }
+            }
+        }
+        // What dbt does with a policy that it does not know.
+        _ => {}
+    }
+    if !changes.is_empty() {
+        sender.run(&changes).await?;
+    }
+    if !matches!(policy, "fail" | "append_new_columns" | "sync_all_columns") {
+        return Ok(names(known));
+    }
+    let now = columns_of(sender.conn, &target.in_schema()).await?;
+    let is_given = |name: &str| given.iter().any(|(other, _)| other == name);
+    Ok(names(
+        now.into_iter().filter(|(name, _)| is_given(name)).collect(),
+    ))
 }
 
 pub(crate) fn quoted_list(columns: &[String]) -> String {
@@ -137,55 +245,50 @@ pub(crate) fn quoted_list(columns: &[String]) -> String {
 }
 
 async fn insert(
-    conn: &mut PgConnection,
+    sender: &mut Sender<'_>,
     target: &Relation,
     fresh: &str,
     columns: &[String],
-) -> Result<Built, sqlx::Error> {
+) -> Result<Built, Failure> {
     let list = quoted_list(columns);
     let sql = format!("insert into {target} ({list}) (select {list} from {fresh})");
-    let rows = execute(conn, &sql).await?;
-    Ok(Built {
-        message: format!("INSERT 0 {rows}"),
-        rows: Some(rows),
-    })
+    Ok(Built::rows("INSERT 0", sender.run(&sql).await?))
 }
 
 fn predicates(node: &Node) -> String {
-    config::names(&node.config, "incremental_predicates")
-        .iter()
+    let mut all = config::names(&node.config, "incremental_predicates");
+    all.extend(config::names(&node.config, "predicates"));
+    all.iter()
         .map(|predicate| format!(" and {predicate}"))
         .collect()
 }
 
 async fn delete(
-    conn: &mut PgConnection,
+    sender: &mut Sender<'_>,
     node: &Node,
     target: &Relation,
     fresh: &str,
     keys: &[String],
-) -> Result<(), sqlx::Error> {
-    let matched: Vec<String> = keys
-        .iter()
-        .map(|key| format!("fresh.{key} = DBT_INTERNAL_DEST.{key}"))
-        .collect();
+) -> Result<(), Failure> {
+    // As dbt writes it: predicates may name columns of the target alone.
+    let keys = keys.join(", ");
     let sql = format!(
-        "delete from {target} as DBT_INTERNAL_DEST using {fresh} as fresh where {}{}",
-        matched.join(" and "),
+        "delete from {target} as DBT_INTERNAL_DEST where ({keys}) in (\
+         select distinct {keys} from {fresh} as DBT_INTERNAL_SOURCE){}",
         predicates(node),
     );
-    execute(conn, &sql).await?;
+    sender.run(&sql).await?;
     Ok(())
 }
 
 async fn merge(
-    conn: &mut PgConnection,
+    sender: &mut Sender<'_>,
     node: &Node,
     target: &Relation,
     fresh: &str,
     columns: &[String],
     keys: &[String],
-) -> Result<Built, sqlx::Error> {
+) -> Result<Built, Failure> {
     let matched = if keys.is_empty() {
         "false".to_owned()
     } else {
@@ -197,10 +300,18 @@ async fn merge(
     };
     let only = config::names(&node.config, "merge_update_columns");
     let except = config::names(&node.config, "merge_exclude_columns");
+    if !only.is_empty() && !except.is_empty() {
+        return Err(Failure::lasting(format!(
+            "{} must not have both merge_update_columns and merge_exclude_columns",
+            named(node)
+        )));
+    }
+    let in_list =
+        |list: &[String], column: &str| list.iter().any(|name| name.eq_ignore_ascii_case(column));
     let updated: Vec<String> = columns
         .iter()
-        .filter(|column| only.is_empty() || only.contains(column))
-        .filter(|column| !except.contains(column))
+        .filter(|column| only.is_empty() || in_list(&only, column))
+        .filter(|column| !in_list(&except, column))
         .map(|column| {
             let column = ident::quote(column);
             format!("{column} = DBT_INTERNAL_SOURCE.{column}")
@@ -222,9 +333,5 @@ async fn merge(
         predicates(node),
         values.join(", "),
     );
-    let rows = execute(conn, &sql).await?;
-    Ok(Built {
-        message: format!("MERGE {rows}"),
-        rows: Some(rows),
-    })
+    Ok(Built::rows("MERGE", sender.run(&sql).await?))
 }

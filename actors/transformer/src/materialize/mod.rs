@@ -1,17 +1,26 @@
 //! From a compiled select to a relation, by dbt's own steps: build beside, rename, drop the old.
 
+mod contract;
+mod finish;
 pub(crate) mod incremental;
+mod materialized_view;
+mod model;
 pub(crate) mod seed;
+mod snapshot;
 
 use ballpoint_postgres::ident;
 use serde_json::Value as Json;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::catalog::RelationKind;
-use crate::compile::Compiled;
 use crate::jinja::relation::Relation;
-use crate::project::md5_hex;
-use crate::project::node::{Materialization, Node};
+use crate::project::node::{Materialization, Node, ResourceType};
+use crate::project::{config, md5_hex};
+
+pub(crate) use contract::check as check_contract;
+pub(crate) use finish::finish;
+pub(crate) use model::{ModelBuild, create_view};
+pub(crate) use snapshot::build as take_snapshot;
 
 /// PostgreSQL cuts identifiers beyond this.
 const IDENTIFIER_LENGTH_MAX: usize = 63;
@@ -24,12 +33,55 @@ pub(crate) struct Built {
     pub(crate) rows: Option<u64>,
 }
 
+impl Built {
+    /// A command tag with its number of rows.
+    pub(crate) fn rows(tag: &str, rows: u64) -> Self {
+        Self {
+            message: format!("{tag} {rows}"),
+            rows: Some(rows),
+        }
+    }
+
+    /// A command tag alone.
+    pub(crate) fn tag(tag: &str) -> Self {
+        Self {
+            message: tag.to_owned(),
+            rows: None,
+        }
+    }
+}
+
 /// Runs statements that return nothing; the rows that they touched.
 pub(crate) async fn execute(conn: &mut PgConnection, sql: &str) -> Result<u64, sqlx::Error> {
     let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
         .execute(conn)
         .await?;
     Ok(done.rows_affected())
+}
+
+/// A connection that notes what is sent through it.
+pub(crate) struct Sender<'c> {
+    pub(crate) conn: &'c mut PgConnection,
+    pub(crate) sent: String,
+}
+
+impl<'c> Sender<'c> {
+    pub(crate) fn new(conn: &'c mut PgConnection) -> Self {
+        Self {
+            conn,
+            sent: String::new(),
+        }
+    }
+
+    /// Runs statements; the rows that they touched.
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<u64, sqlx::Error> {
+        self.sent.push_str(sql.trim_end());
+        if !sql.trim_end().ends_with(';') {
+            self.sent.push(';');
+        }
+        self.sent.push('\n');
+        execute(self.conn, sql).await
+    }
 }
 
 /// A name with a suffix that still fits into an identifier. What is cut off is told by its hash, so
@@ -49,7 +101,7 @@ pub(crate) fn suffixed(relation: &Relation, suffix: &str) -> Relation {
     relation.renamed(format!("{}{hash}{suffix}", &name[..end]))
 }
 
-fn drop_if_exists(kind: RelationKind, relation: &Relation) -> String {
+pub(crate) fn drop_if_exists(kind: RelationKind, relation: &Relation) -> String {
     format!("drop {} if exists {relation} cascade;\n", kind.name())
 }
 
@@ -62,140 +114,97 @@ pub(crate) fn rename(relation: &Relation, to: &str) -> String {
 pub(crate) fn create_as(kind: RelationKind, relation: &Relation, sql: &str) -> String {
     match kind {
         RelationKind::View => format!("create view {relation} as (\n{sql}\n);\n"),
-        _ => format!("create table {relation} as (\n{sql}\n);\n"),
+        RelationKind::Table => format!("create table {relation} as (\n{sql}\n);\n"),
+        RelationKind::MaterializedView => {
+            format!("create materialized view {relation} as (\n{sql}\n);\n")
+        }
+    }
+}
+
+/// Creates a node's relation as its configuration asks: `sql_header`, `unlogged`, a contract.
+pub(crate) fn create(node: &Node, kind: RelationKind, relation: &Relation, sql: &str) -> String {
+    let header = config::text(&node.config, "sql_header")
+        .map(|header| format!("{header}\n"))
+        .unwrap_or_default();
+    if kind != RelationKind::Table {
+        return format!("{header}{}", create_as(kind, relation, sql));
+    }
+    let unlogged = match config::flag(&node.config, "unlogged") {
+        Some(true) => "unlogged ",
+        _ => "",
+    };
+    if node.is_contracted() {
+        return format!("{header}{}", contract::create(node, unlogged, relation, sql));
+    }
+    format!("{header}create {unlogged}table {relation} as (\n{sql}\n);\n")
+}
+
+/// An index that a node's configuration asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Index {
+    columns: Vec<String>,
+    unique: bool,
+    method: String,
+}
+
+fn indexes(node: &Node) -> Vec<Index> {
+    let list = node.config.get("indexes").and_then(Json::as_array);
+    list.into_iter()
+        .flatten()
+        .map(|index| Index {
+            columns: config::as_list(index.get("columns").cloned().unwrap_or_default())
+                .iter()
+                .filter_map(|column| column.as_str().map(str::to_owned))
+                .collect(),
+            unique: index.get("unique").and_then(Json::as_bool).unwrap_or(false),
+            method: index
+                .get("type")
+                .and_then(Json::as_str)
+                .unwrap_or("btree")
+                .to_owned(),
+        })
+        .filter(|index| !index.columns.is_empty())
+        .collect()
+}
+
+impl Index {
+    /// As dbt writes it: the columns as they are written, under a name that no other index has.
+    fn create(&self, relation: &Relation) -> String {
+        let columns = self.columns.join(", ");
+        let unique = if self.unique { "unique " } else { "" };
+        let name = md5_hex(&format!(
+            "{relation}_{columns}_{unique}_{}_{}",
+            self.method,
+            uuid::Uuid::new_v4()
+        ));
+        format!(
+            "create {unique}index \"{name}\" on {relation} using {} ({columns});\n",
+            self.method
+        )
     }
 }
 
 /// The indexes that a node's configuration asks for.
 pub(crate) fn create_indexes(node: &Node, relation: &Relation) -> String {
-    let mut sql = String::new();
-    for index in node
-        .config
-        .get("indexes")
-        .and_then(Json::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let columns: Vec<String> = index
-            .get("columns")
-            .and_then(Json::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Json::as_str)
-            .map(ident::quote)
-            .collect();
-        if columns.is_empty() {
-            continue;
-        }
-        let unique = index.get("unique").and_then(Json::as_bool).unwrap_or(false);
-        let method = index.get("type").and_then(Json::as_str).unwrap_or("btree");
-        sql.push_str(&format!(
-            "create {}index on {relation} using {} ({});\n",
-            if unique { "unique " } else { "" },
-            ident::quote(method),
-            columns.join(", "),
-        ));
-    }
+    let indexes = indexes(node);
+    indexes.iter().map(|index| index.create(relation)).collect()
+}
+
+/// Puts `fresh` in the place of what is at `relation`. Within one transaction, so that a reader who
+/// waits for the old one gets the new one.
+fn swap(relation: &Relation, existing: RelationKind, fresh: &Relation) -> String {
+    // A view may have fallen already, with what it stood on.
+    let mut sql = drop_if_exists(existing, relation);
+    sql.push_str(&rename(fresh, &relation.identifier));
     sql
-}
-
-/// Puts `fresh` in the place of what is at `relation`.
-pub(crate) fn swap(
-    relation: &Relation,
-    existing: Option<RelationKind>,
-    fresh: &Relation,
-) -> String {
-    let mut sql = String::new();
-    if let Some(kind) = existing {
-        let backup = suffixed(relation, "__dbt_backup");
-        sql.push_str(&drop_if_exists(kind, &backup));
-        // A view may have fallen already, with what it stood on: the drop below cascades.
-        sql.push_str(&format!(
-            "alter table if exists {relation} rename to {};\n",
-            ident::quote(&backup.identifier)
-        ));
-        sql.push_str(&rename(fresh, &relation.identifier));
-        sql.push_str(&drop_if_exists(kind, &backup));
-    } else {
-        sql.push_str(&rename(fresh, &relation.identifier));
-    }
-    sql
-}
-
-/// Builds a model as dbt does, in a transaction of its own.
-///
-/// # Errors
-/// Those of PostgreSQL; the transaction is rolled back.
-pub(crate) async fn build_model(
-    conn: &mut PgConnection,
-    node: &Node,
-    compiled: &Compiled,
-    existing: Option<RelationKind>,
-) -> Result<Built, sqlx::Error> {
-    execute(conn, "begin").await?;
-    let built = build_in_transaction(conn, node, compiled, existing).await;
-    match built {
-        Ok(built) => {
-            execute(conn, "commit").await?;
-            Ok(built)
-        }
-        Err(error) => {
-            // The first error is the one to report; a dead connection rolls back by itself.
-            let _ = execute(conn, "rollback").await;
-            Err(error)
-        }
-    }
-}
-
-async fn build_in_transaction(
-    conn: &mut PgConnection,
-    node: &Node,
-    compiled: &Compiled,
-    existing: Option<RelationKind>,
-) -> Result<Built, sqlx::Error> {
-    for hook in &compiled.pre_hooks {
-        execute(conn, hook).await?;
-    }
-    let built = if compiled.incremental {
-        incremental::merge_into(conn, node, &node.relation, &compiled.sql).await?
-    } else {
-        replace(conn, node, compiled, existing).await?
-    };
-    for hook in &compiled.post_hooks {
-        execute(conn, hook).await?;
-    }
-    Ok(built)
-}
-
-async fn replace(
-    conn: &mut PgConnection,
-    node: &Node,
-    compiled: &Compiled,
-    existing: Option<RelationKind>,
-) -> Result<Built, sqlx::Error> {
-    let kind = relation_kind(node);
-    let fresh = suffixed(&node.relation, "__dbt_tmp");
-    let mut sql = drop_if_exists(kind, &fresh);
-    sql.push_str(&create_as(kind, &fresh, &compiled.sql));
-    if kind.is_table() {
-        sql.push_str(&create_indexes(node, &fresh));
-    }
-    let rows = execute(conn, &sql).await?;
-    execute(conn, &swap(&node.relation, existing, &fresh)).await?;
-    Ok(created(kind, rows))
 }
 
 /// What creating a relation of this kind says.
 pub(crate) fn created(kind: RelationKind, rows: u64) -> Built {
     match kind {
-        RelationKind::View => Built {
-            message: "CREATE VIEW".to_owned(),
-            rows: None,
-        },
-        _ => Built {
-            message: format!("SELECT {rows}"),
-            rows: Some(rows),
-        },
+        RelationKind::View => Built::tag("CREATE VIEW"),
+        RelationKind::MaterializedView => Built::tag("CREATE MATERIALIZED VIEW"),
+        RelationKind::Table => Built::rows("SELECT", rows),
     }
 }
 
@@ -203,8 +212,19 @@ pub(crate) fn created(kind: RelationKind, rows: u64) -> Built {
 pub(crate) fn relation_kind(node: &Node) -> RelationKind {
     match node.materialization {
         Materialization::View => RelationKind::View,
+        Materialization::MaterializedView => RelationKind::MaterializedView,
         _ => RelationKind::Table,
     }
+}
+
+/// `model 'x'`, for messages.
+fn named(node: &Node) -> String {
+    let what = match node.resource_type {
+        ResourceType::Snapshot => "snapshot",
+        ResourceType::Seed => "seed",
+        _ => "model",
+    };
+    format!("{what} '{}'", node.name)
 }
 
 #[cfg(test)]

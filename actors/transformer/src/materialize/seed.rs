@@ -2,13 +2,14 @@
 
 use ballpoint_postgres::ident;
 use serde_json::Value as Json;
-use sqlx::PgConnection;
 use std::path::Path;
 
-use super::{Built, execute};
+use super::{Built, Sender, create_indexes, drop_if_exists};
 use crate::catalog::RelationKind;
 use crate::jinja::relation::Relation;
+use crate::project::config;
 use crate::project::node::Node;
+use crate::run::Failure;
 
 /// A seed file in memory.
 pub(crate) struct SeedFile {
@@ -32,11 +33,11 @@ pub(crate) fn read(root: &Path, node: &Node) -> Result<SeedFile, String> {
         .from_path(root.join(&node.original_file_path))
         .map_err(|error| format!("{}: {error}", node.original_file_path))?;
     let wrong = |error: csv::Error| format!("{}: {error}", node.original_file_path);
-    let columns = reader
-        .headers()
-        .map_err(wrong)?
+    let headers = reader.headers().map_err(wrong)?;
+    // Spreadsheets write a mark of byte order before the first name.
+    let columns = headers
         .iter()
-        .map(str::to_owned)
+        .map(|name| name.trim_start_matches('\u{feff}').to_owned())
         .collect();
     let mut rows = Vec::new();
     for record in reader.records() {
@@ -46,6 +47,23 @@ pub(crate) fn read(root: &Path, node: &Node) -> Result<SeedFile, String> {
 }
 
 impl SeedFile {
+    /// The rows as COPY reads them: every value quoted, a null as nothing.
+    fn as_csv(&self) -> String {
+        let mut text = String::new();
+        for row in &self.rows {
+            let cells: Vec<String> = row
+                .iter()
+                .map(|cell| match is_null(cell) {
+                    true => String::new(),
+                    false => format!("\"{}\"", cell.replace('"', "\"\"")),
+                })
+                .collect();
+            text.push_str(&cells.join(","));
+            text.push('\n');
+        }
+        text
+    }
+
     /// The type of a column: configured, or the narrowest that holds every value.
     fn column_type(&self, node: &Node, index: usize) -> String {
         let configured = node
@@ -61,10 +79,9 @@ impl SeedFile {
                 .map(|row| row[index].trim())
                 .filter(|v| !is_null(v))
         };
-        let all = |test: fn(&str) -> bool| values().next().is_some() && values().all(test);
-        let name = if all(|value| matches!(value.to_lowercase().as_str(), "true" | "false")) {
-            "boolean"
-        } else if all(|value| value.parse::<i32>().is_ok()) {
+        let all = |test: fn(&str) -> bool| values().all(test);
+        // Nothing but nulls is a number to dbt.
+        let name = if all(|value| value.parse::<i32>().is_ok()) {
             "integer"
         } else if all(|value| value.parse::<i64>().is_ok()) {
             "bigint"
@@ -72,8 +89,10 @@ impl SeedFile {
             "float8"
         } else if all(|value| value.parse::<jiff::civil::Date>().is_ok() && value.len() == 10) {
             "date"
-        } else if all(|value| value.parse::<jiff::civil::DateTime>().is_ok()) {
+        } else if all(is_moment) {
             "timestamp without time zone"
+        } else if all(|value| matches!(value.to_lowercase().as_str(), "true" | "false")) {
+            "boolean"
         } else {
             "text"
         };
@@ -81,9 +100,25 @@ impl SeedFile {
     }
 }
 
+/// A day and a time of day, with or without a zone (which dbt drops).
+fn is_moment(value: &str) -> bool {
+    value.len() > 10
+        && (value.parse::<jiff::civil::DateTime>().is_ok()
+            || value.parse::<jiff::Timestamp>().is_ok())
+}
+
 /// Values that dbt reads as null.
 fn is_null(value: &str) -> bool {
+    let value = value.trim();
     value.is_empty() || value.eq_ignore_ascii_case("null")
+}
+
+/// A column's name as `quote_columns` asks for it.
+fn column_name(node: &Node, name: &str) -> String {
+    match config::flag(&node.config, "quote_columns") {
+        Some(false) => name.to_owned(),
+        _ => ident::quote(name),
+    }
 }
 
 /// Loads a seed into `relation`. Keeps a table that exists, as dbt does, unless it is to be made
@@ -92,53 +127,47 @@ fn is_null(value: &str) -> bool {
 /// # Errors
 /// Those of PostgreSQL; the caller holds the transaction.
 pub(crate) async fn load(
-    conn: &mut PgConnection,
+    sender: &mut Sender<'_>,
     node: &Node,
     file: &SeedFile,
     relation: &Relation,
     existing: Option<RelationKind>,
     full_refresh: bool,
-) -> Result<Built, sqlx::Error> {
+) -> Result<Built, Failure> {
+    let full_refresh = config::flag(&node.config, "full_refresh").unwrap_or(full_refresh);
     let keep = existing.is_some_and(RelationKind::is_table) && !full_refresh;
+    let names: Vec<String> = file
+        .columns
+        .iter()
+        .map(|name| column_name(node, name))
+        .collect();
     let setup = if keep {
         format!("truncate table {relation};")
     } else {
-        let columns: Vec<String> = file
-            .columns
+        let columns: Vec<String> = names
             .iter()
             .enumerate()
-            .map(|(index, name)| {
-                format!("{} {}", ident::quote(name), file.column_type(node, index))
-            })
+            .map(|(index, name)| format!("{name} {}", file.column_type(node, index)))
             .collect();
         let drop = existing
-            .map(|kind| format!("drop {} if exists {relation} cascade;\n", kind.name()))
+            .map(|kind| drop_if_exists(kind, relation))
             .unwrap_or_default();
-        format!("{drop}create table {relation} ({});", columns.join(", "))
+        format!(
+            "{drop}create table {relation} ({});\n{}",
+            columns.join(", "),
+            create_indexes(node, relation)
+        )
     };
-    execute(conn, &setup).await?;
-    let columns: Vec<String> = file.columns.iter().map(|name| ident::quote(name)).collect();
+    sender.run(&setup).await?;
     let copy = format!(
         "copy {relation} ({}) from stdin with (format csv)",
-        columns.join(", ")
+        names.join(", ")
     );
-    let mut stream = conn.copy_in_raw(&copy).await?;
-    let mut text = String::new();
-    for row in &file.rows {
-        let cells: Vec<String> = row
-            .iter()
-            .map(|cell| match is_null(cell) {
-                true => String::new(),
-                false => format!("\"{}\"", cell.replace('"', "\"\"")),
-            })
-            .collect();
-        text.push_str(&cells.join(","));
-        text.push('\n');
+    sender.sent.push_str(&copy);
+    let mut stream = sender.conn.copy_in_raw(&copy).await?;
+    if let Err(error) = stream.send(file.as_csv().into_bytes()).await {
+        return Err(error.into());
     }
-    stream.send(text.into_bytes()).await?;
     let rows = stream.finish().await?;
-    Ok(Built {
-        message: format!("INSERT {rows}"),
-        rows: Some(rows),
-    })
+    Ok(Built::rows("INSERT", rows))
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::steps::Build;
 use super::{PublishError, definitions, pending};
-use crate::materialize::{self, Built, execute, incremental, seed, suffixed};
+use crate::catalog::RelationKind;
+use crate::compile::Hook;
+use crate::materialize::{self, Built, Sender, execute, incremental, seed, suffixed};
 use crate::project::node::{Node, ResourceType};
 use crate::queries::blocking_compile;
 use crate::run::{Failure, NodeResult};
@@ -23,9 +25,20 @@ const SWAP_PAUSE: Duration = Duration::from_millis(5);
 const SWAP_ATTEMPTS_MAX: u32 = 40;
 
 impl Build<'_> {
-    pub(super) async fn hooks(&mut self, hooks: &[String]) -> Result<(), Failure> {
+    /// Hooks of a node. All of a build is one transaction: what asks to run outside of it runs when
+    /// it is committed.
+    pub(super) async fn hooks(&mut self, node: &Node, hooks: &[Hook]) -> Result<(), Failure> {
         for hook in hooks {
-            execute(&mut self.conn, hook).await?;
+            match hook.transaction {
+                true => {
+                    execute(&mut self.conn, &hook.sql).await?;
+                }
+                false => {
+                    let shadow = self.compiler.relation_of(node).to_string();
+                    let hook = hook.sql.replace(&shadow, &node.relation.to_string());
+                    self.after_commit.push(hook);
+                }
+            }
         }
         Ok(())
     }
@@ -41,22 +54,28 @@ impl Build<'_> {
         self.compiler.overrides = Arc::new(self.overrides.clone());
         let kind = materialize::relation_kind(node);
         let built = if node.resource_type == ResourceType::Seed {
-            let file = seed::read(&self.project.root, node).map_err(|message| Failure {
-                message,
-                transient: false,
-            })?;
-            seed::load(&mut self.conn, node, &file, &shadow, None, true).await?
+            let file = seed::read(&self.project.root, node).map_err(Failure::lasting)?;
+            let mut sender = Sender::new(&mut self.conn);
+            seed::load(&mut sender, node, &file, &shadow, None, true).await?
         } else {
             let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
             result.compiled = Some(compiled.sql.clone());
-            self.hooks(&compiled.pre_hooks).await?;
-            let mut sql = materialize::create_as(kind, &shadow, &compiled.sql);
-            if kind.is_table() {
+            self.hooks(node, &compiled.pre_hooks).await?;
+            let mut sender = Sender::new(&mut self.conn);
+            if node.is_contracted() {
+                materialize::check_contract(&mut sender, node, &compiled.sql).await?;
+            }
+            let mut sql = materialize::create(node, kind, &shadow, &compiled.sql);
+            if kind != RelationKind::View {
                 sql.push_str(&materialize::create_indexes(node, &shadow));
                 sql.push_str(&format!("analyze {shadow};"));
             }
-            let rows = execute(&mut self.conn, &sql).await?;
-            self.hooks(&compiled.post_hooks).await?;
+            let rows = sender.run(&sql).await.map_err(|error| {
+                let before = sql.split(&compiled.sql).next().unwrap_or_default();
+                Failure::from(error).pointing_at(node, &compiled.sql, before)
+            })?;
+            materialize::finish(&mut sender, node, &shadow, true).await?;
+            self.hooks(node, &compiled.post_hooks).await?;
             materialize::created(kind, rows)
         };
         self.rebuilt.push(node.unique_id.clone());
@@ -77,7 +96,7 @@ impl Build<'_> {
             "create temporary table \"__ballpoint_fresh\" on commit drop as (\n{}\n);",
             compiled.sql
         );
-        self.hooks(&compiled.pre_hooks).await?;
+        self.hooks(node, &compiled.pre_hooks).await?;
         execute(&mut self.conn, &create).await?;
         let now = incremental::columns_of(&mut self.conn, fresh).await?;
         let before = incremental::columns_of(&mut self.conn, &target.in_schema()).await?;
@@ -91,7 +110,7 @@ impl Build<'_> {
         let insert = format!("insert into {target} ({columns}) select {columns} from {fresh}");
         let rows = execute(&mut self.conn, &insert).await?;
         execute(&mut self.conn, &format!("drop table {fresh}")).await?;
-        self.hooks(&compiled.post_hooks).await?;
+        self.hooks(node, &compiled.post_hooks).await?;
         Ok(Some(Built {
             message: format!("SELECT {rows}"),
             rows: Some(rows),

@@ -18,7 +18,7 @@ use crate::compile::Compiler;
 use crate::data_tests;
 use crate::jinja::context::Globals;
 use crate::jinja::relation::Relation;
-use crate::materialize::{self, Built, execute, incremental};
+use crate::materialize::{self, Built, Sender, execute, incremental};
 use crate::project::Project;
 use crate::project::node::{Materialization, Node};
 use crate::queries::blocking_compile;
@@ -69,6 +69,8 @@ pub(super) struct Build<'a> {
     pub(super) overrides: HashMap<String, Relation>,
     pub(super) results: Vec<NodeResult>,
     pub(super) failed: Vec<FailedNode>,
+    /// Hooks that ask to run outside of the transaction.
+    pub(super) after_commit: Vec<String>,
 }
 
 impl<'a> Build<'a> {
@@ -121,6 +123,7 @@ impl<'a> Build<'a> {
             overrides: HashMap::new(),
             results: Vec::new(),
             failed: Vec::new(),
+            after_commit: Vec::new(),
         })
     }
 
@@ -146,9 +149,14 @@ impl<'a> Build<'a> {
             }
             let project = self.project.clone();
             let node = &project.nodes[&id];
-            if node.materialization == Materialization::Ephemeral {
-                self.touch_if_a_parent_is(node);
-                continue;
+            match node.materialization {
+                Materialization::Ephemeral => {
+                    self.touch_if_a_parent_is(node);
+                    continue;
+                }
+                // They judge the code and not the data: `dbt test` and `dbt build` run them.
+                Materialization::UnitTest | Materialization::Nothing => continue,
+                _ => {}
             }
             let waits_in_vain = waits[&id]
                 .iter()
@@ -242,6 +250,14 @@ impl<'a> Build<'a> {
     fn action(&self, node: &Node) -> Action {
         let existing = self.compiler.catalog.kind(&node.relation);
         let wanted = materialize::relation_kind(node);
+        if node.materialization == Materialization::Snapshot {
+            // What it holds cannot be made again: it is only ever added to.
+            let due = existing.is_none()
+                || self.options.full_refresh
+                || self.is_redefined(node)
+                || self.parent_is_touched(node);
+            return if due { Action::Merge } else { Action::Leave };
+        }
         if self.options.full_refresh || self.is_redefined(node) || existing != Some(wanted) {
             return Action::Rebuild;
         }
@@ -260,6 +276,8 @@ impl<'a> Build<'a> {
         }
         match node.materialization {
             Materialization::View => Action::Keep,
+            // A refresh would shut readers out until the commit.
+            Materialization::MaterializedView => Action::Rebuild,
             Materialization::Incremental => Action::Merge,
             _ if self.compiler.catalog.estimated_rows(&node.relation) > REFILL_ROWS_MAX => {
                 Action::Rebuild
@@ -302,7 +320,7 @@ impl<'a> Build<'a> {
     async fn test(&mut self, node: &Node, result: &mut NodeResult) -> Result<(), Failure> {
         let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
         let judged = data_tests::run(&mut self.conn, node, &compiled.sql).await?;
-        record_verdict(result, judged);
+        record_verdict(result, node, judged);
         if result.status == Status::Fail {
             let rows = data_tests::sample(&mut self.conn, &compiled.sql, SAMPLE_ROWS_MAX).await;
             let sample = match rows {
@@ -340,11 +358,21 @@ impl<'a> Build<'a> {
                 let compiled =
                     blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
                 result.compiled = Some(compiled.sql.clone());
-                self.hooks(&compiled.pre_hooks).await?;
+                self.hooks(node, &compiled.pre_hooks).await?;
                 let target = node.relation.clone();
-                let built =
-                    incremental::merge_into(&mut self.conn, node, &target, &compiled.sql).await?;
-                self.hooks(&compiled.post_hooks).await?;
+                let mut sender = Sender::new(&mut self.conn);
+                let built = match node.materialization {
+                    Materialization::Snapshot => {
+                        let existing = self.compiler.catalog.kind(&target);
+                        materialize::take_snapshot(&mut sender, node, &compiled.sql, existing)
+                            .await?
+                    }
+                    _ => {
+                        incremental::merge_into(&mut sender, node, &target, &compiled.sql).await?
+                    }
+                };
+                materialize::finish(&mut sender, node, &target, false).await?;
+                self.hooks(node, &compiled.post_hooks).await?;
                 built
             }
             Action::Refill => match self.refill(node, result).await? {

@@ -10,6 +10,7 @@ use ballpoint_runtime::clock::Clock;
 use ballpoint_transformer::cli::{self, CliEnv};
 use ballpoint_transformer::{LoadOptions, Project, Target};
 use sqlx::AssertSqlSafe;
+use tokio_util::sync::CancellationToken;
 
 pub struct Workbench {
     pub database: TestDatabase,
@@ -82,12 +83,9 @@ impl Workbench {
     pub fn env(&self) -> CliEnv {
         let lines = self.lines.clone();
         CliEnv {
-            env: HashMap::new(),
-            working_dir: self.folder.path().to_owned(),
             default_target: Some(self.target()),
-            default_project_dir: None,
-            clock: Clock::system(),
             out: Arc::new(move |line| lines.lock().unwrap().push(line.to_owned())),
+            ..lent(self.folder.path())
         }
     }
 
@@ -102,6 +100,19 @@ impl Workbench {
     pub fn artifact(&self, name: &str) -> serde_json::Value {
         let text = std::fs::read_to_string(self.folder.path().join("target").join(name)).unwrap();
         serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// What a command in `folder` is lent, with nobody who listens.
+pub fn lent(folder: &Path) -> CliEnv {
+    CliEnv {
+        env: HashMap::new(),
+        working_dir: folder.to_owned(),
+        default_target: None,
+        default_project_dir: None,
+        clock: Clock::system(),
+        cancel: CancellationToken::new(),
+        out: Arc::new(|_| {}),
     }
 }
 
