@@ -102,7 +102,8 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
         Event::SourceChanged { .. }
         | Event::TableLoaded { .. }
         | Event::SchemaChanged { .. }
-        | Event::RowsRejected { .. } => None,
+        | Event::RowsRejected { .. }
+        | Event::SyncProgress { .. } => None,
     }
 }
 
