@@ -3,6 +3,7 @@
 
 mod arguments;
 mod commands;
+mod hooks;
 mod inspect;
 mod log;
 mod operations;

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use minijinja::value::Value;
 use serde_json::{Value as Json, json};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RelationKind};
 use crate::error::ProjectError;
 use crate::jinja::context::{Globals, NodeScope, QueryPort, Rendering, Resolve};
 use crate::jinja::relation::{Relation, RelationValue};
 use crate::project::generic_kwargs;
-use crate::project::node::{Materialization, Node};
+use crate::project::node::{Fixture, Materialization, Node, ResourceType};
 use crate::project::{Project, config};
 
 /// What a node runs.
@@ -18,10 +19,35 @@ use crate::project::{Project, config};
 pub(crate) struct Compiled {
     /// The select of a model or a test, with the CTEs of ephemeral parents.
     pub(crate) sql: String,
-    pub(crate) pre_hooks: Vec<String>,
-    pub(crate) post_hooks: Vec<String>,
+    pub(crate) pre_hooks: Vec<Hook>,
+    pub(crate) post_hooks: Vec<Hook>,
     /// Whether `is_incremental()` was true.
     pub(crate) incremental: bool,
+}
+
+/// A statement before or after a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hook {
+    pub(crate) sql: String,
+    /// Whether it runs in the model's transaction.
+    pub(crate) transaction: bool,
+}
+
+/// What a unit test runs, before its rows stand in it.
+#[derive(Clone, Debug)]
+pub(crate) struct UnitSql {
+    /// The tested model, reading `inputs` by their names.
+    pub(crate) sql: String,
+    pub(crate) inputs: Vec<UnitInput>,
+}
+
+/// Rows that stand for a relation.
+#[derive(Clone, Debug)]
+pub(crate) struct UnitInput {
+    pub(crate) cte: String,
+    /// The relation whose columns the rows have; absent for an ephemeral model.
+    pub(crate) relation: Option<Relation>,
+    pub(crate) fixture: Fixture,
 }
 
 /// Compiles the nodes of a project for one run.
@@ -48,7 +74,10 @@ impl std::fmt::Debug for Compiler {
 struct RunResolver {
     compiler: Compiler,
     node: String,
+    package: String,
     depends_on: Vec<String>,
+    /// Names of the rows that stand for relations, by unique id.
+    instead: HashMap<String, String>,
 }
 
 impl RunResolver {
@@ -57,9 +86,27 @@ impl RunResolver {
             return Ok(());
         }
         Err(format!(
-            "{} calls {call} only when it runs; add a comment '-- depends_on: {{{{ {call} }}}}' to it",
+            "dbt was unable to infer all dependencies for the model \"{}\": it calls {call} only \
+             when it runs; add a comment '-- depends_on: {{{{ {call} }}}}' to it",
             self.node,
         ))
+    }
+
+    fn value(&self, id: &str, relation: Relation) -> RelationValue {
+        if let Some(name) = self.instead.get(id) {
+            return RelationValue::cte(relation, name.clone());
+        }
+        let kind = self.compiler.catalog.kind(&relation);
+        RelationValue::new(relation, kind.map(kind_name))
+    }
+}
+
+/// A kind of relation in dbt's words.
+fn kind_name(kind: RelationKind) -> &'static str {
+    match kind {
+        RelationKind::Table => "table",
+        RelationKind::View => "view",
+        RelationKind::MaterializedView => "materialized_view",
     }
 }
 
@@ -67,19 +114,14 @@ impl Resolve for RunResolver {
     fn reference(&self, package: Option<&str>, name: &str) -> Result<RelationValue, String> {
         let project = &self.compiler.project;
         let node = project
-            .find_ref(package, name)
+            .find_ref_from(&self.package, package, name)
             .ok_or_else(|| format!("there is no model '{name}'"))?;
         self.check(&node.unique_id, &format!("ref('{name}')"))?;
-        if node.materialization == Materialization::Ephemeral {
+        let stands = self.instead.contains_key(&node.unique_id);
+        if node.materialization == Materialization::Ephemeral && !stands {
             return Ok(RelationValue::cte(node.relation.clone(), cte_name(node)));
         }
-        let relation = self.compiler.relation_of(node);
-        let kind = self
-            .compiler
-            .catalog
-            .kind(&relation)
-            .map(|kind| kind.name());
-        Ok(RelationValue::new(relation, kind))
+        Ok(self.value(&node.unique_id, self.compiler.relation_of(node)))
     }
 
     fn source(&self, source: &str, table: &str) -> Result<RelationValue, String> {
@@ -89,12 +131,7 @@ impl Resolve for RunResolver {
             .find_source(source, table)
             .ok_or_else(|| format!("there is no source '{source}.{table}'"))?;
         self.check(&found.unique_id, &format!("source('{source}', '{table}')"))?;
-        let kind = self
-            .compiler
-            .catalog
-            .kind(&found.relation)
-            .map(|kind| kind.name());
-        Ok(RelationValue::new(found.relation.clone(), kind))
+        Ok(self.value(&found.unique_id, found.relation.clone()))
     }
 }
 
@@ -138,20 +175,14 @@ impl Compiler {
                 let scope = self.scope(node, incremental, extra);
                 engine.render(&node.template, &node.place, scope.value())?
             }
+            // A seed is a file; only its hooks are rendered.
+            None if node.resource_type == ResourceType::Seed => String::new(),
             None => {
-                let place = crate::error::Place::file(&node.original_file_path);
+                let place = crate::error::Place::file(node.file());
                 engine.render(&node.template, &place, scope.value())?
             }
         };
-        let hooks = |key: &str| -> Result<Vec<String>, ProjectError> {
-            let list = node.config.get(key).and_then(Json::as_array);
-            list.into_iter()
-                .flatten()
-                .filter_map(|hook| hook.as_str().or_else(|| hook.get("sql")?.as_str()))
-                .map(|hook| engine.render_text(hook, &node.place, scope.value()))
-                .filter(|hook| hook.as_ref().map_or(true, |hook| !hook.trim().is_empty()))
-                .collect()
-        };
+        let hooks = |key: &str| self.hooks(node, key, &scope);
         Ok(Compiled {
             sql: with_ctes(&body, &self.ctes(node)?),
             pre_hooks: hooks("pre-hook")?,
@@ -160,66 +191,219 @@ impl Compiler {
         })
     }
 
-    /// Renders SQL that stands in no file; it may read anything of the project.
+    /// The hooks of a model, rendered. A text may be JSON of `before_begin()` and its kin.
+    fn hooks(
+        &self,
+        node: &Node,
+        key: &str,
+        scope: &Arc<NodeScope>,
+    ) -> Result<Vec<Hook>, ProjectError> {
+        let mut hooks = Vec::new();
+        let list = node.config.get(key).and_then(Json::as_array);
+        for hook in list.into_iter().flatten() {
+            let Some(text) = hook.as_str().or_else(|| hook.get("sql")?.as_str()) else {
+                continue;
+            };
+            let mut transaction = hook.get("transaction").and_then(Json::as_bool);
+            let engine = &self.project.engine;
+            let mut sql = engine.render_text(text, &node.place, scope.value())?;
+            let inner: Option<Json> = match sql.trim_start().starts_with('{') {
+                true => serde_json::from_str(&sql).ok(),
+                false => None,
+            };
+            if let Some(inner) = inner {
+                transaction = inner.get("transaction").and_then(Json::as_bool);
+                let text = inner.get("sql").and_then(Json::as_str).unwrap_or_default();
+                sql = engine.render_text(text, &node.place, scope.value())?;
+            }
+            if !sql.trim().is_empty() {
+                let transaction = transaction.unwrap_or(true);
+                hooks.push(Hook { sql, transaction });
+            }
+        }
+        Ok(hooks)
+    }
+
+    /// Renders a hook of the run; `extra` are the names that only it sees, such as `results`.
     ///
     /// # Errors
-    /// When it does not render.
-    pub(crate) fn compile_inline(&self, sql: &str) -> Result<String, ProjectError> {
-        let all = self
+    /// With the place in the project file.
+    pub(crate) fn compile_hook(
+        &self,
+        hook: &Node,
+        extra: Vec<(String, Value)>,
+    ) -> Result<String, ProjectError> {
+        let scope = self.scope_reading(hook, false, extra, self.everything(), HashMap::new());
+        self.project
+            .engine
+            .render(&hook.template, &hook.place, scope.value())
+    }
+
+    /// Calls a macro of the project, for its effects; `call` is `name(a=1)`.
+    ///
+    /// # Errors
+    /// When it does not render or a query of it fails.
+    pub(crate) fn run_operation(&self, call: &str) -> Result<String, ProjectError> {
+        let scope = self.inline_scope("the operation");
+        let place = crate::error::Place::file("<operation>");
+        let text = format!("{{{{ {call} }}}}");
+        self.project.engine.render_text(&text, &place, scope.value())
+    }
+
+    /// The tested model over the names of the rows that stand for what it reads.
+    ///
+    /// # Errors
+    /// When the model does not render.
+    pub(crate) fn compile_unit_test(&self, unit: &Node) -> Result<UnitSql, ProjectError> {
+        let missing = || ProjectError::Configuration(format!("{} has no model", unit.unique_id));
+        let declared = unit.unit_test.as_ref().ok_or_else(missing)?;
+        let nodes = &self.project.nodes;
+        let model = nodes.get(&declared.model_id).ok_or_else(missing)?;
+        let mut globals = Globals::clone(&self.globals);
+        globals.vars.extend(declared.vars.clone());
+        for vars in globals.package_vars.values_mut() {
+            vars.extend(declared.vars.clone());
+        }
+        let env = Arc::make_mut(&mut globals.env);
+        for (name, value) in &declared.env_vars {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            env.insert(name.clone(), text);
+        }
+        let compiler = Self {
+            globals: Arc::new(globals),
+            ..self.clone()
+        };
+        let (mut inputs, mut instead, mut this) = (Vec::new(), HashMap::new(), None);
+        for given in &declared.given {
+            let relation = match nodes.get(&given.unique_id) {
+                _ if given.unique_id.is_empty() => Some(model.relation.clone()),
+                Some(node) => Some(compiler.relation_of(node)),
+                None => self
+                    .project
+                    .sources
+                    .get(&given.unique_id)
+                    .map(|source| source.relation.clone()),
+            };
+            let name = relation.as_ref().map_or("input", |it| it.identifier.as_str());
+            let cte = format!("__dbt__cte__{name}");
+            if given.unique_id.is_empty() {
+                this = relation.clone().map(|relation| RelationValue::cte(relation, cte.clone()));
+            } else {
+                instead.insert(given.unique_id.clone(), cte.clone());
+            }
+            inputs.push(UnitInput {
+                cte,
+                relation,
+                fixture: given.clone(),
+            });
+        }
+        let mut extra = overridden_macros(&declared.macros);
+        extra.extend(this.map(|this| ("this".to_owned(), this.value())));
+        let depends_on = model.depends_on.clone();
+        let scope = compiler.scope_reading(model, false, extra, depends_on, instead.clone());
+        let place = crate::error::Place::file(model.file());
+        let body = self
             .project
+            .engine
+            .render(&model.template, &place, scope.value())?;
+        let ctes: Vec<(String, String)> = compiler
+            .ctes(model)?
+            .into_iter()
+            .filter(|(name, _)| !inputs.iter().any(|input| input.cte == *name))
+            .collect();
+        Ok(UnitSql {
+            sql: with_ctes(&body, &ctes),
+            inputs,
+        })
+    }
+
+    fn everything(&self) -> Vec<String> {
+        self.project
             .nodes
             .keys()
             .chain(self.project.sources.keys())
             .cloned()
-            .collect();
-        let scope = NodeScope::new(Rendering {
+            .collect()
+    }
+
+    /// A context for SQL that belongs to no node: it may read anything of the project.
+    fn inline_scope(&self, what: &str) -> Arc<NodeScope> {
+        NodeScope::new(Rendering {
             globals: self.globals.clone(),
             resolve: Arc::new(RunResolver {
                 compiler: self.clone(),
-                node: "the inline query".to_owned(),
-                depends_on: all,
+                node: what.to_owned(),
+                package: self.project.name.clone(),
+                depends_on: self.everything(),
+                instead: HashMap::new(),
             }),
-            queries: None,
+            queries: self.queries.clone(),
             execute: true,
             incremental: false,
             config: serde_json::Map::new(),
-            model: json!({"name": "inline_query"}),
+            model: json!({"name": "inline_query", "unique_id": "sql_operation.inline_query",
+                          "resource_type": "sql_operation", "config": {}}),
             this: None,
+            package: self.project.name.clone(),
+            graph: Some(self.project.graph_value()),
             extra: Vec::new(),
-        });
+        })
+    }
+
+    /// Renders SQL that stands in no file.
+    ///
+    /// # Errors
+    /// When it does not render.
+    pub(crate) fn compile_inline(&self, sql: &str) -> Result<String, ProjectError> {
+        let scope = self.inline_scope("the inline query");
         let place = crate::error::Place::file("<inline>");
-        self.project.engine.render_text(sql, &place, scope.value())
+        let body = self.project.engine.render_text(sql, &place, scope.value())?;
+        let mut ctes = Vec::new();
+        for (package, name) in scope.recorded().refs {
+            if let Some(node) = self.project.find_ref(package.as_deref(), &name) {
+                self.add_cte(node, &mut ctes)?;
+            }
+        }
+        Ok(with_ctes(&body, &ctes))
     }
 
     fn scope(
         &self,
         node: &Node,
         incremental: bool,
-        extra: Vec<(String, minijinja::value::Value)>,
+        extra: Vec<(String, Value)>,
+    ) -> Arc<NodeScope> {
+        let depends_on = node.depends_on.clone();
+        self.scope_reading(node, incremental, extra, depends_on, HashMap::new())
+    }
+
+    fn scope_reading(
+        &self,
+        node: &Node,
+        incremental: bool,
+        extra: Vec<(String, Value)>,
+        depends_on: Vec<String>,
+        instead: HashMap<String, String>,
     ) -> Arc<NodeScope> {
         let relation = self.relation_of(node);
-        let kind = self.catalog.kind(&relation).map(|kind| kind.name());
+        let kind = self.catalog.kind(&relation).map(kind_name);
         NodeScope::new(Rendering {
             globals: self.globals.clone(),
             resolve: Arc::new(RunResolver {
                 compiler: self.clone(),
                 node: node.unique_id.clone(),
-                depends_on: node.depends_on.clone(),
+                package: node.package.clone(),
+                depends_on,
+                instead,
             }),
             queries: self.queries.clone(),
             execute: true,
             incremental,
             config: node.config.clone(),
-            model: json!({
-                "unique_id": node.unique_id, "name": node.name, "alias": relation.identifier,
-                "schema": relation.schema, "database": relation.database, "fqn": node.fqn,
-                "resource_type": node.resource_type.name(), "package_name": node.package,
-                "path": node.path, "original_file_path": node.original_file_path,
-                "config": node.config, "tags": node.tags, "depends_on": {"nodes": node.depends_on},
-                "columns": node.columns.keys().map(|name| (name.clone(), json!({"name": name})))
-                    .collect::<serde_json::Map<_, _>>(),
-            }),
+            model: crate::artifacts::model_json(&self.project, node, &relation),
             this: Some(RelationValue::new(relation, kind)),
+            package: node.package.clone(),
+            graph: Some(crate::artifacts::lazy_graph(&self.project)),
             extra,
         })
     }
@@ -232,30 +416,57 @@ impl Compiler {
             .iter()
             .filter_map(|id| self.project.nodes.get(id))
         {
-            if parent.materialization != Materialization::Ephemeral {
-                continue;
-            }
-            for (name, sql) in self.ctes(parent)? {
-                if ctes.iter().all(|(known, _)| *known != name) {
-                    ctes.push((name, sql));
-                }
-            }
-            if ctes.iter().all(|(known, _)| *known != cte_name(parent)) {
-                let scope = self.scope(parent, false, Vec::new());
-                let place = crate::error::Place::file(&parent.original_file_path);
-                let sql = self
-                    .project
-                    .engine
-                    .render(&parent.template, &place, scope.value())?;
-                ctes.push((cte_name(parent), sql));
-            }
+            self.add_cte(parent, &mut ctes)?;
         }
         Ok(ctes)
     }
+
+    fn add_cte(&self, parent: &Node, ctes: &mut Vec<(String, String)>) -> Result<(), ProjectError> {
+        if parent.materialization != Materialization::Ephemeral {
+            return Ok(());
+        }
+        for (name, sql) in self.ctes(parent)? {
+            if ctes.iter().all(|(known, _)| *known != name) {
+                ctes.push((name, sql));
+            }
+        }
+        if ctes.iter().all(|(known, _)| *known != cte_name(parent)) {
+            let scope = self.scope(parent, false, Vec::new());
+            let place = crate::error::Place::file(parent.file());
+            let sql = self
+                .project
+                .engine
+                .render(&parent.template, &place, scope.value())?;
+            ctes.push((cte_name(parent), sql));
+        }
+        Ok(())
+    }
+}
+
+/// The macros that a unit test gives other answers to, under their own names and those of their
+/// packages.
+fn overridden_macros(macros: &serde_json::Map<String, Json>) -> Vec<(String, Value)> {
+    let mut names = Vec::new();
+    let mut packages: HashMap<String, Vec<(String, Value)>> = HashMap::new();
+    for (name, value) in macros {
+        let answer = crate::jinja::builtins::mutable(value);
+        let function = Value::from_function(move |_: minijinja::value::Rest<Value>| answer.clone());
+        match name.split_once('.') {
+            Some((package, inner)) => {
+                let package = packages.entry(package.to_owned()).or_default();
+                package.push((inner.to_owned(), function));
+            }
+            None => names.push((name.clone(), function)),
+        }
+    }
+    for (package, inner) in packages {
+        names.push((package, Value::from_pairs(inner)));
+    }
+    names
 }
 
 /// Puts CTEs before a query that may have its own.
-fn with_ctes(sql: &str, ctes: &[(String, String)]) -> String {
+pub(crate) fn with_ctes(sql: &str, ctes: &[(String, String)]) -> String {
     if ctes.is_empty() {
         return sql.to_owned();
     }

@@ -96,6 +96,24 @@ pub enum ProjectError {
     Configuration(String),
 }
 
+impl ProjectError {
+    /// What dbt calls this kind of error.
+    pub(crate) fn category(&self) -> &'static str {
+        match self {
+            Self::Yaml { .. } => "Parsing Error",
+            Self::Read { .. } | Self::Cycle { .. } | Self::Configuration(_) => "Runtime Error",
+            Self::Jinja { message, .. } if message.starts_with("Env var required") => {
+                "Env var Error"
+            }
+            Self::Jinja { .. }
+            | Self::MissingRef { .. }
+            | Self::MissingSource { .. }
+            | Self::Duplicate { .. }
+            | Self::Unsupported { .. } => "Compilation Error",
+        }
+    }
+}
+
 /// The nearest of `names` to `wanted`, as the tail of an error message.
 pub(crate) fn nearest_hint<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     names

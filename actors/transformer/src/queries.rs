@@ -4,36 +4,121 @@
 use std::sync::Arc;
 
 use serde_json::Value as Json;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgColumn, PgRow};
-use sqlx::{AssertSqlSafe, Column, PgConnection, PgPool, Row, TypeInfo, ValueRef};
+use sqlx::{
+    AssertSqlSafe, Column, Executor, PgConnection, PgPool, Postgres, Row, SqlSafeStr, Statement,
+    TypeInfo, ValueRef,
+};
 use tokio::runtime::Handle;
 
 use crate::compile::{Compiled, Compiler};
 use crate::jinja::context::QueryPort;
+use crate::jinja::engine::BUILT_IN;
 use crate::run::{Failure, describe};
 
 /// Words whose presence in a template, or a macro, means that rendering may query.
-const QUERYING: &[&str] = &["run_query", "statement", "get_columns_in_relation"];
+const QUERYING: &[&str] = &[
+    "run_query",
+    "statement",
+    "adapter",
+    "get_column",
+    "load_relation",
+    "load_cached_relation",
+    "date_spine",
+    "get_intervals_between",
+    "dbt_utils",
+    "check_schema_exists",
+    "list_schemas",
+];
 
-/// Queries through a pool, from a blocking thread.
+/// Queries through a pool, from a blocking thread. The queries of one render share a connection, so
+/// that a macro's `begin` and `commit` belong together.
 struct PoolQueries {
     pool: PgPool,
     handle: Handle,
+    conn: tokio::sync::Mutex<Option<PoolConnection<Postgres>>>,
+}
+
+impl PoolQueries {
+    fn on_connection<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, String> {
+        self.handle.block_on(async {
+            let mut held = self.conn.lock().await;
+            let mut conn = match held.take() {
+                Some(conn) => conn,
+                None => self
+                    .pool
+                    .acquire()
+                    .await
+                    .map_err(|error| describe(&error))?,
+            };
+            let done = work(&mut conn).await.map_err(|error| describe(&error));
+            *held = Some(conn);
+            done
+        })
+    }
+}
+
+impl Drop for PoolQueries {
+    fn drop(&mut self) {
+        // Given back to the pool from within its runtime.
+        let conn = self.conn.get_mut().take();
+        let _entered = self.handle.enter();
+        drop(conn);
+    }
 }
 
 impl QueryPort for PoolQueries {
     fn query(&self, sql: &str) -> Result<(Vec<String>, Vec<Vec<Json>>), String> {
-        self.handle.block_on(async {
-            let mut conn = self
-                .pool
-                .acquire()
-                .await
-                .map_err(|error| describe(&error))?;
-            fetch(&mut conn, sql)
-                .await
-                .map_err(|error| describe(&error))
-        })
+        self.on_connection(async |conn| fetch(conn, sql).await)
     }
+
+    fn describe(&self, sql: &str) -> Result<Vec<(String, String)>, String> {
+        self.on_connection(async |conn| columns_of(conn, sql).await)
+    }
+}
+
+/// Queries for renders on the calling thread's pool.
+pub(crate) fn port(pool: &PgPool) -> Arc<dyn QueryPort> {
+    Arc::new(PoolQueries {
+        pool: pool.clone(),
+        handle: Handle::current(),
+        conn: tokio::sync::Mutex::new(None),
+    })
+}
+
+/// The columns that a query would give, by name and type.
+pub(crate) async fn columns_of(
+    conn: &mut PgConnection,
+    sql: &str,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let prepared = (&mut *conn)
+        .prepare(AssertSqlSafe(sql.to_owned()).into_sql_str())
+        .await?;
+    let types: Vec<(String, i64)> = prepared
+        .columns()
+        .iter()
+        .map(|column| {
+            let oid = column.type_info().oid().map_or(0, |oid| i64::from(oid.0));
+            (column.name().to_owned(), oid)
+        })
+        .collect();
+    let oids: Vec<i64> = types.iter().map(|(_, oid)| *oid).collect();
+    let names: Vec<String> = sqlx::query_scalar(
+        "select format_type(oid::oid, null) from unnest($1::int8[]) with ordinality as t (oid, at) \
+         order by at",
+    )
+    .bind(&oids)
+    .fetch_all(&mut *conn)
+    .await?;
+    Ok(types
+        .into_iter()
+        .map(|(name, _)| name)
+        .zip(names)
+        .collect())
 }
 
 /// Column names and rows of a query, as JSON.
@@ -42,7 +127,7 @@ pub(crate) async fn fetch(
     sql: &str,
 ) -> Result<(Vec<String>, Vec<Vec<Json>>), sqlx::Error> {
     let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-        .fetch_all(conn)
+        .fetch_all(&mut *conn)
         .await?;
     let columns = match rows.first() {
         Some(row) => row
@@ -50,10 +135,22 @@ pub(crate) async fn fetch(
             .iter()
             .map(|column: &PgColumn| column.name().to_owned())
             .collect(),
+        // Without a row nothing tells the columns; asking for them would run what is no query.
+        None if is_select(sql) => columns_of(conn, sql)
+            .await?
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect(),
         None => Vec::new(),
     };
     let rows = rows.iter().map(cells).collect::<Result<_, _>>()?;
     Ok((columns, rows))
+}
+
+fn is_select(sql: &str) -> bool {
+    let word = sql.trim_start().split_whitespace().next();
+    let single = !sql.trim_end().trim_end_matches(';').contains(';');
+    single && word.is_some_and(|word| ["select", "with"].contains(&word.to_lowercase().as_str()))
 }
 
 fn cells(row: &PgRow) -> Result<Vec<Json>, sqlx::Error> {
@@ -90,7 +187,7 @@ fn may_query(compiler: &Compiler, id: &str) -> bool {
             .engine
             .macros
             .iter()
-            .any(|known| asks(&known.source))
+            .any(|known| known.package != BUILT_IN && asks(&known.source))
 }
 
 /// Compiles a node; on a blocking thread with queries at hand if its project ever queries.
@@ -102,21 +199,14 @@ pub(crate) async fn blocking_compile(
     if !may_query(compiler, id) {
         return Ok(compiler.compile(&compiler.project.nodes[id])?);
     }
-    let port = PoolQueries {
-        pool: pool.clone(),
-        handle: Handle::current(),
-    };
     let compiler = Compiler {
-        queries: Some(Arc::new(port)),
+        queries: Some(port(pool)),
         ..compiler.clone()
     };
     let id = id.to_owned();
     let task = tokio::task::spawn_blocking(move || compiler.compile(&compiler.project.nodes[&id]));
     match task.await {
         Ok(compiled) => Ok(compiled?),
-        Err(error) => Err(Failure {
-            message: error.to_string(),
-            transient: false,
-        }),
+        Err(error) => Err(Failure::lasting(error.to_string())),
     }
 }

@@ -110,6 +110,8 @@ pub(crate) struct RunOptions {
     pub(crate) tests_block: bool,
     /// `--store-failures`.
     pub(crate) store_failures: bool,
+    /// `--warn-error`.
+    pub(crate) warnings_fail: bool,
     pub(crate) clock: Clock,
     /// Ends the run: nothing more starts, and what runs on the server is stopped there.
     pub(crate) cancel: CancellationToken,
@@ -273,7 +275,11 @@ impl Run<'_> {
         });
     }
 
-    fn done(&mut self, index: usize, result: NodeResult) {
+    fn done(&mut self, index: usize, mut result: NodeResult) {
+        if result.status == Status::Warn && self.options.warnings_fail {
+            result.status = Status::Fail;
+            result.message = result.message.replace("to warn if", "to fail if");
+        }
         (self.progress)(Progress::Done {
             index: self.announced[&index],
             total: self.schedule.ids.len(),
@@ -291,6 +297,21 @@ impl Run<'_> {
         self.schedule.ended(index);
         self.results.push(result);
     }
+}
+
+/// The results of a run that could not begin.
+pub(crate) fn all_skipped(
+    compiler: &Compiler,
+    selected: &BTreeSet<String>,
+    tests_block: bool,
+) -> Vec<NodeResult> {
+    let project = &compiler.project;
+    let schedule = Schedule::new(project, selected, tests_block);
+    let skip = |id: &String| NodeResult {
+        message: "Skipping due to a failed on-run-start hook".to_owned(),
+        ..skipped(&project.nodes[id])
+    };
+    schedule.ids.iter().map(skip).collect()
 }
 
 /// A result for a node that did not run.

@@ -1,149 +1,269 @@
-//! dbt's node selection: `+name+`, `2+name`, `@name`, methods, unions (spaces) and intersections
-//! (commas).
+//! dbt's node selection: `+name+`, `2+name`, `@name`, methods, unions (spaces), intersections
+//! (commas), `selectors.yml`, and comparison with the state of an earlier run.
+
+mod methods;
+mod state;
+mod yaml;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use globset::Glob;
-
-use crate::error::{ProjectError, nearest_hint};
+use crate::error::ProjectError;
 use crate::project::Project;
 use crate::project::node::ResourceType;
+use methods::{Facts, facts, matching};
+pub use state::State;
+pub(crate) use yaml::selectors_json;
+
+/// Which tests come with the nodes that they test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Indirect {
+    /// Those that read anything selected.
+    #[default]
+    Eager,
+    /// Those that read nothing else.
+    Cautious,
+    /// Those that read what is selected and its ancestors alone.
+    Buildable,
+    /// None but those selected themselves.
+    Empty,
+}
+
+impl Indirect {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "eager" => Self::Eager,
+            "cautious" => Self::Cautious,
+            "buildable" => Self::Buildable,
+            "empty" => Self::Empty,
+            _ => return None,
+        })
+    }
+}
 
 /// What a command is asked to work on.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     pub select: Vec<String>,
     pub exclude: Vec<String>,
+    /// A selector of `selectors.yml` instead of `select`.
+    pub selector: Option<String>,
     /// Empty: the command's own default.
     pub resource_types: Vec<ResourceType>,
+    pub exclude_resource_types: Vec<ResourceType>,
+    pub indirect: Indirect,
+    /// What an earlier run left, for `state:`, `result:` and `source_status:`.
+    pub state: Option<Arc<State>>,
 }
 
-struct Facts<'a> {
-    id: &'a str,
-    name: &'a str,
-    kind: ResourceType,
-    fqn: &'a [String],
-    tags: &'a [String],
-    path: &'a str,
-    source: Option<(&'a str, &'a str)>,
+/// Everything that evaluating a selection reads.
+pub(crate) struct Context<'a> {
+    pub(crate) project: &'a Project,
+    facts: Vec<Facts<'a>>,
+    pub(crate) state: Option<&'a State>,
 }
 
-fn facts(project: &Project) -> Vec<Facts<'_>> {
-    let nodes = project.nodes.values().map(|node| Facts {
-        id: &node.unique_id,
-        name: &node.name,
-        kind: node.resource_type,
-        fqn: &node.fqn,
-        tags: &node.tags,
-        path: &node.original_file_path,
-        source: None,
-    });
-    let sources = project.sources.values().map(|source| Facts {
-        id: &source.unique_id,
-        name: &source.name,
-        kind: ResourceType::Source,
-        fqn: &source.fqn,
-        tags: &source.tags,
-        path: &source.original_file_path,
-        source: Some((&source.source_name, &source.name)),
-    });
-    nodes.chain(sources).collect()
+/// A selection as a tree.
+#[derive(Clone, Debug)]
+pub(crate) enum Spec {
+    Term(Term),
+    Union(Vec<Spec>),
+    Intersection(Vec<Spec>),
+    /// The first without the second.
+    Without(Box<Spec>, Box<Spec>),
 }
+
+/// One criterion: a method, a value, and how far around what it matches.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    pub(crate) method: String,
+    pub(crate) value: String,
+    /// Ancestors, and at most how far.
+    pub(crate) parents: Depth,
+    pub(crate) children: Depth,
+    /// `@`: descendants and all that they read.
+    pub(crate) childrens_parents: bool,
+    pub(crate) indirect: Option<Indirect>,
+}
+
+pub(crate) type Depth = Option<Option<usize>>;
 
 /// The unique ids that a selection names, tests of selected nodes included.
 ///
 /// # Errors
 /// When a method is unknown or a pattern is none.
 pub fn select(project: &Project, selection: &Selection) -> Result<BTreeSet<String>, ProjectError> {
-    let facts = facts(project);
-    let everything = || {
-        facts
-            .iter()
-            .map(|fact| fact.id.to_owned())
-            .collect::<BTreeSet<_>>()
+    let context = Context {
+        project,
+        facts: facts(project),
+        state: selection.state.as_deref(),
     };
-    let mut chosen = if selection.select.is_empty() {
-        everything()
-    } else {
-        union(project, &facts, &selection.select)?
+    let indirect = selection.indirect;
+    let mut chosen = match (&selection.selector, selection.select.is_empty()) {
+        (Some(name), _) => {
+            let spec = yaml::selector(project, name)?;
+            evaluate(&context, &spec, indirect)?
+        }
+        (None, false) => evaluate(&context, &union_of(&selection.select)?, indirect)?,
+        (None, true) => match yaml::default_selector(project)? {
+            Some(spec) if selection.exclude.is_empty() => evaluate(&context, &spec, indirect)?,
+            _ => context.facts.iter().map(|fact| fact.id.to_owned()).collect(),
+        },
     };
-    for id in union(project, &facts, &selection.exclude)? {
+    for id in evaluate(&context, &union_of(&selection.exclude)?, indirect)? {
         chosen.remove(&id);
     }
-    if !selection.resource_types.is_empty() {
+    let kind = |id: &str| context.facts.iter().find(|fact| fact.id == id).map(|fact| fact.kind);
+    if !selection.resource_types.is_empty() || !selection.exclude_resource_types.is_empty() {
         chosen.retain(|id| {
-            facts
-                .iter()
-                .any(|f| f.id == id && selection.resource_types.contains(&f.kind))
+            let Some(kind) = kind(id) else {
+                return false;
+            };
+            let wanted = &selection.resource_types;
+            (wanted.is_empty() || wanted.contains(&kind))
+                && !selection.exclude_resource_types.contains(&kind)
         });
     }
     Ok(chosen)
 }
 
-fn union(
-    project: &Project,
-    facts: &[Facts<'_>],
-    terms: &[String],
-) -> Result<BTreeSet<String>, ProjectError> {
-    let mut chosen = BTreeSet::new();
+/// The terms of a command line as a tree.
+fn union_of(terms: &[String]) -> Result<Spec, ProjectError> {
+    let mut all = Vec::new();
     for term in terms.iter().flat_map(|term| term.split_whitespace()) {
-        let mut both: Option<BTreeSet<String>> = None;
-        for part in term.split(',').filter(|part| !part.is_empty()) {
-            let one = with_tests(project, criterion(project, facts, part)?);
-            both = Some(match both {
-                Some(known) => known.intersection(&one).cloned().collect(),
-                None => one,
-            });
-        }
-        chosen.extend(both.unwrap_or_default());
+        let parts = term
+            .split(',')
+            .filter(|part| !part.is_empty())
+            .map(|part| term_of(part).map(Spec::Term))
+            .collect::<Result<Vec<_>, _>>()?;
+        all.push(Spec::Intersection(parts));
     }
-    Ok(chosen)
+    Ok(Spec::Union(all))
 }
 
-/// Adds the tests that read nothing but what is selected, or any of it: dbt's eager rule.
-fn with_tests(project: &Project, mut chosen: BTreeSet<String>) -> BTreeSet<String> {
-    let tests: Vec<String> = project
-        .nodes
-        .values()
-        .filter(|node| node.is_test() && node.depends_on.iter().any(|id| chosen.contains(id)))
-        .map(|node| node.unique_id.clone())
-        .collect();
-    chosen.extend(tests);
-    chosen
-}
-
-/// One term: `@`, `n+`, a method and a value, `+n`.
-fn criterion(
-    project: &Project,
-    facts: &[Facts<'_>],
-    term: &str,
-) -> Result<BTreeSet<String>, ProjectError> {
-    let (at, body) = match term.strip_prefix('@') {
+/// `@`, `n+`, a method and a value, `+n`.
+pub(crate) fn term_of(text: &str) -> Result<Term, ProjectError> {
+    let (childrens_parents, body) = match text.strip_prefix('@') {
         Some(rest) => (true, rest),
-        None => (false, term),
+        None => (false, text),
     };
-    let (ancestors, body) = leading_plus(body);
-    let (descendants, body) = trailing_plus(body);
-    let direct = matching(project, facts, body)?;
+    let (parents, body) = leading_plus(body);
+    let (children, body) = trailing_plus(body);
+    if childrens_parents && children.is_some() {
+        return Err(ProjectError::Configuration(format!(
+            "Invalid node spec '{text}' - \"@\" prefix and \"+\" suffix are incompatible"
+        )));
+    }
+    let (method, value) = match body.split_once(':') {
+        Some((method, value)) => (method, value),
+        None if body.contains('/') => ("path", body),
+        None if [".sql", ".py", ".csv", ".yml"].iter().any(|end| body.ends_with(end)) => {
+            ("file", body)
+        }
+        None => ("fqn", body),
+    };
+    Ok(Term {
+        method: method.to_owned(),
+        value: value.to_owned(),
+        parents,
+        children,
+        childrens_parents,
+        indirect: None,
+    })
+}
+
+pub(crate) fn evaluate(
+    context: &Context<'_>,
+    spec: &Spec,
+    indirect: Indirect,
+) -> Result<BTreeSet<String>, ProjectError> {
+    Ok(match spec {
+        Spec::Term(term) => {
+            let chosen = around(context, term)?;
+            with_tests(context.project, chosen, term.indirect.unwrap_or(indirect))
+        }
+        Spec::Union(parts) => {
+            let mut all = BTreeSet::new();
+            for part in parts {
+                all.extend(evaluate(context, part, indirect)?);
+            }
+            all
+        }
+        Spec::Intersection(parts) => {
+            let mut both: Option<BTreeSet<String>> = None;
+            for part in parts {
+                let one = evaluate(context, part, indirect)?;
+                both = Some(match both {
+                    Some(known) => known.intersection(&one).cloned().collect(),
+                    None => one,
+                });
+            }
+            both.unwrap_or_default()
+        }
+        Spec::Without(from, out) => {
+            let mut chosen = evaluate(context, from, indirect)?;
+            for id in evaluate(context, out, indirect)? {
+                chosen.remove(&id);
+            }
+            chosen
+        }
+    })
+}
+
+/// What a term matches, and what is around it.
+fn around(context: &Context<'_>, term: &Term) -> Result<BTreeSet<String>, ProjectError> {
+    let project = context.project;
+    let direct = matching(context, &term.method, &term.value)?;
     let mut chosen = direct.clone();
     for id in &direct {
-        if let Some(depth) = ancestors {
+        if let Some(depth) = term.parents {
             chosen.extend(project.graph.ancestors(id, depth));
         }
-        if let Some(depth) = descendants {
+        if let Some(depth) = term.children {
             chosen.extend(project.graph.descendants(id, depth));
         }
-        if at {
+        if term.childrens_parents {
             for below in project.graph.descendants(id, None) {
                 chosen.extend(project.graph.ancestors(&below, None));
                 chosen.insert(below);
             }
+            chosen.extend(project.graph.ancestors(id, None));
         }
     }
     Ok(chosen)
 }
 
-type Depth = Option<Option<usize>>;
+/// Adds the tests that come with what is selected.
+fn with_tests(
+    project: &Project,
+    mut chosen: BTreeSet<String>,
+    indirect: Indirect,
+) -> BTreeSet<String> {
+    let mut reachable = chosen.clone();
+    if indirect == Indirect::Buildable {
+        for id in &chosen {
+            reachable.extend(project.graph.ancestors(id, None));
+        }
+    }
+    let tests = project.nodes.values().filter(|node| {
+        let is_test = node.is_test() || node.resource_type == ResourceType::UnitTest;
+        let mut parents = node.depends_on.iter();
+        is_test
+            && !node.depends_on.is_empty()
+            && match indirect {
+                Indirect::Eager => parents.any(|id| chosen.contains(id)),
+                Indirect::Cautious => parents.all(|id| chosen.contains(id)),
+                Indirect::Buildable => {
+                    parents.clone().any(|id| chosen.contains(id))
+                        && parents.all(|id| reachable.contains(id))
+                }
+                Indirect::Empty => false,
+            }
+    });
+    let tests: Vec<String> = tests.map(|node| node.unique_id.clone()).collect();
+    chosen.extend(tests);
+    chosen
+}
 
 fn leading_plus(term: &str) -> (Depth, &str) {
     let digits = term.bytes().take_while(u8::is_ascii_digit).count();
@@ -162,110 +282,9 @@ fn trailing_plus(term: &str) -> (Depth, &str) {
     }
 }
 
-fn matching(
-    project: &Project,
-    facts: &[Facts<'_>],
-    body: &str,
-) -> Result<BTreeSet<String>, ProjectError> {
-    let (method, value) = match body.split_once(':') {
-        Some((method, value)) => (method, value),
-        None if body.contains('/') || body.ends_with(".sql") => ("path", body),
-        None => ("fqn", body),
-    };
-    let glob = |pattern: &str| {
-        Glob::new(pattern)
-            .map(|glob| glob.compile_matcher())
-            .map_err(|error| ProjectError::Configuration(format!("selection '{body}': {error}")))
-    };
-    let matcher = glob(value)?;
-    let chosen = |test: &dyn Fn(&Facts<'_>) -> bool| {
-        facts
-            .iter()
-            .filter(|fact| test(fact))
-            .map(|fact| fact.id.to_owned())
-            .collect()
-    };
-    Ok(match method {
-        // Sources are only selected as such: a table may be called as a model is.
-        "fqn" => chosen(&|fact| {
-            let prefix = |from: usize| {
-                (from + 1..=fact.fqn.len())
-                    .any(|end| matcher.is_match(fact.fqn[from..end].join(".")))
-            };
-            fact.source.is_none() && (matcher.is_match(fact.name) || prefix(0) || prefix(1))
-        }),
-        "tag" => chosen(&|fact| fact.tags.iter().any(|tag| matcher.is_match(tag))),
-        "path" => {
-            let folder = value.trim_end_matches('/');
-            chosen(&|fact| {
-                matcher.is_match(fact.path) || fact.path.starts_with(&format!("{folder}/"))
-            })
-        }
-        "file" => chosen(&|fact| {
-            let file = fact.path.rsplit('/').next().unwrap_or_default();
-            matcher.is_match(file)
-                || file
-                    .rsplit_once('.')
-                    .is_some_and(|(stem, _)| matcher.is_match(stem))
-        }),
-        "source" => chosen(&|fact| {
-            fact.source.is_some_and(|(source, table)| {
-                matcher.is_match(source) || matcher.is_match(format!("{source}.{table}"))
-            })
-        }),
-        "resource_type" => chosen(&|fact| fact.kind.name() == value),
-        "package" => chosen(&|_| matcher.is_match(&project.name)),
-        "test_type" => chosen(&|fact| {
-            project
-                .nodes
-                .get(fact.id)
-                .is_some_and(|node| node.is_test() && (node.test.is_some() == (value == "generic")))
-        }),
-        "test_name" => chosen(&|fact| {
-            let test = project
-                .nodes
-                .get(fact.id)
-                .and_then(|node| node.test.as_ref());
-            test.is_some_and(|test| matcher.is_match(&test.name))
-        }),
-        _ => match method.strip_prefix("config.") {
-            Some(key) => chosen(&|fact| {
-                let setting = project
-                    .nodes
-                    .get(fact.id)
-                    .and_then(|node| node.config.get(key));
-                setting.is_some_and(|setting| match setting {
-                    serde_json::Value::String(text) => matcher.is_match(text),
-                    serde_json::Value::Array(items) => items
-                        .iter()
-                        .any(|item| item.as_str().is_some_and(|i| matcher.is_match(i))),
-                    other => other.to_string().as_str() == value,
-                })
-            }),
-            None => {
-                let known = [
-                    "tag",
-                    "path",
-                    "file",
-                    "source",
-                    "fqn",
-                    "resource_type",
-                    "package",
-                    "test_type",
-                    "test_name",
-                    "config",
-                ];
-                return Err(ProjectError::Configuration(format!(
-                    "selection method '{method}' is not known{}",
-                    nearest_hint(method, known),
-                )));
-            }
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -275,5 +294,15 @@ mod tests {
         assert_eq!(leading_plus("a1"), (None, "a1"));
         assert_eq!(trailing_plus("a+3"), (Some(Some(3)), "a"));
         assert_eq!(trailing_plus("fct_4"), (None, "fct_4"));
+    }
+
+    #[test]
+    fn a_term_s_method_is_told_by_its_form() {
+        let method = |text: &str| term_of(text).unwrap().method;
+        assert_eq!(method("models/staging"), "path");
+        assert_eq!(method("+orders.sql"), "file");
+        assert_eq!(method("tag:nightly+"), "tag");
+        assert_eq!(method("config.meta.owner:me"), "config.meta.owner");
+        assert!(term_of("@orders+").is_err());
     }
 }

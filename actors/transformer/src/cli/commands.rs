@@ -1,98 +1,32 @@
 //! What each command does.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value as Json};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, PgConnection, PgPool};
-
-use super::arguments::{Arguments, Command, Common, NodeFlags, SelectionFlags, SourceCommand};
+use super::arguments::{
+    Arguments, Command, Common, CompileFlags, DocsCommand, NodeFlags, SourceCommand,
+};
 use super::inspect::{debug, freshness, list, show};
 use super::log::Log;
+use super::operations::{clean, deps, docs_generate, retry, run_operation};
+use super::hooks::{Hooks, When};
+use super::session::{Asked, Session, Stop, session};
 use super::{CliEnv, EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE};
 use crate::artifacts;
 use crate::error::ProjectError;
+use crate::jinja::relation::Relation;
 use crate::project::node::ResourceType;
-use crate::project::{LoadOptions, Project, TargetChoice};
 use crate::queries::blocking_compile;
-use crate::run::{self, NodeResult, RunOptions, Status, describe};
-use crate::select::{Selection, select};
-
-/// How long a server that takes a connection may take to answer.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-
-/// The server of the target cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot connect to database {database:?} at {address} (target {target:?}): {reason}; start that \
-     server, name the data dir of a running `ballpoint up` (--data-dir), or another profile \
-     (--profiles-dir, --profile)"
-)]
-pub(super) struct Unreachable {
-    address: String,
-    database: String,
-    target: String,
-    reason: String,
-}
-
-/// Why a command cannot go on.
-pub(super) enum Stop {
-    Project(ProjectError),
-    Unreachable(Unreachable),
-    Database(sqlx::Error),
-    Output(std::io::Error),
-}
-
-impl From<ProjectError> for Stop {
-    fn from(error: ProjectError) -> Self {
-        Self::Project(error)
-    }
-}
-
-impl From<Unreachable> for Stop {
-    fn from(error: Unreachable) -> Self {
-        Self::Unreachable(error)
-    }
-}
-
-impl From<sqlx::Error> for Stop {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<std::io::Error> for Stop {
-    fn from(error: std::io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-/// A command with its project read.
-pub(super) struct Session {
-    pub(super) project: Arc<Project>,
-    pub(super) target_dir: PathBuf,
-    pub(super) threads: usize,
-    pub(super) log: Log,
-    pub(super) env: CliEnv,
-    pub(super) begin: Instant,
-}
+use crate::run::{self, Connections, NodeResult, Progress, RunOptions, Status};
+use crate::select::State;
 
 pub(super) async fn run(arguments: Arguments, env: &CliEnv) -> u8 {
-    let quiet = common(&arguments.command).quiet;
-    let log = Log::new(env, quiet);
+    let log = Log::new(env, common(&arguments.command));
     match dispatch(arguments.command, env, &log).await {
         Ok(code) => code,
         Err(stop) => {
-            log.always("Encountered an error:");
-            log.plain(&match stop {
-                Stop::Project(error) => error.to_string(),
-                Stop::Unreachable(error) => error.to_string(),
-                Stop::Database(error) => format!("database error: {}", describe(&error)),
-                Stop::Output(error) => format!("target folder: {error}"),
-            });
+            log.error("Encountered an error:");
+            log.error(&stop.shown());
             EXIT_UNUSABLE
         }
     }
@@ -101,26 +35,49 @@ pub(super) async fn run(arguments: Arguments, env: &CliEnv) -> u8 {
 fn common(command: &Command) -> &Common {
     match command {
         Command::Build(flags) | Command::Run(flags) | Command::Test(flags) => &flags.common,
-        Command::Seed(flags) | Command::Compile(flags) => &flags.common,
+        Command::Seed(flags) | Command::Snapshot(flags) | Command::Retry(flags) => &flags.common,
+        Command::Clone(flags) => &flags.common,
+        Command::Compile(flags) => &flags.nodes.common,
         Command::Source {
             command: SourceCommand::Freshness(flags),
         } => &flags.common,
-        Command::Parse(common) | Command::Debug(common) | Command::Clean(common) => common,
+        Command::Docs {
+            command: DocsCommand::Generate(flags),
+        } => &flags.nodes.common,
+        Command::Parse(common) | Command::Clean(common) | Command::Deps(common) => common,
+        Command::Debug(flags) => &flags.common,
         Command::List(flags) => &flags.common,
         Command::Show(flags) => &flags.common,
+        Command::RunOperation(flags) => &flags.common,
+    }
+}
+
+/// What each command that runs nodes runs, when nothing else is said.
+pub(super) fn resource_types(command: &str) -> &'static [ResourceType] {
+    use ResourceType::{Model, Seed, Snapshot, Test, UnitTest};
+    match command {
+        "build" => &[Model, Seed, Snapshot, Test, UnitTest],
+        "test" => &[Test, UnitTest],
+        "seed" => &[Seed],
+        "snapshot" => &[Snapshot],
+        _ => &[Model],
     }
 }
 
 async fn dispatch(command: Command, env: &CliEnv, log: &Log) -> Result<u8, Stop> {
-    use ResourceType::{Model, Seed, Test};
     match command {
-        Command::Build(flags) => build(env, log, "build", &flags, &[Model, Seed, Test]).await,
-        Command::Run(flags) => build(env, log, "run", &flags, &[Model]).await,
-        Command::Test(flags) => build(env, log, "test", &flags, &[Test]).await,
-        Command::Seed(flags) => build(env, log, "seed", &flags, &[Seed]).await,
+        Command::Build(flags) => build(env, log, "build", &flags).await,
+        Command::Run(flags) => build(env, log, "run", &flags).await,
+        Command::Test(flags) => build(env, log, "test", &flags).await,
+        Command::Seed(flags) => build(env, log, "seed", &flags).await,
+        Command::Snapshot(flags) => build(env, log, "snapshot", &flags).await,
         Command::Compile(flags) => compile(env, log, &flags).await,
         Command::Parse(common) => {
-            let session = session(env, log, &common, "parse", false)?;
+            let asked = Asked {
+                command: "parse",
+                ..Asked::default()
+            };
+            let session = session(env, log, &common, asked)?;
             session.write_manifest()?;
             Ok(EXIT_DONE)
         }
@@ -129,199 +86,30 @@ async fn dispatch(command: Command, env: &CliEnv, log: &Log) -> Result<u8, Stop>
         Command::Source {
             command: SourceCommand::Freshness(flags),
         } => freshness(env, log, &flags).await,
-        Command::Debug(common) => debug(env, log, &common).await,
-        Command::Clean(common) => {
-            let session = session(env, log, &common, "clean", false)?;
-            if session.target_dir.is_dir() {
-                std::fs::remove_dir_all(&session.target_dir)?;
-            }
-            log.info(&format!("Cleaned {}", session.target_dir.display()));
-            Ok(EXIT_DONE)
-        }
-    }
-}
-
-fn vars(text: Option<&str>) -> Result<Map<String, Json>, ProjectError> {
-    let Some(text) = text else {
-        return Ok(Map::new());
-    };
-    let parsed: Json = serde_norway::from_str(text)
-        .map_err(|error| ProjectError::Configuration(format!("--vars is not YAML: {error}")))?;
-    match parsed {
-        Json::Object(map) => Ok(map),
-        Json::Null => Ok(Map::new()),
-        _ => Err(ProjectError::Configuration(
-            "--vars must be a mapping".to_owned(),
-        )),
-    }
-}
-
-pub(super) fn session(
-    env: &CliEnv,
-    log: &Log,
-    common: &Common,
-    command: &str,
-    full_refresh: bool,
-) -> Result<Session, Stop> {
-    let begin = Instant::now();
-    let project_dir = match (&common.project_dir, &env.default_project_dir) {
-        (Some(dir), _) => env.working_dir.join(dir),
-        (None, Some(dir)) => dir.clone(),
-        (None, None) => env.working_dir.clone(),
-    };
-    // What the command line says of profiles beats the configured warehouse.
-    let names_profile = common.profiles_dir.is_some() || common.profile.is_some();
-    let target = match &env.default_target {
-        Some(target) if !names_profile => TargetChoice::Explicit(target.clone()),
-        _ => TargetChoice::Profiles {
-            dir: common
-                .profiles_dir
-                .as_ref()
-                .map(|dir| env.working_dir.join(dir)),
-            profile: common.profile.clone(),
-            target: common.target.clone(),
-        },
-    };
-    let options = LoadOptions {
-        target,
-        vars: vars(common.vars.as_deref())?,
-        env: env.env.clone(),
-        full_refresh,
-        command: command.to_owned(),
-        run_started_at: env.clock.real_now().to_string(),
-        ..LoadOptions::new(project_dir, crate::project::profile::Target::default())
-    };
-    let project = Project::load(&options)?;
-    for warning in &project.warnings {
-        log.info(&format!("[WARNING]: {warning}"));
-    }
-    let threads = common.threads.unwrap_or(project.target.threads).max(1);
-    Ok(Session {
-        target_dir: project.root.join("target"),
-        project: Arc::new(project),
-        threads,
-        log: log.clone(),
-        env: env.clone(),
-        begin,
-    })
-}
-
-fn resource_types(names: &[String]) -> Result<Vec<ResourceType>, ProjectError> {
-    names
-        .iter()
-        .filter(|name| *name != "all")
-        .map(|name| match name.as_str() {
-            "model" => Ok(ResourceType::Model),
-            "seed" => Ok(ResourceType::Seed),
-            "test" => Ok(ResourceType::Test),
-            "source" => Ok(ResourceType::Source),
-            other => Err(ProjectError::Configuration(format!(
-                "resource type '{other}' is not known"
-            ))),
-        })
-        .collect()
-}
-
-impl Session {
-    /// Connects. A pool would try again for as long as a borrower may wait; one connection before
-    /// it says at once that nobody is there.
-    pub(super) async fn pool(&self) -> Result<PgPool, Unreachable> {
-        let target = &self.project.target;
-        let unreachable = |reason: String| Unreachable {
-            address: format!("{}:{}", target.host, target.port),
-            database: target.database.clone(),
-            target: target.name.clone(),
-            reason,
-        };
-        let options = target.connect_options();
-        let first = PgConnection::connect_with(&options);
-        let connection = match tokio::time::timeout(CONNECT_MAX, first).await {
-            Ok(connected) => connected.map_err(|error| unreachable(describe(&error)))?,
-            Err(_) => {
-                let waited = CONNECT_MAX.as_secs();
-                return Err(unreachable(format!("no answer within {waited} s")));
-            }
-        };
-        // A goodbye that fails changes nothing.
-        let _ = connection.close().await;
-        Ok(PgPoolOptions::new()
-            // One more than threads: a render may query while every thread holds a connection.
-            .max_connections(self.threads as u32 * 2)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_lazy_with(options))
-    }
-
-    pub(super) fn select(
-        &self,
-        flags: &SelectionFlags,
-        default: &[ResourceType],
-    ) -> Result<BTreeSet<String>, ProjectError> {
-        let given = resource_types(&flags.resource_type)?;
-        let types = if given.is_empty() {
-            default.to_vec()
-        } else {
-            given
-        };
-        let selection = Selection {
-            select: flags.select.clone(),
-            exclude: flags.exclude.clone(),
-            resource_types: types,
-        };
-        select(&self.project, &selection)
-    }
-
-    pub(super) fn now(&self) -> String {
-        self.env.clock.real_now().to_string()
-    }
-
-    fn write_manifest(&self) -> std::io::Result<()> {
-        let manifest = artifacts::manifest(&self.project, &self.now());
-        artifacts::write(&self.target_dir, "manifest.json", &manifest)
-    }
-
-    fn write_results(&self, results: &[NodeResult]) -> std::io::Result<()> {
-        for result in results {
-            if let (Some(sql), Some(node)) =
-                (&result.compiled, self.project.nodes.get(&result.unique_id))
-            {
-                artifacts::write_compiled(&self.target_dir, &self.project, node, sql)?;
-            }
-        }
-        let elapsed = self.begin.elapsed().as_secs_f64();
-        let artifact = artifacts::run_results(&self.project, results, elapsed, &self.now());
-        artifacts::write(&self.target_dir, "run_results.json", &artifact)?;
-        self.write_manifest()
-    }
-
-    fn found(&self) -> String {
-        let count = |kind: ResourceType| {
-            self.project
-                .nodes
-                .values()
-                .filter(|node| node.resource_type == kind)
-                .count()
-        };
-        format!(
-            "Found {} models, {} data tests, {} seeds, {} sources, {} macros",
-            count(ResourceType::Model),
-            count(ResourceType::Test),
-            count(ResourceType::Seed),
-            self.project.sources.len(),
-            self.project.engine.macros.len(),
+        Command::Docs {
+            command: DocsCommand::Generate(flags),
+        } => docs_generate(env, log, &flags).await,
+        Command::RunOperation(flags) => run_operation(env, log, &flags).await,
+        Command::Retry(flags) => retry(env, log, flags).await,
+        Command::Deps(common) => deps(env, log, &common),
+        Command::Debug(flags) => debug(env, log, &flags).await,
+        Command::Clean(common) => clean(env, log, &common),
+        Command::Clone(_) => Err(ProjectError::Configuration(
+            "dbt clone is not supported: PostgreSQL has no copy of a table that costs nothing".into(),
         )
+        .into()),
     }
 }
 
-async fn build(
+pub(super) async fn build(
     env: &CliEnv,
     log: &Log,
     command: &str,
     flags: &NodeFlags,
-    types: &[ResourceType],
 ) -> Result<u8, Stop> {
-    let session = session(env, log, &flags.common, command, flags.full_refresh)?;
+    let session = session(env, log, &flags.common, asked(command, flags))?;
     log.info(&session.found());
-    let selected = session.select(&flags.selection, types)?;
+    let selected = session.select(&flags.selection, resource_types(command))?;
     let runnable = selected
         .iter()
         .any(|id| session.project.nodes.contains_key(id));
@@ -330,28 +118,111 @@ async fn build(
         session.write_results(&[])?;
         return Ok(EXIT_DONE);
     }
-    let pool = session.pool().await?;
-    if command != "test" {
-        run::create_schemas(&pool, &session.project, &selected).await?;
+    let connections = session.connections().await?;
+    let results = run_nodes(&session, &connections, &selected, command, flags).await?;
+    if let Err(failure) = connections.close().await {
+        log.always(&format!("the end of the run: {}", failure.message));
     }
-    let compiler = run::compiler_for(&session.project, &pool, flags.full_refresh).await?;
+    session.write_results(&results)?;
+    summarize(&session, &results)
+}
+
+pub(super) fn asked<'a>(command: &'a str, flags: &'a NodeFlags) -> Asked<'a> {
+    Asked {
+        command,
+        full_refresh: flags.full_refresh,
+        store_failures: flags.store_failures,
+        selection: Some(&flags.selection),
+    }
+}
+
+/// `--defer`: the relations of an earlier state, for what is not built now and not there.
+pub(super) fn deferred(
+    session: &Session,
+    flags: &NodeFlags,
+    selected: &BTreeSet<String>,
+    exists: &dyn Fn(&Relation) -> bool,
+) -> Result<HashMap<String, Relation>, Stop> {
+    if !flags.defer {
+        return Ok(HashMap::new());
+    }
+    let folder = flags.selection.defer_state.as_ref();
+    let folder = folder.or(flags.selection.state.as_ref()).ok_or_else(|| {
+        ProjectError::Configuration("--defer needs --state: the folder of earlier artifacts".into())
+    })?;
+    let folder = session.env.working_dir.join(folder);
+    let state = State::read(&folder, &session.target_dir)?;
+    let mut relations = HashMap::new();
+    for node in session.project.nodes.values() {
+        let built = selected.contains(&node.unique_id);
+        let here = exists(&node.relation) && !flags.favor_state;
+        let then = state.node(&node.unique_id).filter(|_| !built && !here && node.is_relation());
+        let text = |key: &str| then.and_then(|then| then.get(key)?.as_str().map(str::to_owned));
+        if let (Some(schema), Some(identifier)) = (text("schema"), text("alias")) {
+            let database = text("database").unwrap_or_default();
+            let relation = Relation {
+                database,
+                schema,
+                identifier,
+            };
+            relations.insert(node.unique_id.clone(), relation);
+        }
+    }
+    Ok(relations)
+}
+
+/// Runs the selected nodes and writes what each did.
+async fn run_nodes(
+    session: &Session,
+    connections: &Arc<Connections>,
+    selected: &BTreeSet<String>,
+    command: &str,
+    flags: &NodeFlags,
+) -> Result<Vec<NodeResult>, Stop> {
+    let (log, project) = (&session.log, &session.project);
+    let store_failures = flags.store_failures;
+    run::create_schemas(connections, project, selected, store_failures).await?;
+    let mut held = connections.acquire().await?;
+    let compiler = run::compiler_over(project, &mut held.conn, flags.full_refresh).await;
+    connections.release(held, compiler.is_ok());
+    let mut compiler = compiler?;
+    let catalog = compiler.catalog.clone();
+    let exists = move |relation: &Relation| catalog.kind(relation).is_some();
+    compiler.overrides = Arc::new(deferred(session, flags, selected, &exists)?);
     log.info(&format!(
         "Concurrency: {} threads (target='{}')",
-        session.threads, session.project.target.name
+        session.threads, project.target.name
     ));
     let options = RunOptions {
         threads: session.threads,
         fail_fast: flags.fail_fast,
         tests_block: command == "build",
+        store_failures,
+        warnings_fail: session.strict,
+        clock: session.env.clock.clone(),
+        cancel: session.env.cancel.clone(),
     };
-    let shown = log.clone();
-    let results = run::run(&compiler, &pool, &selected, &options, &move |progress| {
-        shown.progress(&progress)
-    })
-    .await;
+    let pool = session.lazy_pool();
+    let hooks = Hooks {
+        session,
+        connections,
+        compiler: &compiler,
+        pool: &pool,
+    };
+    let mut results = hooks.run(When::Start, &[]).await;
+    if results.iter().any(|result| result.status.blocks()) {
+        results.extend(run::all_skipped(&compiler, selected, command == "build"));
+    } else {
+        let shown = log.clone();
+        let told = move |progress: Progress<'_>| shown.progress(&progress);
+        results.extend(
+            run::run(&compiler, &pool, connections, selected, &options, &told).await,
+        );
+    }
+    let at_end = hooks.run(When::End, &results).await;
+    results.extend(at_end);
     pool.close().await;
-    session.write_results(&results)?;
-    summarize(&session, &results)
+    Ok(results)
 }
 
 fn summarize(session: &Session, results: &[NodeResult]) -> Result<u8, Stop> {
@@ -387,12 +258,10 @@ fn summarize(session: &Session, results: &[NodeResult]) -> Result<u8, Stop> {
             Status::Warn => "Warning",
             _ => continue,
         };
-        let node = &session.project.nodes[&result.unique_id];
-        let kind = node.resource_type.name();
-        log.always(&format!(
-            "{word} in {kind} {} ({})",
-            node.name, node.original_file_path
-        ));
+        let node = session.project.nodes.get(&result.unique_id);
+        let kind = node.map_or("operation", |node| node.resource_type.name());
+        let file = node.map_or("dbt_project.yml", |node| &node.original_file_path);
+        log.always(&format!("{word} in {kind} {} ({file})", result.name));
         for line in result.message.lines() {
             log.always(&format!("  {line}"));
         }
@@ -404,36 +273,66 @@ fn summarize(session: &Session, results: &[NodeResult]) -> Result<u8, Stop> {
     Ok(if failed == 0 { EXIT_DONE } else { EXIT_FAILED })
 }
 
-async fn compile(env: &CliEnv, log: &Log, flags: &NodeFlags) -> Result<u8, Stop> {
-    let session = session(env, log, &flags.common, "compile", flags.full_refresh)?;
+async fn compile(env: &CliEnv, log: &Log, flags: &CompileFlags) -> Result<u8, Stop> {
+    let nodes = &flags.nodes;
+    let session = session(env, log, &nodes.common, asked("compile", nodes))?;
     log.info(&session.found());
-    let selected = session.select(&flags.selection, &[ResourceType::Model, ResourceType::Test])?;
+    let types = [
+        ResourceType::Model,
+        ResourceType::Snapshot,
+        ResourceType::Test,
+        ResourceType::Analysis,
+    ];
+    let selected = session.select(&nodes.selection, &types)?;
     let pool = session.pool().await?;
-    let compiler = run::compiler_for(&session.project, &pool, flags.full_refresh).await?;
+    let mut compiler = run::compiler_for(&session.project, &pool, nodes.full_refresh).await?;
+    let catalog = compiler.catalog.clone();
+    let exists = move |relation: &Relation| catalog.kind(relation).is_some();
+    compiler.overrides = Arc::new(deferred(&session, nodes, &selected, &exists)?);
     let mut failed = false;
+    if let Some(inline) = &flags.inline {
+        compiler.queries = Some(crate::queries::port(&pool));
+        let inline = inline.clone();
+        let task = tokio::task::spawn_blocking(move || compiler.compile_inline(&inline));
+        let sql = task.await.map_err(|error| Stop::Failed(error.to_string()))??;
+        shown(&session, flags, "inline_query", &sql);
+        return Ok(EXIT_DONE);
+    }
     for id in &selected {
         let Some(node) = session.project.nodes.get(id) else {
             continue;
         };
         match blocking_compile(&compiler, &pool, id).await {
             Ok(compiled) => {
-                artifacts::write_compiled(
-                    &session.target_dir,
-                    &session.project,
-                    node,
-                    &compiled.sql,
-                )?;
-                if !flags.selection.select.is_empty() && !node.is_test() {
-                    log.info(&format!("Compiled node '{}' is:", node.name));
-                    log.plain(&compiled.sql);
+                let sql = &compiled.sql;
+                artifacts::write_compiled(&session.target_dir, &session.project, node, sql)?;
+                if !nodes.selection.select.is_empty() && !node.is_test() {
+                    shown(&session, flags, &node.name, sql);
                 }
             }
             Err(failure) => {
                 failed = true;
-                log.always(&failure.message);
+                log.error(&failure.message);
             }
         }
     }
-    session.write_manifest()?;
+    session.write_results(&[])?;
     Ok(if failed { EXIT_FAILED } else { EXIT_DONE })
+}
+
+fn shown(session: &Session, flags: &CompileFlags, name: &str, sql: &str) {
+    let log = &session.log;
+    if flags.output == "json" {
+        let line = match name {
+            "inline_query" => serde_json::json!({"compiled": sql}),
+            _ => serde_json::json!({"node": name, "compiled": sql}),
+        };
+        log.plain(&serde_json::to_string_pretty(&line).unwrap_or_default());
+        return;
+    }
+    match name {
+        "inline_query" => log.info("Compiled inline node is:"),
+        _ => log.info(&format!("Compiled node '{name}' is:")),
+    }
+    log.plain(sql);
 }

@@ -11,7 +11,14 @@ use super::macros::ReturnSignal;
 use super::values::{MutableDict, MutableList};
 
 /// Built-in generic tests and cross-database macros, in dbt's own language.
-pub(crate) const LIBRARY: &str = include_str!("builtin.sql");
+pub(crate) const LIBRARY: [(&str, &str); 6] = [
+    ("dbt/generic_tests.sql", include_str!("library/generic_tests.sql")),
+    ("dbt/naming.sql", include_str!("library/naming.sql")),
+    ("dbt/types.sql", include_str!("library/types.sql")),
+    ("dbt/expressions.sql", include_str!("library/expressions.sql")),
+    ("dbt/dates.sql", include_str!("library/dates.sql")),
+    ("dbt/relations.sql", include_str!("library/relations.sql")),
+];
 
 /// What `exceptions.raise_compiler_error` throws.
 #[derive(Debug)]
@@ -42,19 +49,85 @@ pub(crate) fn install(env: &mut Environment<'static>) {
     env.add_function("dict", dict);
     env.add_function("set", |items: Option<Value>| set(items));
     env.add_function("zip", |lists: Rest<Value>| zip(&lists));
-    env.add_function("tojson", |value: Value| tojson(&value));
-    env.add_filter("tojson", |value: Value| tojson(&value));
-    env.add_function("fromjson", |text: String| fromjson(&text));
+    env.add_function("set_strict", |items: Value| set(Some(items)));
+    env.add_function("zip_strict", |lists: Rest<Value>| zip(&lists));
+    env.add_function("tojson", |value: Value, _: Rest<Value>| tojson(&value));
+    env.add_filter("tojson", |value: Value, _: Rest<Value>| tojson(&value));
+    env.add_function("fromjson", |text: String, default: Option<Value>| {
+        or_default(fromjson(&text), default)
+    });
+    env.add_function("fromyaml", |text: String, default: Option<Value>| {
+        or_default(fromyaml(&text), default)
+    });
+    env.add_function("toyaml", |value: Value, _: Rest<Value>| -> Result<String, Error> {
+        serde_norway::to_string(&to_json(&value)?)
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    });
+    env.add_function("local_md5", |text: Value| {
+        crate::project::md5_hex(&text.to_string())
+    });
+    env.add_function("diff_of_two_dicts", |left: Value, right: Value| {
+        diff_of_two_dicts(&left, &right)
+    });
+    env.add_function("try_or_compiler_error", try_or_compiler_error);
     env.add_filter("as_bool", |value: Value| value.is_true());
     env.add_filter("as_native", |value: Value| value);
     env.add_filter("as_text", |value: Value| value.to_string());
     env.add_filter("as_number", |value: Value| number(&value));
-    env.add_function("print", |text: Value| {
-        tracing::info!(target: "dbt", "{text}");
-        String::new()
+    env.add_filter("attr", |value: Value, name: String| -> Result<Value, Error> {
+        value.get_attr(&name)
     });
-    env.add_global("exceptions", exceptions());
-    env.add_global("modules", modules());
+}
+
+fn or_default(parsed: Result<Value, Error>, default: Option<Value>) -> Result<Value, Error> {
+    match (parsed, default) {
+        (Err(_), Some(default)) => Ok(default),
+        (Err(error), None) => {
+            // dbt's functions give None for text that does not parse.
+            tracing::debug!(%error, "text in a template does not parse");
+            Ok(Value::from(()))
+        }
+        (parsed, _) => parsed,
+    }
+}
+
+fn fromyaml(text: &str) -> Result<Value, Error> {
+    let json: serde_json::Value = serde_norway::from_str(text)
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
+    Ok(mutable(&json))
+}
+
+fn try_or_compiler_error(
+    state: &mut minijinja::State<'_, '_>,
+    message: String,
+    function: Value,
+    args: Rest<Value>,
+) -> Result<Value, Error> {
+    function.call(state, &args).map_err(|_| {
+        Error::new(ErrorKind::InvalidOperation, message.clone())
+            .with_source(RaisedByTemplate(message.clone()))
+    })
+}
+
+/// What the left dict of lists has and the right one has not, keys in lower case: of grants.
+fn diff_of_two_dicts(left: &Value, right: &Value) -> Result<Value, Error> {
+    let lower = |value: &Value| value.to_string().to_lowercase();
+    let mut known: Vec<(String, Vec<String>)> = Vec::new();
+    for (key, items) in MutableDict::of(right)? {
+        known.push((lower(&key), items.try_iter()?.map(|item| lower(&item)).collect()));
+    }
+    let mut diff = Vec::new();
+    for (key, items) in MutableDict::of(left)? {
+        let has = known.iter().find(|(name, _)| *name == lower(&key));
+        let missing: Vec<Value> = items
+            .try_iter()?
+            .filter(|item| has.is_none_or(|(_, has)| !has.contains(&lower(item))))
+            .collect();
+        if !missing.is_empty() {
+            diff.push((key, MutableList::value(missing)));
+        }
+    }
+    Ok(MutableDict::value(diff))
 }
 
 fn unknown_method(
@@ -213,52 +286,4 @@ fn number(value: &Value) -> Value {
         (_, Ok(float)) => Value::from(float),
         _ => value.clone(),
     }
-}
-
-fn namespace(entries: Vec<(&'static str, Value)>) -> Value {
-    Value::from_pairs(entries)
-}
-
-fn exceptions() -> Value {
-    let raise = Value::from_function(|message: Value, _: Rest<Value>| -> Result<Value, Error> {
-        let raised = RaisedByTemplate(message.to_string());
-        Err(Error::new(ErrorKind::InvalidOperation, message.to_string()).with_source(raised))
-    });
-    let warn = Value::from_function(|message: Value, _: Rest<Value>| {
-        tracing::warn!(target: "dbt", "{message}");
-        String::new()
-    });
-    namespace(vec![
-        ("raise_compiler_error", raise.clone()),
-        ("raise_database_error", raise.clone()),
-        ("raise_not_implemented", raise),
-        ("warn", warn),
-    ])
-}
-
-fn modules() -> Value {
-    let re_match = |anchor: &'static str, tail: &'static str| {
-        Value::from_function(move |pattern: String, text: String, _: Kwargs| {
-            let pattern = format!("{anchor}(?:{pattern}){tail}");
-            let regex = regex::Regex::new(&pattern)
-                .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
-            Ok::<_, Error>(
-                regex
-                    .find(&text)
-                    .map_or_else(|| Value::from(()), |found| Value::from(found.as_str())),
-            )
-        })
-    };
-    let sub = Value::from_function(|pattern: String, with: String, text: String| {
-        let regex = regex::Regex::new(&pattern)
-            .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
-        Ok::<_, Error>(regex.replace_all(&text, with.as_str()).into_owned())
-    });
-    let re = namespace(vec![
-        ("match", re_match("^", "")),
-        ("fullmatch", re_match("^", "$")),
-        ("search", re_match("", "")),
-        ("sub", sub),
-    ]);
-    namespace(vec![("re", re)])
 }

@@ -1,19 +1,23 @@
 //! The template environment of a project: its macros, its templates, and where each line came from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use minijinja::value::Value;
 use minijinja::{Environment, Error};
 
 use super::builtins::{self, RaisedByTemplate};
 use super::lift::{BlockKind, LiftedBlock, lift, rewrite_expression};
-use super::macros::{HostMacro, returned};
+use super::macros::{HostMacro, MacroTable, Namespace, returned};
 use crate::error::{Place, ProjectError};
 
 /// The namespace of the built-in library.
-const BUILT_IN: &str = "dbt";
+pub(crate) const BUILT_IN: &str = "dbt";
+
+/// What the built-in library's macros of one adapter are called.
+const IMPLEMENTATIONS: [&str; 2] = ["postgres__", "default__"];
 
 /// A macro and where it is written.
 #[derive(Clone, Debug)]
@@ -28,7 +32,11 @@ pub(crate) struct MacroInfo {
 pub(crate) struct Engine {
     env: Environment<'static>,
     pub(crate) macros: Vec<MacroInfo>,
-    packages: HashMap<String, BTreeMap<String, Value>>,
+    pub(crate) table: Arc<MacroTable>,
+    /// Custom materializations by name, and where each is written. They are not run.
+    pub(crate) materializations: HashMap<String, Place>,
+    known: HashMap<(String, String), usize>,
+    inline: BTreeMap<String, Value>,
 }
 
 impl fmt::Debug for Engine {
@@ -45,13 +53,56 @@ impl Engine {
         let mut engine = Self {
             env,
             macros: Vec::new(),
-            packages: HashMap::new(),
+            table: Arc::default(),
+            materializations: HashMap::new(),
+            known: HashMap::new(),
+            inline: BTreeMap::new(),
         };
-        engine.add_macro_file(BUILT_IN, "dbt/builtin.sql", builtins::LIBRARY)?;
+        for (file, source) in builtins::LIBRARY {
+            engine.add_built_in(file, source)?;
+        }
         Ok(engine)
     }
 
-    /// Registers every macro of a file; a later one of the same name replaces an earlier one.
+    /// Registers a file of the built-in library. `default__x` or `postgres__x` alone stands for a
+    /// macro `x` too, which finds the implementation that the project wants.
+    fn add_built_in(&mut self, file: &str, source: &str) -> Result<(), ProjectError> {
+        let lifted = lift(source, &|_| None).map_err(|error| self.located(&error, file))?;
+        let mut written = HashSet::new();
+        for block in lifted.blocks {
+            let short = IMPLEMENTATIONS
+                .iter()
+                .find_map(|prefix| block.name.strip_prefix(prefix))
+                .map(str::to_owned);
+            written.insert(block.name.clone());
+            let params = block.params.clone();
+            self.add_block(BUILT_IN, file, block)?;
+            let Some(name) = short.filter(|name| written.insert(name.clone())) else {
+                continue;
+            };
+            let names: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
+            let call = format!(
+                "{{{{ return(adapter.dispatch('{name}', 'dbt')({})) }}}}",
+                names.join(", ")
+            );
+            let kind = BlockKind::Macro;
+            self.add_block(
+                BUILT_IN,
+                file,
+                LiftedBlock {
+                    kind,
+                    name,
+                    params,
+                    header: String::new(),
+                    body: call,
+                    line: 1,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Registers every macro of a file of a package, and gives back its snapshots.
     pub(crate) fn add_macro_file(
         &mut self,
         package: &str,
@@ -71,31 +122,24 @@ impl Engine {
         file: &str,
         block: LiftedBlock,
     ) -> Result<(), ProjectError> {
+        let place = Place::line(file, block.line);
         let name = match block.kind {
             BlockKind::Macro => block.name,
             BlockKind::Test => format!("test_{}", block.name),
             BlockKind::Materialization => {
-                let what = format!("the custom materialization '{}'", block.name);
-                return Err(ProjectError::Unsupported {
-                    place: Place::line(file, block.line),
-                    what,
-                });
+                let other_adapter =
+                    block.header.contains("adapter") && !block.header.contains("postgres");
+                if !other_adapter {
+                    self.materializations.insert(block.name, place);
+                }
+                return Ok(());
             }
-            BlockKind::Snapshot => {
-                let what = format!("the snapshot '{}'", block.name);
-                return Err(ProjectError::Unsupported {
-                    place: Place::line(file, block.line),
-                    what,
-                });
-            }
+            // A snapshot beside macros is one of the project's nodes only in its own folder.
+            BlockKind::Snapshot => return Ok(()),
         };
-        let place = Place::line(file, block.line);
-        let earlier = self
-            .macros
-            .iter()
-            .position(|known| known.package == package && known.name == name);
-        if let (Some(earlier), true) = (earlier, package != BUILT_IN) {
-            let first = self.macros[earlier].place.clone();
+        let key = (package.to_owned(), name.clone());
+        if let (Some(earlier), true) = (self.known.get(&key), package != BUILT_IN) {
+            let first = self.macros[*earlier].place.clone();
             return Err(ProjectError::Duplicate {
                 what: "macro",
                 name,
@@ -104,11 +148,19 @@ impl Engine {
             });
         }
         let value = self.host_macro(package, file, &name, &block.params, &block.body)?;
-        self.env.add_global(name.clone(), value.clone());
-        let package_macros = self.packages.entry(package.to_owned()).or_default();
-        package_macros.insert(name.clone(), value);
-        let exported = Value::from_pairs(package_macros.clone());
-        self.env.add_global(package.to_owned(), exported);
+        if package == BUILT_IN {
+            self.env.add_global(name.clone(), value.clone());
+        }
+        if self.table.package(package).is_none() {
+            let namespace = Namespace {
+                package: package.to_owned(),
+                table: self.table.clone(),
+            };
+            self.env
+                .add_global(package.to_owned(), Value::from_object(namespace));
+        }
+        self.table.insert(package, &name, value);
+        self.known.insert(key, self.macros.len());
         let (package, source) = (package.to_owned(), block.body);
         self.macros.push(MacroInfo {
             package,
@@ -117,6 +169,27 @@ impl Engine {
             source,
         });
         Ok(())
+    }
+
+    /// The blocks of a snapshot file.
+    ///
+    /// # Errors
+    /// When the file does not tokenize.
+    pub(crate) fn snapshot_blocks(
+        &mut self,
+        package: &str,
+        file: &str,
+        source: &str,
+    ) -> Result<Vec<LiftedBlock>, ProjectError> {
+        let lifted = lift(source, &|_| None).map_err(|error| self.located(&error, file))?;
+        let mut snapshots = Vec::new();
+        for block in lifted.blocks {
+            match block.kind {
+                BlockKind::Snapshot => snapshots.push(block),
+                _ => self.add_block(package, file, block)?,
+            }
+        }
+        Ok(snapshots)
     }
 
     fn host_macro(
@@ -133,6 +206,8 @@ impl Engine {
             .map_err(|error| self.located(&error, file))?;
         Ok(Value::from_object(HostMacro {
             name: name.to_owned(),
+            package: package.to_owned(),
+            table: (package != BUILT_IN).then(|| self.table.clone()),
             params: params.to_vec(),
             template,
             takes_varargs: body.contains("varargs"),
@@ -145,15 +220,13 @@ impl Engine {
         let inline = |name: &str| Some(format!("__inline[{:?}]", format!("{file}#{name}")));
         let lifted = lift(source, &inline).map_err(|error| self.located(&error, file))?;
         if !lifted.blocks.is_empty() {
-            let mut inline_macros = self.packages.remove("__inline").unwrap_or_default();
             for block in lifted.blocks {
                 let value =
                     self.host_macro("__inline", file, &block.name, &block.params, &block.body)?;
-                inline_macros.insert(format!("{file}#{}", block.name), value);
+                self.inline.insert(format!("{file}#{}", block.name), value);
             }
             self.env
-                .add_global("__inline", Value::from_pairs(inline_macros.clone()));
-            self.packages.insert("__inline".to_owned(), inline_macros);
+                .add_global("__inline", Value::from_pairs(self.inline.clone()));
         }
         self.env
             .add_template_owned(file.to_owned(), lifted.source)
@@ -162,7 +235,7 @@ impl Engine {
 
     /// Whether a macro of this name exists.
     pub(crate) fn has_macro(&self, name: &str) -> bool {
-        self.macros.iter().any(|known| known.name == name)
+        self.known.keys().any(|(_, known)| known == name)
     }
 
     /// Where a project's macro of this name is written.
@@ -236,6 +309,7 @@ impl Engine {
             .collect();
         let scope = Value::from_object(super::macros::Scope {
             locals,
+            package: None,
             base: scope,
         });
         let place = self.macro_place(name).cloned().unwrap_or_default();
@@ -266,11 +340,40 @@ impl Engine {
             },
             None => default.clone(),
         };
-        ProjectError::Jinja {
-            place,
-            message: message(origin),
+        let mut message = message(origin);
+        for call in stack(error) {
+            message.push_str("\n  > ");
+            message.push_str(&call);
         }
+        ProjectError::Jinja { place, message }
     }
+}
+
+/// Where the macros that an error went through were called, the innermost first.
+fn stack(error: &Error) -> Vec<String> {
+    let mut calls = Vec::new();
+    let mut current: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(source) = current {
+        if let Some(at) = source.downcast_ref::<Error>() {
+            let name = at.name().unwrap_or("<text>");
+            let (file, block) = name.split_once('#').unwrap_or((name, ""));
+            let line = at.line().unwrap_or(0);
+            let call = match block.rsplit('.').next().filter(|name| !name.is_empty()) {
+                Some(name) => format!("in macro {name} ({file}:{line})"),
+                None => format!("called by {file}:{line}"),
+            };
+            if calls.last() != Some(&call) && !file.starts_with('<') {
+                calls.push(call);
+            }
+        }
+        current = source.source();
+    }
+    calls.reverse();
+    // One place alone is the error's own.
+    if calls.len() < 2 {
+        calls.clear();
+    }
+    calls
 }
 
 /// The deepest template error of a chain: where it really happened.

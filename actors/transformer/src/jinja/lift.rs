@@ -28,6 +28,8 @@ pub(crate) struct LiftedBlock {
     pub(crate) kind: BlockKind,
     pub(crate) name: String,
     pub(crate) params: Vec<Param>,
+    /// What stands behind the name in the opening tag.
+    pub(crate) header: String,
     /// A template of its own, padded so that its lines are those of the file.
     pub(crate) body: String,
     /// Line of the opening tag in its file, 1-based.
@@ -182,6 +184,10 @@ fn lift_block(
     let block = LiftedBlock {
         kind,
         params: params(source, &tokens[open + 3..open_end])?,
+        header: source[tokens[open + 2].1.end_offset as usize
+            ..tokens[open_end].1.start_offset as usize]
+            .trim()
+            .to_owned(),
         // The leading comment keeps the file's line numbers, the trailing one keeps a last newline.
         body: format!("{{#{}#}}{}{{##}}", "\n".repeat(body_line), inner.source),
         line: first_line + tokens[open].1.start_line as usize,
@@ -307,6 +313,20 @@ fn rewrite_literals(tokens: &[(Token<'_>, Span)], edits: &mut Vec<Edit>) {
                 open.push(true);
                 edits.push(insert(span.start_offset, "__dict("));
             }
+            Token::Plus | Token::Minus if adds_timedelta(&tokens[index + 1..]) => {
+                let method = match token {
+                    Token::Plus => ".__add__(",
+                    _ => ".__sub__(",
+                };
+                edits.push(Edit {
+                    start: span.start_offset as usize,
+                    end: span.end_offset as usize,
+                    text: method.to_owned(),
+                });
+                if let Some(end) = call_end(&tokens[index + 1..]) {
+                    edits.push(insert(end, ")"));
+                }
+            }
             Token::BracketClose | Token::BraceClose if open.pop().unwrap_or(false) => {
                 edits.push(insert(span.end_offset, ")"));
             }
@@ -322,6 +342,35 @@ fn rewrite_literals(tokens: &[(Token<'_>, Span)], edits: &mut Vec<Edit>) {
             _ => {}
         }
     }
+}
+
+/// Whether `modules.datetime.timedelta(` or a shorter name of it follows: objects know no operators,
+/// so an operator before it becomes a call.
+fn adds_timedelta(tokens: &[(Token<'_>, Span)]) -> bool {
+    tokens
+        .iter()
+        .take_while(|(token, _)| matches!(token, Token::Ident(_) | Token::Dot))
+        .last()
+        .is_some_and(|(token, _)| matches!(token, Token::Ident("timedelta")))
+        && call_end(tokens).is_some()
+}
+
+/// Where the first call in these tokens ends.
+fn call_end(tokens: &[(Token<'_>, Span)]) -> Option<u32> {
+    let mut depth = 0_i32;
+    for (token, span) in tokens {
+        match token {
+            Token::ParenOpen => depth += 1,
+            Token::ParenClose => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(span.end_offset);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn apply(source: &str, mut edits: Vec<Edit>) -> String {

@@ -2,13 +2,14 @@
 //! do (varargs, kwargs, defaults that use earlier arguments) and `return()` can leave it.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use minijinja::value::{Object, ObjectRepr, Tuple, Value};
 use minijinja::{Error, ErrorKind, State};
 
+use super::context::NodeScope;
 use super::lift::Param;
 use super::values::MutableDict;
 
@@ -47,10 +48,73 @@ pub(crate) fn returned(error: &Error) -> Option<Value> {
     None
 }
 
+/// The macros of one package, by name.
+pub(crate) type PackageMacros = Arc<BTreeMap<String, Value>>;
+
+/// The macros of every package, and where `adapter.dispatch` looks for them.
+#[derive(Debug, Default)]
+pub(crate) struct MacroTable {
+    packages: RwLock<HashMap<String, PackageMacros>>,
+    search_order: RwLock<HashMap<String, Vec<String>>>,
+}
+
+impl MacroTable {
+    pub(crate) fn insert(&self, package: &str, name: &str, value: Value) {
+        let mut packages = self
+            .packages
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let macros = packages.entry(package.to_owned()).or_default();
+        Arc::make_mut(macros).insert(name.to_owned(), value);
+    }
+
+    pub(crate) fn package(&self, package: &str) -> Option<PackageMacros> {
+        let packages = self.packages.read().unwrap_or_else(PoisonError::into_inner);
+        packages.get(package).cloned()
+    }
+
+    pub(crate) fn find(&self, package: &str, name: &str) -> Option<Value> {
+        let packages = self.packages.read().unwrap_or_else(PoisonError::into_inner);
+        packages.get(package)?.get(name).cloned()
+    }
+
+    /// `dispatch:` of the project file: the packages to look in for the macros of a namespace.
+    pub(crate) fn set_search_order(&self, namespace: &str, packages: Vec<String>) {
+        let mut orders = self
+            .search_order
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        orders.insert(namespace.to_owned(), packages);
+    }
+
+    pub(crate) fn search_order(&self, namespace: &str) -> Option<Vec<String>> {
+        let orders = self
+            .search_order
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        orders.get(namespace).cloned()
+    }
+}
+
+/// A package's name in a template: `dbt_utils.star(…)`.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) package: String,
+    pub(crate) table: Arc<MacroTable>,
+}
+
+impl Object for Namespace {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.table.find(&self.package, key.as_str()?)
+    }
+}
+
 /// A context made of local names over what is below them.
 #[derive(Debug)]
 pub(crate) struct Scope {
     pub(crate) locals: HashMap<String, Value>,
+    /// The macros of the package that the running macro belongs to.
+    pub(crate) package: Option<PackageMacros>,
     pub(crate) base: Value,
 }
 
@@ -66,6 +130,9 @@ impl Object for Scope {
         if key == SCOPE {
             return Some(self.base.clone());
         }
+        if let Some(value) = self.package.as_ref().and_then(|macros| macros.get(key)) {
+            return Some(value.clone());
+        }
         self.base
             .get_attr(key)
             .ok()
@@ -77,6 +144,10 @@ impl Object for Scope {
 #[derive(Debug)]
 pub(crate) struct HostMacro {
     pub(crate) name: String,
+    pub(crate) package: String,
+    /// Where a macro of a package finds its neighbours; the root project's and the built-in macros
+    /// are in every scope.
+    pub(crate) table: Option<Arc<MacroTable>>,
     pub(crate) params: Vec<Param>,
     /// Name of the body's template in the environment.
     pub(crate) template: String,
@@ -144,16 +215,35 @@ impl Object for HostMacro {
         let base = state.lookup(SCOPE).unwrap_or_default();
         let locals = self.bind(state, args, &base)?;
         let _depth = Depth::enter(&self.name)?;
-        let scope = Value::from_object(Scope { locals, base });
+        if CALL_DEPTH.get() == 1
+            && let Some(scope) = base.downcast_object_ref::<NodeScope>()
+        {
+            scope.note_macro(&self.package, &self.name);
+        }
+        let package = self
+            .table
+            .as_ref()
+            .and_then(|table| table.package(&self.package));
+        let scope = Value::from_object(Scope {
+            locals,
+            package,
+            base,
+        });
         match state.env().get_template(&self.template)?.render(scope) {
             Ok(text) => Ok(Value::from(text)),
-            Err(error) => returned(&error).ok_or(error),
+            Err(error) => returned(&error).ok_or_else(|| called_from_here(error)),
         }
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<macro {}>", self.name)
     }
+}
+
+/// An error of a macro's body, wrapped so that the place of the call is kept too: the chain of
+/// sources is the stack of macros.
+fn called_from_here(error: Error) -> Error {
+    Error::new(error.kind(), error.detail().unwrap_or_default().to_owned()).with_source(error)
 }
 
 struct Depth;
@@ -206,6 +296,7 @@ fn evaluate(
 ) -> Result<Value, Error> {
     let scope = Value::from_object(Scope {
         locals,
+        package: None,
         base: base.clone(),
     });
     state.env().compile_expression(expression)?.eval(scope)

@@ -3,9 +3,12 @@
 
 mod adapter;
 pub(crate) mod builtins;
+mod column;
 pub(crate) mod context;
 pub(crate) mod engine;
 pub(crate) mod lift;
 pub(crate) mod macros;
+mod modules;
 pub(crate) mod relation;
+mod results;
 pub(crate) mod values;

@@ -1,14 +1,15 @@
 //! Relations as dbt's templates see them.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use ballpoint_postgres::ident;
-use minijinja::value::{Object, ObjectRepr, Value};
+use minijinja::value::{DynObject, Object, ObjectRepr, Value};
 use minijinja::{Error, ErrorKind, State};
 use serde::{Deserialize, Serialize};
 
-use super::macros::{split_keywords, take};
+use super::macros::{Keywords, split_keywords, take};
 
 /// A table or view by its full name, unquoted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +59,7 @@ pub(crate) struct RelationValue {
     /// Instead of the relation's own name: a CTE, or a subquery with a filter.
     pub(crate) text: Option<String>,
     include: [bool; 3],
+    quoted: [bool; 3],
 }
 
 impl RelationValue {
@@ -67,6 +69,7 @@ impl RelationValue {
             kind,
             text: None,
             include: [true; 3],
+            quoted: [true; 3],
         }
     }
 
@@ -81,7 +84,7 @@ impl RelationValue {
         Value::from_object(self)
     }
 
-    fn rendered(&self) -> String {
+    pub(crate) fn rendered(&self) -> String {
         if let Some(text) = &self.text {
             return text.clone();
         }
@@ -92,11 +95,112 @@ impl RelationValue {
         ];
         let quoted: Vec<String> = parts
             .iter()
-            .zip(self.include)
-            .filter(|(part, included)| *included && !part.is_empty())
-            .map(|(part, _)| ident::quote(part))
+            .zip(self.include.iter().zip(self.quoted))
+            .filter(|(part, (included, _))| **included && !part.is_empty())
+            .map(|(part, (_, quoted))| match quoted {
+                true => ident::quote(part),
+                false => (*part).clone(),
+            })
             .collect();
         quoted.join(".")
+    }
+}
+
+const PARTS: [&str; 3] = ["database", "schema", "identifier"];
+
+/// A relation's kind by dbt's name.
+fn kind_named(name: &str) -> Option<&'static str> {
+    ["table", "view", "materialized_view", "external", "cte"]
+        .into_iter()
+        .find(|kind| kind.eq_ignore_ascii_case(name))
+}
+
+/// The relation that a value is.
+pub(super) fn relation_of(value: &Value) -> Option<&RelationValue> {
+    value.downcast_object_ref::<RelationValue>()
+}
+
+impl RelationValue {
+    fn set_path(&mut self, parts: Keywords) {
+        for (name, value) in parts {
+            let text = match value.is_none() || value.is_undefined() {
+                true => String::new(),
+                false => value.to_string(),
+            };
+            match name.as_str() {
+                "database" => self.relation.database = text,
+                "schema" => self.relation.schema = text,
+                "identifier" => self.relation.identifier = text,
+                _ => {}
+            }
+        }
+    }
+
+    fn incorporate(&mut self, mut keywords: Keywords) -> Result<(), Error> {
+        if let Some(path) = take(&mut keywords, "path") {
+            let mut parts = Vec::new();
+            for key in path.try_iter()? {
+                parts.push((key.to_string(), path.get_item(&key)?));
+            }
+            self.set_path(parts);
+        }
+        if let Some(kind) = take(&mut keywords, "type") {
+            self.kind = kind_named(&kind.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// `api.Relation`.
+#[derive(Debug)]
+pub(super) struct RelationApi;
+
+impl RelationApi {
+    fn create(args: &[Value]) -> Result<Value, Error> {
+        let (positional, mut keywords) = split_keywords(args)?;
+        let mut relation = RelationValue::new(Relation::default(), None);
+        let named = PARTS.iter().zip(positional);
+        relation.set_path(
+            named
+                .map(|(name, value)| ((*name).to_owned(), value))
+                .collect(),
+        );
+        if let Some(kind) = take(&mut keywords, "type") {
+            relation.kind = kind_named(&kind.to_string());
+        }
+        relation.set_path(keywords);
+        Ok(relation.value())
+    }
+}
+
+impl Object for RelationApi {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        Some(Value::from(match key.as_str()? {
+            "Table" => "table",
+            "View" => "view",
+            "CTE" => "cte",
+            "External" => "external",
+            "MaterializedView" => "materialized_view",
+            _ => return None,
+        }))
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _state: &mut State<'_, '_>,
+        method: &str,
+        args: &[Value],
+    ) -> Result<Value, Error> {
+        match method {
+            "create" => Self::create(args),
+            // PostgreSQL cuts longer names.
+            "relation_max_name_length" => Ok(Value::from(63)),
+            _ => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
     }
 }
 
@@ -113,9 +217,25 @@ impl Object for RelationValue {
             "type" => self.kind.map_or_else(|| Value::from(()), Value::from),
             "is_table" => Value::from(self.kind == Some("table")),
             "is_view" => Value::from(self.kind == Some("view")),
+            "is_materialized_view" => Value::from(self.kind == Some("materialized_view")),
             "is_cte" => Value::from(self.text.is_some()),
+            "is_pointer" | "is_function" => Value::from(false),
+            "can_be_renamed" => Value::from(matches!(self.kind, Some("table" | "view"))),
+            "can_be_replaced" => Value::from(matches!(self.kind, Some("table" | "view"))),
+            // For `relation.MaterializedView` and its kin.
+            "Table" => Value::from("table"),
+            "View" => Value::from("view"),
+            "CTE" => Value::from("cte"),
+            "External" => Value::from("external"),
+            "MaterializedView" => Value::from("materialized_view"),
             _ => return None,
         })
+    }
+
+    /// Two are the same when they render the same, as Python compares dataclasses.
+    fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
+        let other = other.downcast_ref::<Self>()?;
+        Some(self.rendered().cmp(&other.rendered()))
     }
 
     fn call_method(
@@ -129,13 +249,43 @@ impl Object for RelationValue {
             "render" => return Ok(Value::from(self.rendered())),
             "include" | "quote" => {
                 let (_, mut keywords) = split_keywords(args)?;
-                for (index, part) in ["database", "schema", "identifier"].iter().enumerate() {
-                    if let (Some(given), "include") = (take(&mut keywords, part), method) {
-                        copy.include[index] = given.is_true();
+                for (index, part) in PARTS.iter().enumerate() {
+                    let flags = match method {
+                        "include" => &mut copy.include,
+                        _ => &mut copy.quoted,
+                    };
+                    if let Some(given) = take(&mut keywords, part) {
+                        flags[index] = given.is_true();
                     }
                 }
             }
+            "incorporate" => copy.incorporate(split_keywords(args)?.1)?,
+            "replace_path" => copy.set_path(split_keywords(args)?.1),
             "without_identifier" => copy.include[2] = false,
+            "information_schema" => {
+                let view = args.first().map(ToString::to_string).unwrap_or_default();
+                let database = ident::quote(&self.relation.database);
+                let name = match view.is_empty() {
+                    true => "information_schema".to_owned(),
+                    false => format!("information_schema.{}", view.to_lowercase()),
+                };
+                return Ok(Value::from(format!("{database}.{name}")));
+            }
+            "matches" => {
+                let (_, keywords) = split_keywords(args)?;
+                let same = |name: &str, wanted: &Value| match name {
+                    "database" => self.relation.database == wanted.to_string(),
+                    "schema" => self.relation.schema == wanted.to_string(),
+                    _ => self.relation.identifier == wanted.to_string(),
+                };
+                let all = keywords.iter().all(|(name, wanted)| same(name, wanted));
+                return Ok(Value::from(all));
+            }
+            "add_ephemeral_prefix" => {
+                let name = args.first().map(ToString::to_string).unwrap_or_default();
+                return Ok(Value::from(format!("__dbt__cte__{name}")));
+            }
+            "create" => return RelationApi::create(args),
             _ => return Err(Error::from(ErrorKind::UnknownMethod)),
         }
         Ok(copy.value())

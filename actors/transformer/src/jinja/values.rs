@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use indexmap::IndexMap;
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
@@ -102,15 +103,43 @@ impl Object for MutableList {
             "reverse" => held(&self.0).reverse(),
             "sort" => held(&self.0).sort(),
             "copy" => return Ok(Self::value(held(&self.0).clone())),
+            // Sets are lists without repetition here.
+            "add" => {
+                let item = argument(method, args, 0)?;
+                let mut items = held(&self.0);
+                if !items.contains(&item) {
+                    items.push(item);
+                }
+            }
+            "union" | "intersection" | "difference" => {
+                let other: Vec<Value> = argument(method, args, 0)?.try_iter()?.collect();
+                let mine = held(&self.0).clone();
+                return Ok(Self::value(combined(method, mine, other)));
+            }
             _ => return Err(Error::from(ErrorKind::UnknownMethod)),
         }
         Ok(Value::from(()))
     }
 }
 
+fn combined(method: &str, mut mine: Vec<Value>, other: Vec<Value>) -> Vec<Value> {
+    match method {
+        "union" => {
+            for item in other {
+                if !mine.contains(&item) {
+                    mine.push(item);
+                }
+            }
+        }
+        "intersection" => mine.retain(|item| other.contains(item)),
+        _ => mine.retain(|item| !other.contains(item)),
+    }
+    mine
+}
+
 /// A dict that `update` and its kin change in place; keeps insertion order.
 #[derive(Debug, Default)]
-pub(crate) struct MutableDict(Mutex<Vec<(Value, Value)>>);
+pub(crate) struct MutableDict(Mutex<IndexMap<Value, Value>>);
 
 impl MutableDict {
     pub(crate) fn value(pairs: Vec<(Value, Value)>) -> Value {
@@ -134,19 +163,20 @@ impl MutableDict {
         Ok(pairs)
     }
 
+    /// Pairs as Python's `dict.items()` gives them.
+    pub(crate) fn items(pairs: Vec<(Value, Value)>) -> Result<Value, Error> {
+        let pairs = pairs
+            .into_iter()
+            .map(|(key, value)| Value::from(minijinja::value::Tuple::new(vec![key, value])));
+        Ok(MutableList::value(pairs.collect()))
+    }
+
     fn get(&self, key: &Value) -> Option<Value> {
-        held(&self.0)
-            .iter()
-            .find(|(known, _)| known == key)
-            .map(|(_, value)| value.clone())
+        held(&self.0).get(key).cloned()
     }
 
     fn set(&self, key: Value, value: Value) {
-        let mut pairs = held(&self.0);
-        match pairs.iter_mut().find(|(known, _)| *known == key) {
-            Some(pair) => pair.1 = value,
-            None => pairs.push((key, value)),
-        }
+        held(&self.0).insert(key, value);
     }
 }
 
@@ -160,7 +190,7 @@ impl Object for MutableDict {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let keys: Vec<Value> = held(&self.0).iter().map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Value> = held(&self.0).keys().cloned().collect();
         Enumerator::Iter(Box::new(keys.into_iter()))
     }
 
@@ -176,17 +206,20 @@ impl Object for MutableDict {
     ) -> Result<Value, Error> {
         match method {
             "update" => {
-                for given in args {
-                    for (key, value) in Self::of(given)? {
+                let (given, keywords) = super::macros::split_keywords(args)?;
+                for given in given {
+                    for (key, value) in Self::of(&given)? {
                         self.set(key, value);
                     }
+                }
+                for (name, value) in keywords {
+                    self.set(Value::from(name), value);
                 }
             }
             "pop" => {
                 let key = argument(method, args, 0)?;
-                let mut pairs = held(&self.0);
-                return match pairs.iter().position(|(known, _)| *known == key) {
-                    Some(at) => Ok(pairs.remove(at).1),
+                return match held(&self.0).shift_remove(&key) {
+                    Some(value) => Ok(value),
                     None => args.get(1).cloned().ok_or_else(|| {
                         Error::new(ErrorKind::InvalidOperation, format!("no key {key}"))
                     }),

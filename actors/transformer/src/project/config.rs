@@ -46,6 +46,20 @@ const KNOWN_KEYS: &[&str] = &[
     "store_failures_as",
     "batch_size",
     "loaded_at_field",
+    "loaded_at_query",
+    "strategy",
+    "updated_at",
+    "check_cols",
+    "target_schema",
+    "target_database",
+    "snapshot_name",
+    "invalidate_hard_deletes",
+    "hard_deletes",
+    "dbt_valid_to_current",
+    "snapshot_meta_column_names",
+    "unlogged",
+    "on_configuration_change",
+    "static_analysis",
 ];
 
 /// Sets a key as dbt merges it: tags and hooks add up, `meta` merges, everything else replaces.
@@ -65,7 +79,7 @@ pub(crate) fn merge_config(config: &mut Map<String, Json>, name: &str, value: Js
             }
             config.insert(name.to_owned(), Json::Array(all));
         }
-        "meta" => match (config.get_mut(name), value) {
+        "meta" | "column_types" => match (config.get_mut(name), value) {
             (Some(Json::Object(known)), Json::Object(more)) => known.extend(more),
             (_, value) => {
                 config.insert(name.to_owned(), value);
@@ -77,12 +91,18 @@ pub(crate) fn merge_config(config: &mut Map<String, Json>, name: &str, value: Js
     }
 }
 
-fn as_list(value: Json) -> Vec<Json> {
+/// A value that may be given as one or as many.
+pub(crate) fn as_list(value: Json) -> Vec<Json> {
     match value {
         Json::Null => Vec::new(),
         Json::Array(items) => items,
         single => vec![single],
     }
+}
+
+/// Hooks as they are written: they are rendered when they run.
+pub(crate) fn raw(value: &Json) -> Json {
+    value.clone()
 }
 
 /// Merges every key of `more` into `config`.
@@ -122,7 +142,14 @@ fn is_folder(value: &Json, key: &str) -> bool {
     value.is_object()
         && !matches!(
             key,
-            "meta" | "docs" | "contract" | "column_types" | "freshness"
+            "meta"
+                | "docs"
+                | "contract"
+                | "column_types"
+                | "freshness"
+                | "grants"
+                | "persist_docs"
+                | "snapshot_meta_column_names"
         )
 }
 

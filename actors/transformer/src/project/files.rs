@@ -80,6 +80,11 @@ impl Reader {
             .collect()
     }
 
+    /// Whether the project has a file.
+    pub(crate) fn exists(&self, file: &str) -> bool {
+        self.root.join(file).is_file()
+    }
+
     /// The text of a file of the project.
     ///
     /// # Errors

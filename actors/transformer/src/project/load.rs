@@ -1,34 +1,46 @@
-//! Reads a project from its folder: configuration, macros, properties, models, tests, seeds; then
+//! Reads a project from its folder: configuration, packages, macros, properties, nodes; then
 //! resolves what each node reads.
 
 mod generic_tests;
 mod nodes;
+mod others;
+mod packages;
 mod resolve;
+mod snapshots;
+mod sources;
+mod unit_tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ballpoint_runtime::files::FileStamps;
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json, json};
 
-use super::files::Reader;
-use super::node::{Node, Source};
+use super::node::{Described, Exposure, Node, Source};
 use super::profile::{Target, profiles_file, read_target};
 use super::properties::{self, Patch, Properties};
 use super::{LoadOptions, Project, TargetChoice, config, naming, yaml};
 use crate::error::{Place, ProjectError};
-use crate::jinja::context::{Globals, NodeScope, Recorded, Rendering, Resolve, project_scope};
-use crate::jinja::engine::Engine;
+use crate::jinja::context::{
+    Globals, NodeScope, Recorded, Rendering, Resolve, package_scope, project_scope,
+};
+use crate::jinja::engine::{BUILT_IN, Engine};
 use crate::jinja::relation::{Relation, RelationValue};
+use packages::{Package, Paths};
 
 pub(crate) use generic_tests::generic_kwargs;
+pub(crate) use packages::{clean_targets, install as install_packages};
+pub(super) use resolve::{find_ref, find_source};
 
 const PROJECT_FILE: &str = "dbt_project.yml";
 
+/// What properties files say of nodes, by kind and name.
+type Patches = BTreeMap<(&'static str, String), Patch>;
+
 /// While parsing, every name is taken for granted; what is missing is found once all are read.
-struct ParseResolver;
+pub(crate) struct ParseResolver;
 
 impl Resolve for ParseResolver {
     fn reference(&self, _: Option<&str>, name: &str) -> Result<RelationValue, String> {
@@ -52,60 +64,41 @@ impl Resolve for ParseResolver {
     }
 }
 
-/// The folders of a project.
-struct Paths {
-    models: Vec<String>,
-    seeds: Vec<String>,
-    tests: Vec<String>,
-    macros: Vec<String>,
-}
-
-impl Paths {
-    fn of(file: &Json) -> Self {
-        let list = |key: &str, default: &str| match file.get(key).and_then(Json::as_array) {
-            Some(items) => items
-                .iter()
-                .filter_map(Json::as_str)
-                .map(str::to_owned)
-                .collect(),
-            None => vec![default.to_owned()],
-        };
-        Self {
-            models: list("model-paths", "models"),
-            seeds: list("seed-paths", "seeds"),
-            tests: list("test-paths", "tests"),
-            macros: list("macro-paths", "macros"),
-        }
-    }
-
-    fn all(&self) -> Vec<String> {
-        let all = [&self.models, &self.seeds, &self.tests, &self.macros];
-        all.into_iter()
-            .flatten()
-            .cloned()
-            .chain(["dbt_packages".to_owned()])
-            .collect()
-    }
-}
-
 struct Loader {
-    reader: Reader,
-    name: String,
-    file: Json,
+    /// The package that is being read; the root project is the last one.
+    package: Package,
+    /// The root project's name and rendered file.
+    root: String,
+    root_file: Json,
     engine: Engine,
     globals: Arc<Globals>,
     target: Target,
     nodes: BTreeMap<String, Node>,
     sources: BTreeMap<String, Source>,
+    exposures: BTreeMap<String, Exposure>,
+    groups: Vec<Described>,
+    macro_properties: Vec<Described>,
+    hooks: [Vec<Node>; 2],
+    /// Names of what is disabled, for hints, and unique ids.
     disabled: HashSet<String>,
+    disabled_ids: Vec<String>,
     warnings: Vec<String>,
+    /// Packages whose names of relations are all dbt's own: no macro makes them.
+    plain_names: HashMap<String, bool>,
 }
 
 /// The files that a project is made of, as they are now, whether they can be read or not.
 pub(super) fn stamps(root: &Path) -> FileStamps {
     let text = std::fs::read_to_string(root.join(PROJECT_FILE)).unwrap_or_default();
     let raw = yaml::parse(&text, PROJECT_FILE.as_ref()).unwrap_or_default();
-    let named = [PROJECT_FILE, "packages.yml", ".dbtignore"].map(str::to_owned);
+    let named = [
+        PROJECT_FILE,
+        "packages.yml",
+        "dependencies.yml",
+        "selectors.yml",
+        ".dbtignore",
+    ]
+    .map(str::to_owned);
     let names = named.into_iter().chain(Paths::of(&raw).all());
     FileStamps::take(names.map(|name| root.join(name)))
 }
@@ -114,55 +107,46 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
     let root = &options.project_dir;
     // The stamps are taken first: an edit during the read makes the project stale, not wrong.
     let stamps = stamps(root);
-    let reader = Reader::new(root)?;
-    let text = reader.text(PROJECT_FILE)?;
-    let raw = yaml::parse(&text, PROJECT_FILE.as_ref())?;
-    let paths = Paths::of(&raw);
-    let name = raw
-        .get("name")
-        .and_then(Json::as_str)
-        .map(str::to_owned)
-        .ok_or_else(|| ProjectError::Yaml {
-            place: Place::file(PROJECT_FILE),
-            message: "has no 'name'".into(),
-        })?;
+    let main = Package::read(root, "")?;
+    packages::check_version(&main.raw)?;
+    let name = main.name.clone();
+    let others = packages::installed(root, &main)?;
     let mut engine = Engine::new()?;
-    load_macros(&reader, &name, &paths, &mut engine)?;
-    let mut globals = globals_of(options, &raw, &name);
-    let target = target_of(options, &raw, &engine, &globals)?;
+    for package in others.iter().chain([&main]) {
+        load_macros(package, &mut engine)?;
+    }
+    packages::search_orders(&main.raw, &engine);
+    let mut globals = globals_of(options, &main, &others);
+    globals.macros = engine.table.clone();
+    let early = Arc::new(globals.clone());
+    let target = target_of(options, &main.raw, &engine, &early)?;
     globals.target = target.facts();
+    globals.docs = Arc::new(packages::docs(&main, &others)?);
+    let globals = Arc::new(globals);
     let place = Place::file(PROJECT_FILE);
-    let file = yaml::rendered(
-        &without_hooks(&raw),
-        &engine,
-        &place,
-        &project_scope(&globals),
-    )?;
+    let scope = project_scope(&globals);
+    let root_file = yaml::rendered(&without_hooks(&main.raw), &engine, &place, &scope)?;
+    let query_comment = main.raw.get("query-comment").cloned().unwrap_or_default();
+    let selectors = selectors_of(&main)?;
     let mut loader = Loader {
-        reader,
-        name,
-        file,
+        package: main,
+        root: name.clone(),
+        root_file,
         engine,
-        globals: Arc::new(globals),
+        globals,
         target,
         nodes: BTreeMap::new(),
         sources: BTreeMap::new(),
+        exposures: BTreeMap::new(),
+        groups: Vec::new(),
+        macro_properties: Vec::new(),
+        hooks: [Vec::new(), Vec::new()],
         disabled: HashSet::new(),
+        disabled_ids: Vec::new(),
         warnings: Vec::new(),
+        plain_names: HashMap::new(),
     };
-    for hook in ["on-run-start", "on-run-end"] {
-        if raw
-            .get(hook)
-            .is_some_and(|hooks| !hooks.is_null() && hooks != &json!([]))
-        {
-            let place = Place::find(PROJECT_FILE, &text, hook);
-            return Err(ProjectError::Unsupported {
-                place,
-                what: format!("the hook {hook}"),
-            });
-        }
-    }
-    loader.read(&paths)?;
+    loader.read_all(others)?;
     let graph = loader.resolve()?;
     let macros: Vec<&str> = loader
         .engine
@@ -170,77 +154,80 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
         .iter()
         .map(|known| known.source.as_str())
         .collect();
+    let [on_run_start, on_run_end] = loader.hooks;
     Ok(Project {
         macros_digest: naming::md5_hex(&macros.join("\u{0}")),
-        name: loader.name,
+        name,
         root: root.clone(),
         target: loader.target,
         nodes: loader.nodes,
         sources: loader.sources,
+        exposures: loader.exposures,
+        groups: loader.groups,
+        macro_properties: loader.macro_properties,
+        docs: loader.globals.docs.clone(),
+        on_run_start,
+        on_run_end,
+        selectors,
+        disabled: loader.disabled_ids,
+        file: loader.root_file,
+        query_comment,
         warnings: loader.warnings,
         engine: loader.engine,
         globals: loader.globals,
         graph,
+        graph_value: OnceLock::new(),
         stamps,
     })
 }
 
-fn load_macros(
-    reader: &Reader,
-    project: &str,
-    paths: &Paths,
-    engine: &mut Engine,
-) -> Result<(), ProjectError> {
-    let packages: HashSet<String> = reader
-        .list("dbt_packages", &["yml"])
-        .into_iter()
-        .filter_map(|file| file.strip_suffix("/dbt_project.yml").map(str::to_owned))
-        .filter(|folder| folder.matches('/').count() == 1)
-        .collect();
-    for folder in packages {
-        let yml = reader.text(&format!("{folder}/{PROJECT_FILE}"))?;
-        let yml = yaml::parse(&yml, format!("{folder}/{PROJECT_FILE}").as_ref())?;
-        let package = yml
-            .get("name")
-            .and_then(Json::as_str)
-            .unwrap_or(&folder)
-            .to_owned();
-        for file in reader.list(&format!("{folder}/macros"), &["sql"]) {
-            engine.add_macro_file(&package, &file, &reader.text(&file)?)?;
-        }
+fn selectors_of(main: &Package) -> Result<Option<Json>, ProjectError> {
+    if !main.reader.exists("selectors.yml") {
+        return Ok(None);
     }
-    let generic = paths.tests.iter().map(|folder| format!("{folder}/generic"));
-    for folder in paths.macros.iter().cloned().chain(generic) {
-        for file in reader.list(&folder, &["sql"]) {
-            engine.add_macro_file(project, &file, &reader.text(&file)?)?;
+    let text = main.reader.text("selectors.yml")?;
+    yaml::parse(&text, "selectors.yml".as_ref()).map(Some)
+}
+
+fn load_macros(package: &Package, engine: &mut Engine) -> Result<(), ProjectError> {
+    let generic = package
+        .paths
+        .tests
+        .iter()
+        .map(|folder| format!("{folder}/generic"));
+    for folder in package.paths.macros.iter().cloned().chain(generic) {
+        for file in package.reader.list(&folder, &["sql"]) {
+            let text = package.reader.text(&file)?;
+            engine.add_macro_file(&package.name, &package.shown(&file), &text)?;
         }
     }
     Ok(())
 }
 
-fn globals_of(options: &LoadOptions, file: &Json, name: &str) -> Globals {
-    let mut vars = Map::new();
-    if let Some(declared) = file.get("vars").and_then(Json::as_object) {
-        vars.extend(
-            declared
-                .iter()
-                .filter(|(key, _)| *key != name)
-                .map(|(k, v)| (k.clone(), v.clone())),
-        );
-        if let Some(own) = declared.get(name).and_then(Json::as_object) {
-            vars.extend(own.clone());
-        }
-    }
-    vars.extend(options.vars.clone());
+fn globals_of(options: &LoadOptions, main: &Package, others: &[Package]) -> Globals {
+    let vars = packages::vars_of(&main.raw, &main.name);
+    let with_given = |mut vars: Map<String, Json>| {
+        vars.extend(options.vars.clone());
+        vars
+    };
+    let package_vars = others.iter().map(|package| {
+        // The root project's variables beat the package's own.
+        let mut own = packages::vars_of(&package.raw, &package.name);
+        own.extend(packages::vars_of(&main.raw, &package.name));
+        (package.name.clone(), with_given(own))
+    });
     Globals {
-        vars,
-        env: options.env.clone(),
-        target: Map::new(),
-        project_name: name.to_owned(),
+        package_vars: package_vars.collect(),
+        vars: with_given(vars),
+        env: Arc::new(options.env.clone()),
+        project_name: main.name.clone(),
         full_refresh: options.full_refresh,
         command: options.command.clone(),
+        flags: options.flags.clone(),
         invocation_id: options.invocation_id.clone(),
         run_started_at: options.run_started_at.clone(),
+        log: options.log.clone(),
+        ..Globals::default()
     }
 }
 
@@ -248,7 +235,7 @@ fn target_of(
     options: &LoadOptions,
     file: &Json,
     engine: &Engine,
-    globals: &Globals,
+    globals: &Arc<Globals>,
 ) -> Result<Target, ProjectError> {
     let (dir, profile, target) = match &options.target {
         TargetChoice::Explicit(target) => return Ok(target.clone()),
@@ -276,46 +263,85 @@ fn target_of(
 
 /// The project file without what is rendered later, in the context of a node.
 fn without_hooks(file: &Json) -> Json {
-    let mut file = file.clone();
-    if let Some(map) = file.as_object_mut() {
-        for key in ["on-run-start", "on-run-end", "query-comment"] {
-            map.remove(key);
+    fn strip(value: &Json) -> Json {
+        match value {
+            Json::Object(map) => Json::Object(
+                map.iter()
+                    .filter(|(key, _)| {
+                        let key = key.trim_start_matches('+');
+                        !matches!(
+                            key,
+                            "on-run-start" | "on-run-end" | "query-comment" | "vars"
+                        )
+                    })
+                    .map(|(key, value)| {
+                        let hook = matches!(
+                            key.trim_start_matches('+'),
+                            "pre-hook" | "post-hook" | "pre_hook" | "post_hook"
+                        );
+                        let value = if hook { config::raw(value) } else { strip(value) };
+                        (key.clone(), value)
+                    })
+                    .collect(),
+            ),
+            other => other.clone(),
         }
     }
-    file
+    strip(file)
 }
 
 impl Loader {
-    fn read(&mut self, paths: &Paths) -> Result<(), ProjectError> {
-        let properties = self.read_properties(paths)?;
-        let mut patches: BTreeMap<(&'static str, String), Patch> = BTreeMap::new();
-        for patch in properties.patches {
-            let key = (patch.kind, patch.name.clone());
-            if let Some(known) = patches.get(&key) {
-                return Err(ProjectError::Duplicate {
-                    what: "the description of",
-                    name: patch.name,
-                    first: known.place.clone(),
-                    second: patch.place,
-                });
-            }
-            patches.insert(key, patch);
+    /// Reads the packages, then the root project.
+    fn read_all(&mut self, others: Vec<Package>) -> Result<(), ProjectError> {
+        for mut package in others {
+            let place = Place::file(package.shown(PROJECT_FILE));
+            let scope = package_scope(&self.globals, &package.name);
+            package.file =
+                yaml::rendered(&without_hooks(&package.raw), &self.engine, &place, &scope)?;
+            let main = std::mem::replace(&mut self.package, package);
+            let read = self.read();
+            self.package = main;
+            read?;
         }
+        self.package.file = self.root_file.clone();
+        self.read()
+    }
+
+    fn read(&mut self) -> Result<(), ProjectError> {
+        let paths = self.package.paths.clone();
+        let properties = self.read_properties(&paths)?;
+        let patches = unique(properties.patches)?;
+        self.groups.extend(properties.groups);
+        self.macro_properties.extend(properties.macros);
         for folder in &paths.models {
-            for file in self.reader.list(folder, &["sql", "py"]) {
+            for file in self.package.reader.list(folder, &["sql", "py"]) {
                 self.model(folder, &file, &patches)?;
             }
         }
         for folder in &paths.seeds {
-            for file in self.reader.list(folder, &["csv"]) {
+            for file in self.package.reader.list(folder, &["csv"]) {
                 self.seed(folder, &file, &patches)?;
+            }
+        }
+        for folder in &paths.snapshots {
+            for file in self.package.reader.list(folder, &["sql"]) {
+                self.snapshot_file(folder, &file, &patches)?;
+            }
+        }
+        for declared in &properties.snapshots {
+            self.declared_snapshot(declared, &patches)?;
+        }
+        for folder in &paths.analyses {
+            for file in self.package.reader.list(folder, &["sql"]) {
+                self.analysis(folder, &file, &patches)?;
             }
         }
         for folder in &paths.tests {
             let generic = format!("{folder}/generic/");
-            for file in self.reader.list(folder, &["sql"]) {
-                if !file.starts_with(&generic) {
-                    self.singular_test(folder, &file)?;
+            let fixtures = format!("{folder}/fixtures/");
+            for file in self.package.reader.list(folder, &["sql"]) {
+                if !file.starts_with(&generic) && !file.starts_with(&fixtures) {
+                    self.singular_test(folder, &file, &patches)?;
                 }
             }
         }
@@ -328,24 +354,41 @@ impl Loader {
         for table in &properties.sources {
             let model = format!("source('{}', '{}')", table.source, table.name);
             let target = format!("{}_{}", table.source, table.name);
-            let attached = format!("source.{}.{}.{}", self.name, table.source, table.name);
+            let attached = format!(
+                "source.{}.{}.{}",
+                self.package.name, table.source, table.name
+            );
+            if !self.sources.contains_key(&attached) {
+                continue;
+            }
             for test in &table.tests {
                 self.generic_test(test, &model, &target, &attached, true)?;
             }
         }
-        Ok(())
+        for exposure in &properties.exposures {
+            self.exposure(exposure)?;
+        }
+        for unit in &properties.unit_tests {
+            self.unit_test(unit)?;
+        }
+        self.run_hooks()
     }
 
     fn read_properties(&mut self, paths: &Paths) -> Result<Properties, ProjectError> {
         let mut all = Properties::default();
-        for folder in paths.models.iter().chain(&paths.seeds) {
-            for file in self.reader.list(folder, &["yml", "yaml"]) {
-                let one = properties::read(&file, &self.reader.text(&file)?)?;
-                all.patches.extend(one.patches);
-                all.sources.extend(one.sources);
-                self.warnings.extend(one.warnings);
+        let mut seen = HashSet::new();
+        for folder in paths.with_properties() {
+            for file in self.package.reader.list(&folder, &["yml", "yaml"]) {
+                if !seen.insert(file.clone()) {
+                    continue;
+                }
+                let text = self.package.reader.text(&file)?;
+                let shown = self.package.shown(&file);
+                let one = properties::read(&self.package.name, &file, &shown, &text)?;
+                all.extend(one);
             }
         }
+        self.warnings.append(&mut all.warnings);
         Ok(all)
     }
 
@@ -355,10 +398,22 @@ impl Loader {
             .unwrap_or(file)
             .trim_start_matches('/');
         let path = path.rsplit_once('.').map_or(path, |(stem, _)| stem);
-        std::iter::once(self.name.as_str())
+        std::iter::once(self.package.name.as_str())
             .chain(path.split('/'))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// What `dbt_project.yml` says of a node: the package's own, then the root project's.
+    fn folder_config(&self, section: &str, fqn: &[String]) -> Map<String, Json> {
+        let mut settings = config::folder_config(self.package.file.get(section), fqn);
+        if self.package.name != self.root {
+            config::merge_all(
+                &mut settings,
+                &config::folder_config(self.root_file.get(section), fqn),
+            );
+        }
+        settings
     }
 
     fn rendered_config(
@@ -366,13 +421,30 @@ impl Loader {
         config: &Map<String, Json>,
         place: &Place,
     ) -> Result<Map<String, Json>, ProjectError> {
-        let rendered = yaml::rendered(
-            &Json::Object(config.clone()),
-            &self.engine,
-            place,
-            &project_scope(&self.globals),
-        )?;
-        Ok(rendered.as_object().cloned().unwrap_or_default())
+        let scope = package_scope(&self.globals, &self.package.name);
+        let mut rendered = Map::new();
+        for (key, value) in config {
+            // Hooks are rendered when they run.
+            let hook = matches!(
+                key.as_str(),
+                "pre-hook" | "post-hook" | "pre_hook" | "post_hook"
+            );
+            let value = match hook {
+                true => value.clone(),
+                false => yaml::rendered(value, &self.engine, place, &scope)?,
+            };
+            rendered.insert(key.clone(), value);
+        }
+        Ok(rendered)
+    }
+
+    /// A description with its `doc()` calls filled in.
+    fn described(&self, text: &str, place: &Place) -> Result<String, ProjectError> {
+        if !text.contains("{{") {
+            return Ok(text.to_owned());
+        }
+        let scope = package_scope(&self.globals, &self.package.name);
+        self.engine.render_text(text, place, scope)
     }
 
     fn scope(
@@ -393,8 +465,10 @@ impl Loader {
             execute: false,
             incremental: false,
             config: settings.clone(),
-            model: json!({"name": name, "package_name": self.name, "config": settings}),
+            model: json!({"name": name, "package_name": self.package.name, "config": settings}),
             this: Some(RelationValue::new(relation, None)),
+            package: self.package.name.clone(),
+            graph: None,
             extra,
         })
     }
@@ -412,4 +486,39 @@ impl Loader {
             .render(template, &Place::file(&place.file), scope.value())?;
         Ok(scope.recorded())
     }
+
+    fn is_plain(&mut self) -> bool {
+        let name = self.package.name.clone();
+        if let Some(plain) = self.plain_names.get(&name) {
+            return *plain;
+        }
+        let table = &self.engine.table;
+        let plain = ["schema", "alias", "database"].iter().all(|part| {
+            ["", "default__", "postgres__"].iter().all(|prefix| {
+                let wanted = format!("{prefix}generate_{part}_name");
+                [&name, &self.root]
+                    .iter()
+                    .all(|package| *package == BUILT_IN || table.find(package, &wanted).is_none())
+            })
+        });
+        self.plain_names.insert(name, plain);
+        plain
+    }
+}
+
+fn unique(all: Vec<Patch>) -> Result<Patches, ProjectError> {
+    let mut patches = Patches::new();
+    for patch in all {
+        let key = (patch.kind, patch.name.clone());
+        if let Some(known) = patches.get(&key) {
+            return Err(ProjectError::Duplicate {
+                what: "the description of",
+                name: patch.name,
+                first: known.place.clone(),
+                second: patch.place,
+            });
+        }
+        patches.insert(key, patch);
+    }
+    Ok(patches)
 }

@@ -11,19 +11,20 @@ pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ballpoint_runtime::files::FileStamps;
+use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 
 use crate::error::ProjectError;
 use crate::graph::Graph;
-use crate::jinja::context::Globals;
+use crate::jinja::context::{Globals, LogSink};
 use crate::jinja::engine::Engine;
-use node::{Node, Source};
+use node::{Described, Exposure, Node, Source};
 use profile::Target;
 
-pub(crate) use load::generic_kwargs;
+pub(crate) use load::{clean_targets, generic_kwargs, install_packages};
 pub(crate) use naming::md5_hex;
 
 /// Where the target of a project comes from.
@@ -49,11 +50,15 @@ pub struct LoadOptions {
     /// What `env_var()` sees; the library reads no environment itself.
     pub env: std::collections::HashMap<String, String>,
     pub full_refresh: bool,
+    /// Other flags that templates read as `flags.X`.
+    pub flags: Map<String, Json>,
     /// The command's name, for `flags.WHICH`.
     pub command: String,
     pub invocation_id: String,
     /// RFC 3339.
     pub run_started_at: String,
+    /// Takes what templates say with `log()`, `print()` and `exceptions.warn()`.
+    pub(crate) log: LogSink,
 }
 
 impl LoadOptions {
@@ -65,6 +70,8 @@ impl LoadOptions {
             vars: Map::new(),
             env: std::collections::HashMap::new(),
             full_refresh: false,
+            flags: Map::new(),
+            log: LogSink::default(),
             command: "build".to_owned(),
             invocation_id: uuid::Uuid::new_v4().to_string(),
             run_started_at: String::new(),
@@ -80,6 +87,22 @@ pub struct Project {
     pub target: Target,
     pub nodes: BTreeMap<String, Node>,
     pub sources: BTreeMap<String, Source>,
+    pub exposures: BTreeMap<String, Exposure>,
+    pub groups: Vec<Described>,
+    /// What properties files say of macros.
+    pub macro_properties: Vec<Described>,
+    /// Texts of `{% docs %}` blocks, by package and name.
+    pub docs: Arc<BTreeMap<(String, String), String>>,
+    /// The hooks of a run, in their order; their `raw_code` is rendered when they run.
+    pub on_run_start: Vec<Node>,
+    pub on_run_end: Vec<Node>,
+    /// `selectors.yml`, as it is written.
+    pub(crate) selectors: Option<Json>,
+    /// Unique ids of what is declared and disabled.
+    pub disabled: Vec<String>,
+    /// The project file, rendered.
+    pub(crate) file: Json,
+    pub(crate) query_comment: Json,
     /// What was odd but no error.
     pub warnings: Vec<String>,
     pub(crate) engine: Engine,
@@ -87,6 +110,7 @@ pub struct Project {
     pub(crate) graph: Graph,
     /// A digest of every macro: a changed macro changes every definition.
     pub(crate) macros_digest: String,
+    graph_value: OnceLock<Value>,
     stamps: FileStamps,
 }
 
@@ -114,16 +138,35 @@ impl Project {
         &self.root
     }
 
-    /// A node or a source's name as templates write it.
+    /// The node that a `ref` names: of the package given, else of the package that asks, else of
+    /// whichever has it.
     pub(crate) fn find_ref(&self, package: Option<&str>, name: &str) -> Option<&Node> {
-        ["model", "seed"].iter().find_map(|kind| {
-            let package = package.unwrap_or(&self.name);
-            self.nodes.get(&format!("{kind}.{package}.{name}"))
-        })
+        self.find_ref_from(&self.name, package, name)
+    }
+
+    pub(crate) fn find_ref_from(
+        &self,
+        asking: &str,
+        package: Option<&str>,
+        name: &str,
+    ) -> Option<&Node> {
+        load::find_ref(&self.nodes, &self.name, asking, package, name)
     }
 
     pub(crate) fn find_source(&self, source: &str, table: &str) -> Option<&Source> {
-        self.sources
-            .get(&format!("source.{}.{source}.{table}", self.name))
+        load::find_source(&self.sources, &self.name, source, table)
+    }
+
+    /// `graph`, as templates read it; made when a template first asks.
+    pub(crate) fn graph_value(&self) -> Value {
+        self.graph_value
+            .get_or_init(|| crate::artifacts::graph_value(self))
+            .clone()
+    }
+
+    /// A folder that commands write into: `target-path` of the project.
+    pub fn target_path(&self) -> PathBuf {
+        let named = self.file.get("target-path").and_then(Json::as_str);
+        self.root.join(named.unwrap_or("target"))
     }
 }

@@ -1,7 +1,5 @@
 //! The nodes of a project: models, seeds, tests and sources.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value as Json};
 
 use super::config;
@@ -13,11 +11,31 @@ use crate::jinja::relation::Relation;
 pub enum ResourceType {
     Model,
     Seed,
+    Snapshot,
     Test,
     Source,
+    /// SQL that is compiled and never run.
+    Analysis,
+    /// A hook of the project: `on-run-start`, `on-run-end`.
+    Operation,
+    Exposure,
+    UnitTest,
 }
 
 impl ResourceType {
+    /// Every kind, in dbt's words.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Model,
+        Self::Seed,
+        Self::Snapshot,
+        Self::Test,
+        Self::Source,
+        Self::Analysis,
+        Self::Operation,
+        Self::Exposure,
+        Self::UnitTest,
+    ];
+
     /// dbt's spelling, in unique ids and artifacts.
     pub fn name(self) -> &'static str {
         match self {
@@ -25,6 +43,11 @@ impl ResourceType {
             Self::Seed => "seed",
             Self::Test => "test",
             Self::Source => "source",
+            Self::Snapshot => "snapshot",
+            Self::Analysis => "analysis",
+            Self::Operation => "operation",
+            Self::Exposure => "exposure",
+            Self::UnitTest => "unit_test",
         }
     }
 }
@@ -36,8 +59,13 @@ pub enum Materialization {
     Table,
     Incremental,
     Ephemeral,
+    MaterializedView,
     Seed,
+    Snapshot,
     Test,
+    UnitTest,
+    /// Compiled and never run by itself: analyses; hooks, which the run begins and ends with.
+    Nothing,
 }
 
 impl Materialization {
@@ -50,6 +78,10 @@ impl Materialization {
             Self::Ephemeral => "ephemeral",
             Self::Seed => "seed",
             Self::Test => "test",
+            Self::MaterializedView => "materialized_view",
+            Self::Snapshot => "snapshot",
+            Self::UnitTest => "unit",
+            Self::Nothing => "view",
         }
     }
 
@@ -59,6 +91,7 @@ impl Materialization {
             "table" => Self::Table,
             "incremental" => Self::Incremental,
             "ephemeral" => Self::Ephemeral,
+            "materialized_view" => Self::MaterializedView,
             _ => return None,
         })
     }
@@ -82,8 +115,44 @@ pub struct TestMetadata {
 /// A column as `schema.yml` describes it.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnDoc {
+    pub name: String,
     pub description: String,
     pub data_type: Option<String>,
+    /// `quote: true`.
+    pub quote: Option<bool>,
+    /// `constraints:`, each a mapping with a `type`.
+    pub constraints: Vec<Json>,
+    pub meta: Map<String, Json>,
+    pub tags: Vec<String>,
+}
+
+/// Rows that stand for a relation in a unit test, or that are expected of one.
+#[derive(Clone, Debug, Default)]
+pub struct Fixture {
+    /// `ref('x')`, `source('a', 'b')` or `this`; empty for what is expected.
+    pub input: String,
+    /// `dict`, `csv` or `sql`.
+    pub format: String,
+    /// Rows of `dict` and `csv`, by column; a fixture file is read already.
+    pub rows: Vec<Map<String, Json>>,
+    /// A query instead of rows.
+    pub sql: Option<String>,
+    /// Unique id of the input's node or source; empty for what is expected and for `this`.
+    pub unique_id: String,
+}
+
+/// A unit test: a model over rows that stand for its inputs gives the rows that are expected.
+#[derive(Clone, Debug, Default)]
+pub struct UnitTest {
+    /// The tested model's name and unique id.
+    pub model: String,
+    pub model_id: String,
+    pub given: Vec<Fixture>,
+    pub expect: Fixture,
+    /// Macros by name (`is_incremental`, `dbt.current_timestamp`) and what each gives instead.
+    pub macros: Map<String, Json>,
+    pub vars: Map<String, Json>,
+    pub env_vars: Map<String, Json>,
 }
 
 /// A model, a seed or a test.
@@ -94,16 +163,19 @@ pub struct Node {
     pub materialization: Materialization,
     pub name: String,
     pub package: String,
+    /// The package's folder within the project; empty for the project itself.
+    pub package_folder: String,
     /// Within its resource folder.
     pub path: String,
-    /// Within the project.
+    /// Within the package.
     pub original_file_path: String,
     pub fqn: Vec<String>,
     pub raw_code: String,
     pub config: Map<String, Json>,
     pub relation: Relation,
     pub description: String,
-    pub columns: BTreeMap<String, ColumnDoc>,
+    /// In the order of the file.
+    pub columns: Vec<ColumnDoc>,
     pub tags: Vec<String>,
     pub refs: Vec<(Option<String>, String)>,
     pub sources: Vec<(String, String)>,
@@ -111,6 +183,13 @@ pub struct Node {
     pub depends_on: Vec<String>,
     pub test: Option<TestMetadata>,
     pub column_name: Option<String>,
+    /// Unique ids of the macros that the template calls itself.
+    pub depends_on_macros: Vec<String>,
+    /// `constraints:` of the model as a whole, each a mapping with a `type`.
+    pub constraints: Vec<Json>,
+    pub unit_test: Option<UnitTest>,
+    /// The properties file that describes the node, as `package://path`.
+    pub patch_path: Option<String>,
     /// The node that a generic test is declared at.
     pub attached_node: Option<String>,
     /// Where it is declared.
@@ -132,13 +211,38 @@ impl Node {
     pub fn is_relation(&self) -> bool {
         !matches!(
             self.materialization,
-            Materialization::Ephemeral | Materialization::Test
+            Materialization::Ephemeral
+                | Materialization::Test
+                | Materialization::UnitTest
+                | Materialization::Nothing
         )
     }
 
-    /// Whether it is a test.
+    /// The node's file from the root project's folder.
+    pub fn file(&self) -> String {
+        match self.package_folder.is_empty() {
+            true => self.original_file_path.clone(),
+            false => format!("{}/{}", self.package_folder, self.original_file_path),
+        }
+    }
+
+    /// Whether it is a test of data.
     pub fn is_test(&self) -> bool {
         self.resource_type == ResourceType::Test
+    }
+
+    /// Whether its columns and constraints are enforced: `contract: {enforced: true}`.
+    pub fn is_contracted(&self) -> bool {
+        let contract = self.config.get("contract");
+        contract
+            .and_then(|contract| contract.get("enforced"))
+            .and_then(Json::as_bool)
+            .unwrap_or(false)
+    }
+
+    /// The description of one column.
+    pub fn column(&self, name: &str) -> Option<&ColumnDoc> {
+        self.columns.iter().find(|column| column.name == name)
     }
 }
 
@@ -180,9 +284,43 @@ pub struct Source {
     pub fqn: Vec<String>,
     pub relation: Relation,
     pub description: String,
-    pub columns: BTreeMap<String, ColumnDoc>,
+    /// In the order of the file.
+    pub columns: Vec<ColumnDoc>,
     pub tags: Vec<String>,
     pub loaded_at_field: Option<String>,
+    /// A query for the newest time, instead of a column.
+    pub loaded_at_query: Option<String>,
     pub freshness: Option<Freshness>,
+    pub loader: String,
+    pub source_description: String,
+    pub meta: Map<String, Json>,
+    pub source_meta: Map<String, Json>,
+    pub config: Map<String, Json>,
     pub place: Place,
+}
+
+/// Something that uses models and is not built here: a dashboard, a notebook.
+#[derive(Clone, Debug)]
+pub struct Exposure {
+    pub unique_id: String,
+    pub name: String,
+    pub package: String,
+    pub original_file_path: String,
+    pub fqn: Vec<String>,
+    pub depends_on: Vec<String>,
+    pub refs: Vec<(Option<String>, String)>,
+    pub sources: Vec<(String, String)>,
+    pub tags: Vec<String>,
+    /// As the file has it: `type`, `owner`, `maturity`, `url`, `label`, `description`, `config`, …
+    pub properties: Map<String, Json>,
+    pub place: Place,
+}
+
+/// A macro's `arguments:` and description, or a group: what artifacts only pass on.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub name: String,
+    pub package: String,
+    pub original_file_path: String,
+    pub properties: Map<String, Json>,
 }

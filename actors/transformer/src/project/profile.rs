@@ -1,6 +1,7 @@
 //! Where a project is built: a target given by the caller, or one of `profiles.yml`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
@@ -150,7 +151,7 @@ pub(crate) fn read_target(
     profile: &str,
     wanted: Option<&str>,
     engine: &Engine,
-    globals: &Globals,
+    globals: &Arc<Globals>,
 ) -> Result<Target, ProjectError> {
     let place = Place::file(file);
     let wrong = |message: String| ProjectError::Yaml {

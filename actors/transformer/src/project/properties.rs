@@ -1,11 +1,10 @@
 //! `schema.yml` files: descriptions, configuration and tests of models and seeds, and sources.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
-use super::node::{Age, ColumnDoc, Freshness};
+use super::node::{Age, ColumnDoc, Described, Freshness};
 use super::{config, yaml};
 use crate::error::{Place, ProjectError};
 
@@ -21,18 +20,68 @@ pub(crate) struct TestDeclaration {
     pub(crate) config: Map<String, Json>,
     pub(crate) description: String,
     pub(crate) column: Option<String>,
+    /// The file within the package.
+    pub(crate) file: String,
     pub(crate) place: Place,
 }
 
-/// What a file says of a model or a seed.
+/// What a file says of a model, a seed, a snapshot, an analysis or a singular test.
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
     pub(crate) description: String,
     pub(crate) config: Map<String, Json>,
-    pub(crate) columns: BTreeMap<String, ColumnDoc>,
+    pub(crate) columns: Vec<ColumnDoc>,
+    pub(crate) constraints: Vec<Json>,
     pub(crate) tests: Vec<TestDeclaration>,
+    /// The file within the package.
+    pub(crate) file: String,
+    pub(crate) place: Place,
+}
+
+/// A snapshot that is declared by the relation that it keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct DeclaredSnapshot {
+    pub(crate) name: String,
+    pub(crate) relation: String,
+    pub(crate) config: Map<String, Json>,
+    pub(crate) file: String,
+    pub(crate) place: Place,
+}
+
+/// A declared exposure.
+#[derive(Clone, Debug)]
+pub(crate) struct DeclaredExposure {
+    pub(crate) name: String,
+    pub(crate) depends_on: Vec<String>,
+    pub(crate) config: Map<String, Json>,
+    pub(crate) properties: Map<String, Json>,
+    pub(crate) file: String,
+    pub(crate) place: Place,
+}
+
+/// Rows of a unit test as they are written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeclaredFixture {
+    pub(crate) input: String,
+    pub(crate) format: String,
+    pub(crate) rows: Option<Json>,
+    /// A file's name.
+    pub(crate) fixture: Option<String>,
+}
+
+/// A declared unit test.
+#[derive(Clone, Debug)]
+pub(crate) struct DeclaredUnitTest {
+    pub(crate) name: String,
+    pub(crate) model: String,
+    pub(crate) description: String,
+    pub(crate) given: Vec<DeclaredFixture>,
+    pub(crate) expect: DeclaredFixture,
+    pub(crate) overrides: Json,
+    pub(crate) config: Map<String, Json>,
+    pub(crate) file: String,
     pub(crate) place: Place,
 }
 
@@ -45,11 +94,19 @@ pub(crate) struct SourceTable {
     pub(crate) schema: String,
     pub(crate) database: Option<String>,
     pub(crate) description: String,
-    pub(crate) columns: BTreeMap<String, ColumnDoc>,
-    pub(crate) tags: Vec<String>,
+    pub(crate) source_description: String,
+    pub(crate) loader: String,
+    pub(crate) source_meta: Map<String, Json>,
+    pub(crate) columns: Vec<ColumnDoc>,
     pub(crate) loaded_at_field: Option<String>,
-    pub(crate) freshness: Option<Freshness>,
+    pub(crate) loaded_at_query: Option<String>,
+    /// Absent: what the project file says; `Some(None)`: none.
+    pub(crate) freshness: Option<Option<Freshness>>,
+    /// Of the source, then of the table.
+    pub(crate) config: Map<String, Json>,
     pub(crate) tests: Vec<TestDeclaration>,
+    /// The file within the package.
+    pub(crate) file: String,
     pub(crate) place: Place,
 }
 
@@ -58,7 +115,26 @@ pub(crate) struct SourceTable {
 pub(crate) struct Properties {
     pub(crate) patches: Vec<Patch>,
     pub(crate) sources: Vec<SourceTable>,
+    pub(crate) snapshots: Vec<DeclaredSnapshot>,
+    pub(crate) exposures: Vec<DeclaredExposure>,
+    pub(crate) unit_tests: Vec<DeclaredUnitTest>,
+    pub(crate) groups: Vec<Described>,
+    pub(crate) macros: Vec<Described>,
     pub(crate) warnings: Vec<String>,
+}
+
+impl Properties {
+    /// Adds what another file declares.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.patches.extend(other.patches);
+        self.sources.extend(other.sources);
+        self.snapshots.extend(other.snapshots);
+        self.exposures.extend(other.exposures);
+        self.unit_tests.extend(other.unit_tests);
+        self.groups.extend(other.groups);
+        self.macros.extend(other.macros);
+        self.warnings.extend(other.warnings);
+    }
 }
 
 /// Top-level keys of a properties file that are read, or of no effect on a build.
@@ -71,15 +147,80 @@ const KNOWN_SECTIONS: &[&str] = &[
     "exposures",
     "data_tests",
     "anchors",
+    "snapshots",
+    "analyses",
+    "groups",
+    "unit_tests",
 ];
 
-/// Reads one file.
+/// Sections whose entries describe a node of that kind.
+const PATCHED: [(&str, &str); 5] = [
+    ("models", "model"),
+    ("seeds", "seed"),
+    ("snapshots", "snapshot"),
+    ("analyses", "analysis"),
+    ("data_tests", "test"),
+];
+
+/// Keys of an entry that describes a node.
+const KNOWN_KEYS: &[&str] = &[
+    "name",
+    "description",
+    "config",
+    "columns",
+    "tests",
+    "data_tests",
+    "constraints",
+    "docs",
+    "meta",
+    "tags",
+    "access",
+    "group",
+    "latest_version",
+    "deprecation_date",
+    "versions",
+    "relation",
+    "freshness",
+    "time_spine",
+    "primary_key",
+    "dbt_schema_version",
+    "original_file_path",
+];
+
+/// Keys of a column.
+const KNOWN_COLUMN_KEYS: &[&str] = &[
+    "name",
+    "description",
+    "data_type",
+    "quote",
+    "constraints",
+    "meta",
+    "tags",
+    "tests",
+    "data_tests",
+    "policy_tags",
+    "config",
+    "granularity",
+    "dimension",
+    "entity",
+];
+
+/// Reads one file of a package; `shown` is its name in messages.
 ///
 /// # Errors
 /// With the line of what does not parse or has no name.
-pub(crate) fn read(file: &str, text: &str) -> Result<Properties, ProjectError> {
-    let reader = FileReader { file, text };
-    let parsed = yaml::parse(text, Path::new(file))?;
+pub(crate) fn read(
+    package: &str,
+    file: &str,
+    shown: &str,
+    text: &str,
+) -> Result<Properties, ProjectError> {
+    let reader = FileReader {
+        inner: file,
+        file: shown,
+        text,
+    };
+    let parsed = yaml::parse(text, Path::new(shown))?;
     let mut properties = Properties::default();
     let Some(sections) = parsed.as_object() else {
         return Ok(properties);
@@ -88,23 +229,55 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Properties, ProjectError> {
         .keys()
         .filter(|key| !KNOWN_SECTIONS.contains(&key.as_str()))
     {
-        let place = Place::find(file, text, &format!("{key}:"));
+        let place = Place::find(shown, text, &format!("{key}:"));
         properties
             .warnings
             .push(format!("{place}: '{key}' is not read"));
     }
-    for (section, kind) in [("models", "model"), ("seeds", "seed")] {
+    for (section, kind) in PATCHED {
         for item in reader.items(sections.get(section)) {
+            reader.warn_unknown(item, kind, &mut properties.warnings);
+            if let Some(relation) = item.get("relation").and_then(Json::as_str) {
+                properties.snapshots.push(DeclaredSnapshot {
+                    name: reader.name(item, kind)?,
+                    relation: relation.to_owned(),
+                    config: Map::new(),
+                    file: file.to_owned(),
+                    place: reader.named(&reader.name(item, kind)?),
+                });
+            }
             properties.patches.push(reader.patch(item, kind)?);
         }
     }
     for source in reader.items(sections.get("sources")) {
         properties.sources.extend(reader.source(source)?);
     }
+    for exposure in reader.items(sections.get("exposures")) {
+        properties.exposures.push(reader.exposure(exposure)?);
+    }
+    for unit in reader.items(sections.get("unit_tests")) {
+        properties.unit_tests.push(reader.unit_test(unit)?);
+    }
+    for (section, into) in [
+        ("groups", &mut properties.groups),
+        ("macros", &mut properties.macros),
+    ] {
+        for item in reader.items(sections.get(section)) {
+            into.push(Described {
+                name: reader.name(item, section.trim_end_matches('s'))?,
+                package: package.to_owned(),
+                original_file_path: file.to_owned(),
+                properties: object(Some(item)),
+            });
+        }
+    }
     Ok(properties)
 }
 
 struct FileReader<'a> {
+    /// Within the package.
+    inner: &'a str,
+    /// In messages.
     file: &'a str,
     text: &'a str,
 }
@@ -152,7 +325,7 @@ impl FileReader<'_> {
             return Err(ProjectError::Unsupported { place, what });
         }
         let mut patch_config = object(item.get("config"));
-        for key in ["tags", "meta", "docs"] {
+        for key in ["tags", "meta", "docs", "group", "access"] {
             if let Some(value) = item.get(key) {
                 config::merge_config(&mut patch_config, key, value.clone());
             }
@@ -169,33 +342,126 @@ impl FileReader<'_> {
             description,
             config: patch_config,
             columns,
+            constraints: self.items(item.get("constraints")).to_vec(),
             tests,
+            file: self.inner.to_owned(),
             place,
         })
     }
 
-    fn columns(&self, item: &Json) -> BTreeMap<String, ColumnDoc> {
+    /// Says which keys of an entry, and of its columns, nothing reads.
+    fn warn_unknown(&self, item: &Json, kind: &str, warnings: &mut Vec<String>) {
+        let mut check = |item: &Json, known: &[&str], what: &str| {
+            let name = item.get("name").and_then(Json::as_str).unwrap_or_default();
+            for key in item.as_object().into_iter().flat_map(Map::keys) {
+                if !known.contains(&key.as_str()) {
+                    let place = Place::find(self.file, self.text, &format!("{key}:"));
+                    let hint = crate::error::nearest_hint(key, known.iter().copied());
+                    warnings.push(format!(
+                        "{place}: '{key}' of {what} '{name}' is not a known property{hint}"
+                    ));
+                }
+            }
+        };
+        check(item, KNOWN_KEYS, kind);
+        for column in self.items(item.get("columns")) {
+            check(column, KNOWN_COLUMN_KEYS, "column");
+        }
+    }
+
+    fn exposure(&self, item: &Json) -> Result<DeclaredExposure, ProjectError> {
+        let name = self.name(item, "exposure")?;
+        let mut properties = object(Some(item));
+        let mut config = object(properties.remove("config").as_ref());
+        for key in ["tags", "meta", "enabled"] {
+            if let Some(value) = properties.remove(key) {
+                config::merge_config(&mut config, key, value);
+            }
+        }
+        let depends_on = properties.remove("depends_on");
+        let depends_on = depends_on.as_ref().and_then(Json::as_array);
+        Ok(DeclaredExposure {
+            depends_on: depends_on
+                .into_iter()
+                .flatten()
+                .filter_map(Json::as_str)
+                .map(str::to_owned)
+                .collect(),
+            config,
+            properties,
+            file: self.inner.to_owned(),
+            place: self.named(&name),
+            name,
+        })
+    }
+
+    fn unit_test(&self, item: &Json) -> Result<DeclaredUnitTest, ProjectError> {
+        let name = self.name(item, "unit test")?;
+        let place = self.named(&name);
+        let wrong = |message: &str| ProjectError::Yaml {
+            place: place.clone(),
+            message: format!("unit test '{name}' {message}"),
+        };
+        let model = item.get("model").and_then(Json::as_str);
+        let model = model.ok_or_else(|| wrong("names no 'model'"))?.to_owned();
+        let fixture = |item: &Json| {
+            let text = |key: &str| item.get(key).and_then(Json::as_str).map(str::to_owned);
+            DeclaredFixture {
+                input: text("input").unwrap_or_default(),
+                format: text("format").unwrap_or_else(|| "dict".to_owned()),
+                rows: item.get("rows").cloned(),
+                fixture: text("fixture"),
+            }
+        };
+        let expect = item.get("expect").ok_or_else(|| wrong("has no 'expect'"))?;
+        Ok(DeclaredUnitTest {
+            model,
+            description: description(item),
+            given: self.items(item.get("given")).iter().map(fixture).collect(),
+            expect: fixture(expect),
+            overrides: item.get("overrides").cloned().unwrap_or_default(),
+            config: object(item.get("config")),
+            file: self.inner.to_owned(),
+            place: place.clone(),
+            name: name.clone(),
+        })
+    }
+
+    fn columns(&self, item: &Json) -> Vec<ColumnDoc> {
         let columns = self.items(item.get("columns"));
         let described = columns.iter().filter_map(|column| {
-            let name = column.get("name")?.as_str()?.to_owned();
-            let data_type = column
-                .get("data_type")
-                .and_then(Json::as_str)
-                .map(str::to_owned);
-            Some((
-                name,
-                ColumnDoc {
-                    description: description(column),
-                    data_type,
-                },
-            ))
+            let setting = |key: &str| {
+                let config = column.get("config").and_then(|config| config.get(key));
+                column.get(key).or(config)
+            };
+            let mut tags = Map::new();
+            if let Some(given) = setting("tags") {
+                config::merge_config(&mut tags, "tags", given.clone());
+            }
+            Some(ColumnDoc {
+                name: column.get("name")?.as_str()?.to_owned(),
+                description: description(column),
+                data_type: column
+                    .get("data_type")
+                    .and_then(Json::as_str)
+                    .map(str::to_owned),
+                quote: column.get("quote").and_then(Json::as_bool),
+                constraints: self.items(column.get("constraints")).to_vec(),
+                meta: object(setting("meta")),
+                tags: config::names(&tags, "tags"),
+            })
         });
         described.collect()
     }
 
     fn column_tests(&self, column: &Json) -> Result<Vec<TestDeclaration>, ProjectError> {
         let name = self.name(column, "column")?;
-        self.tests(column, Some(&name), &self.named(&name))
+        let quoted = column.get("quote").and_then(Json::as_bool) == Some(true);
+        let written = match quoted {
+            true => format!("\"{name}\""),
+            false => name.clone(),
+        };
+        self.tests(column, Some(&written), &self.named(&name))
     }
 
     fn tests(
@@ -272,6 +538,7 @@ impl FileReader<'_> {
             config,
             description,
             column,
+            file: self.inner.to_owned(),
             place,
         })
     }
@@ -284,6 +551,7 @@ impl FileReader<'_> {
                 .or_else(|| item.get("config").and_then(|config| config.get(key)))
                 .cloned()
         };
+        let inherited = |table: &Json, key: &str| setting(table, key).or_else(|| setting(item, key));
         let mut tables = Vec::new();
         for table in self.items(item.get("tables")) {
             let name = self.name(table, "source table")?;
@@ -292,31 +560,42 @@ impl FileReader<'_> {
             for column in self.items(table.get("columns")) {
                 tests.extend(self.column_tests(column)?);
             }
-            let inherited = setting(item, "freshness");
-            let freshness = match setting(table, "freshness") {
-                Some(own) => freshness(&own),
-                None => inherited.as_ref().and_then(freshness),
-            };
-            let loaded_at = setting(table, "loaded_at_field")
-                .or_else(|| setting(item, "loaded_at_field"))
-                .and_then(|field| field.as_str().map(str::to_owned));
-            let mut tag_config = Map::new();
+            let mut source_config = Map::new();
             for owner in [item, table] {
-                if let Some(tags) = setting(owner, "tags") {
-                    config::merge_config(&mut tag_config, "tags", tags);
+                config::merge_all(&mut source_config, &object(owner.get("config")));
+                for key in ["tags", "meta"] {
+                    if let Some(value) = owner.get(key) {
+                        config::merge_config(&mut source_config, key, value.clone());
+                    }
                 }
             }
+            let own = setting(table, "freshness").map(|own| match setting(item, "freshness") {
+                // A table says only what differs from its source.
+                Some(Json::Object(mut outer)) if own.is_object() => {
+                    outer.extend(object(Some(&own)));
+                    freshness(&Json::Object(outer))
+                }
+                _ => freshness(&own),
+            });
+            let text_of = |key: &str| inherited(table, key).and_then(|it| it.as_str().map(str::to_owned));
             tables.push(SourceTable {
                 identifier: text(table, "identifier").unwrap_or_else(|| name.clone()),
                 schema: text(item, "schema").unwrap_or_else(|| source.clone()),
                 database: text(item, "database"),
                 description: description(table),
+                source_description: description(item),
+                loader: text(table, "loader")
+                    .or_else(|| text(item, "loader"))
+                    .unwrap_or_default(),
+                source_meta: object(setting(item, "meta").as_ref()),
                 columns: self.columns(table),
-                tags: config::names(&tag_config, "tags"),
-                loaded_at_field: loaded_at,
+                loaded_at_field: text_of("loaded_at_field"),
+                loaded_at_query: text_of("loaded_at_query"),
                 source: source.clone(),
-                freshness,
+                freshness: own.or_else(|| setting(item, "freshness").map(|it| freshness(&it))),
+                config: source_config,
                 tests,
+                file: self.inner.to_owned(),
                 place,
                 name,
             });
@@ -339,6 +618,9 @@ const TEST_CONFIG_KEYS: &[&str] = &[
     "tags",
     "meta",
     "alias",
+    "schema",
+    "database",
+    "group",
 ];
 
 fn object(value: Option<&Json>) -> Map<String, Json> {
@@ -352,7 +634,8 @@ fn description(item: &Json) -> String {
         .to_owned()
 }
 
-fn freshness(value: &Json) -> Option<Freshness> {
+/// What a `freshness:` allows; nothing when it is null or allows anything.
+pub(crate) fn freshness(value: &Json) -> Option<Freshness> {
     let age = |key: &str| {
         let age = value.get(key)?;
         let count = age.get("count")?.as_u64()?;

@@ -3,7 +3,7 @@
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 
-use super::{Loader, config};
+use super::{BUILT_IN, Loader, config};
 use crate::error::{Place, ProjectError, nearest_hint};
 use crate::jinja::builtins::mutable;
 use crate::jinja::context::Recorded;
@@ -14,18 +14,15 @@ use crate::project::properties::{Patch, TestDeclaration};
 
 impl Loader {
     pub(super) fn test_config(&self, fqn: &[String]) -> Map<String, Json> {
-        let mut settings = config::folder_config(self.file.get("tests"), fqn);
-        config::merge_all(
-            &mut settings,
-            &config::folder_config(self.file.get("data_tests"), fqn),
-        );
+        let mut settings = self.folder_config("tests", fqn);
+        config::merge_all(&mut settings, &self.folder_config("data_tests", fqn));
         settings
     }
 
     pub(super) fn tests_of_patch(&mut self, patch: &Patch) -> Result<(), ProjectError> {
-        let attached = format!("{}.{}.{}", patch.kind, self.name, patch.name);
+        let attached = format!("{}.{}.{}", patch.kind, self.package.name, patch.name);
         if !self.nodes.contains_key(&attached) {
-            if !self.disabled.contains(&patch.name) {
+            if !self.disabled.contains(&patch.name) && !is_elsewhere(patch.kind) {
                 let message = format!(
                     "{}: there is no {} named '{}'{}",
                     patch.place,
@@ -47,6 +44,16 @@ impl Loader {
         Ok(())
     }
 
+    fn knows_test(&self, namespace: Option<&str>, macro_name: &str) -> bool {
+        let table = &self.engine.table;
+        match namespace {
+            Some(namespace) => table.find(namespace, macro_name).is_some(),
+            None => [self.package.name.as_str(), &self.root, BUILT_IN]
+                .into_iter()
+                .any(|package| table.find(package, macro_name).is_some()),
+        }
+    }
+
     pub(super) fn generic_test(
         &mut self,
         declared: &TestDeclaration,
@@ -56,7 +63,7 @@ impl Loader {
         of_source: bool,
     ) -> Result<(), ProjectError> {
         let macro_name = format!("test_{}", declared.test);
-        if !self.engine.has_macro(&macro_name) {
+        if !self.knows_test(declared.namespace.as_deref(), &macro_name) {
             let known = self
                 .engine
                 .macros
@@ -92,8 +99,8 @@ impl Loader {
             declared.namespace.as_deref(),
             &kwargs,
         );
-        let unique_id = format!("test.{}.{name}.{hash}", self.name);
-        let file = declared.place.file.to_string_lossy().into_owned();
+        let unique_id = format!("test.{}.{name}.{hash}", self.package.name);
+        let file = declared.file.clone();
         let mut fqn = self.fqn("", file.split_once('/').map_or("", |(_, rest)| rest));
         fqn.pop();
         fqn.push(name.clone());
@@ -103,6 +110,7 @@ impl Loader {
             &self.rendered_config(&declared.config, &declared.place)?,
         );
         if config::flag(&settings, "enabled") == Some(false) {
+            self.disabled_ids.push(unique_id);
             return Ok(());
         }
         let call = prefixed_call(declared.namespace.as_deref(), &macro_name);
@@ -158,6 +166,7 @@ impl Loader {
         );
         self.engine.render(template, place, with_kwargs.value())?;
         let (mut all, more) = (scope.recorded(), with_kwargs.recorded());
+        all.macros.extend(more.macros);
         all.refs.extend(more.refs);
         all.sources.extend(more.sources);
         config::merge_all(&mut all.config, &more.config);
@@ -187,6 +196,11 @@ pub(crate) fn generic_kwargs(
         pairs.push((name.clone(), value));
     }
     Ok(Value::from_pairs(pairs))
+}
+
+/// Kinds whose descriptions are no nodes: `macros:`, `analyses:` of other files, singular tests.
+fn is_elsewhere(kind: &str) -> bool {
+    matches!(kind, "analysis" | "test")
 }
 
 fn is_bare_call(text: &str) -> bool {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Loader;
+use super::unit_tests::Input;
 use crate::error::{Place, ProjectError, nearest_hint};
 use crate::graph::Graph;
-use crate::project::node::Node;
+use crate::project::node::{Materialization, Node, ResourceType, Source};
 
 impl Loader {
     /// Turns names into ids, and finds what is missing and what runs in a ring.
@@ -26,6 +27,8 @@ impl Loader {
         for source in self.sources.keys() {
             resolved.entry(source.clone()).or_default();
         }
+        self.resolve_units(&mut resolved)?;
+        self.resolve_exposures(&mut resolved)?;
         let graph = Graph::new(&resolved);
         if let Some(ring) = graph.cycle() {
             let place = self
@@ -41,13 +44,15 @@ impl Loader {
         for (id, ids) in resolved {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.depends_on = ids;
+            } else if let Some(exposure) = self.exposures.get_mut(&id) {
+                exposure.depends_on = ids;
             }
         }
         Ok(graph)
     }
 
     fn place_of(&self, node: &Node, needle: &str) -> Place {
-        if node.test.is_some() {
+        if node.test.is_some() || node.raw_code.is_empty() {
             return node.place.clone();
         }
         let quoted = [format!("'{needle}'"), format!("\"{needle}\"")];
@@ -55,22 +60,19 @@ impl Loader {
             .iter()
             .find(|quoted| node.raw_code.contains(quoted.as_str()));
         match found {
-            Some(quoted) => Place::find(&node.original_file_path, &node.raw_code, quoted),
+            Some(quoted) => Place::find(node.file(), &node.raw_code, quoted),
             None => node.place.clone(),
         }
     }
 
-    fn resolve_ref(
+    pub(super) fn resolve_ref(
         &self,
         node: &Node,
         package: Option<&str>,
         name: &str,
     ) -> Result<String, ProjectError> {
-        let package = package.unwrap_or(&self.name);
-        ["model", "seed"]
-            .iter()
-            .map(|kind| format!("{kind}.{package}.{name}"))
-            .find(|id| self.nodes.contains_key(id))
+        find_ref(&self.nodes, &self.root, &node.package, package, name)
+            .map(|found| found.unique_id.clone())
             .ok_or_else(|| {
                 let known = self.nodes.values().filter(|node| !node.is_test());
                 let hint = match self.disabled.contains(name) {
@@ -86,15 +88,14 @@ impl Loader {
             })
     }
 
-    fn resolve_source(
+    pub(super) fn resolve_source(
         &self,
         node: &Node,
         source: &str,
         table: &str,
     ) -> Result<String, ProjectError> {
-        let id = format!("source.{}.{source}.{table}", self.name);
-        if self.sources.contains_key(&id) {
-            return Ok(id);
+        if let Some(found) = find_source(&self.sources, &node.package, source, table) {
+            return Ok(found.unique_id.clone());
         }
         let known: Vec<String> = self
             .sources
@@ -109,4 +110,121 @@ impl Loader {
             name,
         })
     }
+
+    /// A unit test stands on its model, and each of its inputs on something that the model reads.
+    fn resolve_units(
+        &mut self,
+        resolved: &mut BTreeMap<String, Vec<String>>,
+    ) -> Result<(), ProjectError> {
+        let units: Vec<String> = self
+            .nodes
+            .values()
+            .filter(|node| node.unit_test.is_some())
+            .map(|node| node.unique_id.clone())
+            .collect();
+        for id in units {
+            let Some(mut node) = self.nodes.remove(&id) else {
+                continue;
+            };
+            let Some(mut unit) = node.unit_test.take() else {
+                continue;
+            };
+            unit.model_id = self.resolve_ref(&node, None, &unit.model)?;
+            for given in &mut unit.given {
+                given.unique_id = match super::unit_tests::input(&given.input) {
+                    Some(Input::Ref(package, name)) => {
+                        self.resolve_ref(&node, package.as_deref(), &name)?
+                    }
+                    Some(Input::Source(source, table)) => {
+                        self.resolve_source(&node, &source, &table)?
+                    }
+                    Some(Input::This) => String::new(),
+                    None => {
+                        return Err(ProjectError::Yaml {
+                            place: node.place.clone(),
+                            message: format!(
+                                "the input '{}' of unit test '{}' is neither ref(…), source(…) nor this",
+                                given.input, node.name
+                            ),
+                        });
+                    }
+                };
+            }
+            resolved.insert(id.clone(), vec![unit.model_id.clone()]);
+            if let Some(model) = self.nodes.get(&unit.model_id) {
+                node.relation = model.relation.renamed(node.relation.identifier.clone());
+            }
+            node.unit_test = Some(unit);
+            self.nodes.insert(id, node);
+        }
+        Ok(())
+    }
+
+    fn resolve_exposures(
+        &self,
+        resolved: &mut BTreeMap<String, Vec<String>>,
+    ) -> Result<(), ProjectError> {
+        for exposure in self.exposures.values() {
+            let mut asking = self.node(
+                exposure.unique_id.clone(),
+                ResourceType::Exposure,
+                Materialization::Nothing,
+                exposure.name.clone(),
+                exposure.fqn.clone(),
+            );
+            asking.package = exposure.package.clone();
+            asking.place = exposure.place.clone();
+            let mut ids = Vec::new();
+            for (package, name) in &exposure.refs {
+                ids.push(self.resolve_ref(&asking, package.as_deref(), name)?);
+            }
+            for (source, table) in &exposure.sources {
+                ids.push(self.resolve_source(&asking, source, table)?);
+            }
+            resolved.insert(exposure.unique_id.clone(), ids);
+        }
+        Ok(())
+    }
+}
+
+/// Kinds of nodes that a `ref` may name.
+const REFERABLE: [&str; 3] = ["model", "seed", "snapshot"];
+
+/// The node that a `ref` names: of the package given, else of the one that asks, of the root
+/// project, or of any other.
+pub(in crate::project) fn find_ref<'n>(
+    nodes: &'n BTreeMap<String, Node>,
+    root: &str,
+    asking: &str,
+    package: Option<&str>,
+    name: &str,
+) -> Option<&'n Node> {
+    let of = |package: &str| {
+        REFERABLE
+            .iter()
+            .find_map(|kind| nodes.get(&format!("{kind}.{package}.{name}")))
+    };
+    match package {
+        Some(package) => of(package),
+        None => of(asking).or_else(|| of(root)).or_else(|| {
+            nodes.values().find(|node| {
+                node.name == name && REFERABLE.contains(&node.resource_type.name())
+            })
+        }),
+    }
+}
+
+/// The source that is declared under a name, in the asking package or in any.
+pub(in crate::project) fn find_source<'n>(
+    sources: &'n BTreeMap<String, Source>,
+    asking: &str,
+    source: &str,
+    table: &str,
+) -> Option<&'n Source> {
+    sources
+        .get(&format!("source.{asking}.{source}.{table}"))
+        .or_else(|| {
+            let mut all = sources.values();
+            all.find(|known| known.source_name == source && known.name == table)
+        })
 }

@@ -1,0 +1,1 @@
+select * from {{ ref('customers') }} order by paid_eur desc limit 3

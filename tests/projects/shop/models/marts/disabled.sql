@@ -1,0 +1,2 @@
+{{ config(enabled=var('with_disabled', false)) }}
+select 1 as id
