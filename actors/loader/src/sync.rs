@@ -7,14 +7,16 @@ use ballpoint_postgres::copy::CopyError;
 use ballpoint_postgres::ident::quote;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::segment::{
-    Position, SourceError, SourceReader, TableName, TableSpec, WriteMode,
+    Position, SourceError, SourceReader, SyncMode, TableName, TableSpec, WriteMode,
 };
 use ballpoint_runtime::store::{Checkpoints, EventBus, RecordedEvent, RunRecorder, Store};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use sqlx::AssertSqlSafe;
 use tracing::Instrument;
 
+use crate::changes::Follower;
 use crate::error::{LoadError, SyncError, TableFailure, crash_point};
+use crate::follow::Due;
 use crate::report::{Progress, ProgressSink, SyncReport, TableReport};
 use crate::target::{self, Target};
 use crate::transaction::WarehouseTransaction;
@@ -120,7 +122,11 @@ impl Loader {
             ..Default::default()
         };
         let mut failures = Vec::new();
-        for due in settled.load {
+        let (followed, read): (Vec<_>, Vec<_>) = settled
+            .load
+            .into_iter()
+            .partition(|due| due.spec.mode == SyncMode::Cdc);
+        for due in read {
             let spec = &due.spec;
             let span = tracing::info_span!("load", otel.name = %format!("load {}", spec.table),
                 source = reader.name(), table = %spec.table);
@@ -150,11 +156,49 @@ impl Loader {
                 }
             }
         }
+        let following = self.sync_followed(reader, &followed, full_refresh, &mut report);
+        Box::pin(following).await?.into_iter().for_each(|failure| failures.push(failure));
         report.elapsed = started.elapsed();
         if failures.is_empty() {
             return Ok(report);
         }
         Err(SyncError::Tables { failures, report })
+    }
+
+    /// Brings the tables that are kept by the source's log to where it stands now; what could not be
+    /// copied is returned. Where none are kept so any more, what was installed for them is removed.
+    async fn sync_followed(
+        &self,
+        reader: &dyn SourceReader,
+        followed: &[Due],
+        full_refresh: bool,
+        report: &mut SyncReport,
+    ) -> Result<Vec<TableFailure>, SyncError> {
+        let name = reader.name();
+        let was_followed = self.store.streams().get(name).await.map_err(LoadError::Store)?;
+        let Some(changes) = reader.changes() else {
+            return Ok(Vec::new());
+        };
+        if followed.is_empty() && was_followed.is_none() {
+            return Ok(Vec::new());
+        }
+        let anew: Vec<TableName> = match full_refresh {
+            true => followed.iter().map(|due| due.spec.table.clone()).collect(),
+            false => Vec::new(),
+        };
+        let caught_up = match Follower::new(self.clone(), changes).catch_up(&anew).await {
+            Ok(caught_up) => (caught_up.tables, Vec::new()),
+            Err(SyncError::Tables { failures, report }) => (report.tables, failures),
+            Err(error) => return Err(error),
+        };
+        for due in followed {
+            let failed = |failure: &TableFailure| failure.table == due.spec.table;
+            if !caught_up.1.iter().any(failed) {
+                self.loaded(name, due).await?;
+            }
+        }
+        report.tables.extend(caught_up.0);
+        Ok(caught_up.1)
     }
 
     /// Creates the schema and the extraction clock.

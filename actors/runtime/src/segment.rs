@@ -348,6 +348,11 @@ pub trait SourceReader: Send + Sync + 'static {
     /// [`SourceError::Unavailable`] is retried by the caller, the others are configuration.
     async fn tables(&self) -> Result<Vec<TableSpec>, SourceError>;
 
+    /// Whether tables are meant to be kept by its log.
+    fn follows(&self) -> bool {
+        false
+    }
+
     /// Its log, if it keeps one that can be followed.
     fn changes(&self) -> Option<Arc<dyn ChangeSource>> {
         None

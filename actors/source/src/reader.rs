@@ -23,11 +23,11 @@ use sqlx::{AssertSqlSafe, Executor};
 use crate::catalog::{self, SourceTable};
 use crate::cdc::ChangeLog;
 use crate::cdc::preflight::{self, Preflight};
-use crate::config::{PostgresSourceConfig, TablePatterns};
+use crate::config::{Mode, PostgresSourceConfig, TablePatterns};
 use crate::connection::{Connections, configuration};
 use crate::copy_stream::{self, After, Copy};
 use crate::oversize;
-use crate::mode::{Chosen, TableChoice, choose};
+use crate::mode::{CDC_BY_DEFAULT, Chosen, TableChoice, choose};
 use crate::position::{CursorPosition, Reading};
 use crate::probe;
 use crate::ranges::{self, Origin, RangedTable, Since};
@@ -490,6 +490,14 @@ struct Found {
 impl SourceReader for PostgresSource {
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    fn follows(&self) -> bool {
+        let asked = |mode: Option<Mode>| mode == Some(Mode::Cdc);
+        let by_default = CDC_BY_DEFAULT && self.config.mode.is_none();
+        by_default
+            || asked(self.config.mode)
+            || self.config.table.values().any(|table| asked(table.mode))
     }
 
     fn changes(&self) -> Option<Arc<dyn ChangeSource>> {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::segment::{Position, SourceError, SourceReader, TableName, TableSpec};
+use ballpoint_runtime::segment::{
+    Position, SourceError, SourceReader, SyncMode, TableName, TableSpec,
+};
 use ballpoint_runtime::store::{Store, StoreError};
 use ballpoint_runtime::trace::TraceContext;
 use sqlx::postgres::PgConnection;
@@ -138,8 +140,10 @@ impl Watch {
         }
         let chosen = self.source.chosen_tables().await?;
         self.catalog = Some((Instant::now(), Vec::new()));
+        // Whoever follows the log needs nobody to look.
         Ok(chosen
             .into_iter()
+            .filter(|(_, spec, _)| spec.mode != SyncMode::Cdc)
             .map(|(table, spec, _)| (table, spec))
             .collect())
     }

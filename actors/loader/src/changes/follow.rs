@@ -68,7 +68,7 @@ pub struct StreamStatus {
 }
 
 /// Shares a status with whoever shows it.
-pub type StatusCell = Arc<Mutex<StreamStatus>>;
+type StatusCell = Arc<Mutex<StreamStatus>>;
 
 /// Follows one source.
 #[derive(Clone)]
