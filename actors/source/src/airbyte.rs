@@ -38,31 +38,13 @@ use connector::Places;
 use log::Log;
 use message::Message;
 use process::Process;
+
 pub(crate) use schema::column_names;
+
+use crate::config::{Mode, TableConfig};
 
 /// What a connector discovered is asked for again after this: a start of one takes seconds.
 const CATALOG_MAX_AGE: Duration = Duration::from_secs(3600);
-
-/// How a stream is read and what becomes of the rows that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamMode {
-    /// As a whole, in place of what is there.
-    FullRefresh,
-    /// As a whole, beside what is there.
-    FullRefreshAppend,
-    /// From its last state on; by primary key where it has one.
-    Incremental,
-    /// From its last state on, every version of a row.
-    IncrementalAppend,
-}
-
-/// Settings of one stream; what is absent the connector says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamSettings {
-    pub mode: Option<StreamMode>,
-    pub cursor: Option<String>,
-    pub primary_key: Vec<String>,
-}
 
 /// A source behind a connector. Its `Debug` form hides the connector's configuration.
 #[derive(Clone)]
@@ -79,9 +61,9 @@ pub struct AirbyteConfig {
     /// Patterns over `name` and `namespace.name`. Empty: every stream.
     pub streams: Vec<String>,
     /// Of streams that do not name their own.
-    pub mode: Option<StreamMode>,
+    pub mode: Option<Mode>,
     /// By `name` or `namespace.name`.
-    pub stream: BTreeMap<String, StreamSettings>,
+    pub stream: BTreeMap<String, TableConfig>,
     /// What relative paths are relative to.
     pub folder: PathBuf,
     /// Where logs, catalogs and environments are kept: `connectors` in the data dir.

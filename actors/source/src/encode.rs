@@ -159,7 +159,7 @@ struct Fields<'e>(&'e Encoder);
 
 /// A property's name, borrowed from the line where it can be.
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Name<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 impl<'de> Visitor<'de> for Fields<'_> {
     type Value = (Vec<Option<&'de RawValue>>, Option<String>);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::message::StreamName;
 use super::schema::{column_names, sql_type};
-use super::{AirbyteConfig, StreamMode, StreamSettings};
+use super::AirbyteConfig;
+use crate::config::{Mode, TableConfig};
 
 /// Streams without a namespace are shown as tables of this schema.
 const NO_NAMESPACE: &str = "public";
@@ -133,9 +134,9 @@ fn chosen(
         .collect::<Result<_, _>>()?;
     let (is_incremental, cursor_field, reason) = way(stream, name, &settings, config.mode)?;
     let write = match (is_incremental, settings.mode.or(config.mode)) {
-        (false, Some(StreamMode::FullRefreshAppend)) => StreamWrite::Append,
+        (false, Some(Mode::FullRefreshAppend)) => StreamWrite::Append,
         (false, _) => StreamWrite::Overwrite,
-        (true, Some(StreamMode::IncrementalAppend)) => StreamWrite::Append,
+        (true, Some(Mode::IncrementalAppend)) => StreamWrite::Append,
         (true, _) if primary_key.is_empty() => StreamWrite::Append,
         (true, _) => StreamWrite::Dedup,
     };
@@ -188,7 +189,7 @@ fn columns_of(stream: &Value) -> (Vec<Column>, Vec<String>) {
 fn primary_key(
     stream: &Value,
     name: &StreamName,
-    settings: &StreamSettings,
+    settings: &TableConfig,
 ) -> Result<Vec<String>, String> {
     if !settings.primary_key.is_empty() {
         return Ok(settings.primary_key.clone());
@@ -218,8 +219,8 @@ fn path_of(path: &Value) -> Vec<String> {
 fn way(
     stream: &Value,
     name: &StreamName,
-    settings: &StreamSettings,
-    source_mode: Option<StreamMode>,
+    settings: &TableConfig,
+    source_mode: Option<Mode>,
 ) -> Result<(bool, Vec<String>, String), String> {
     let supports = |mode: &str| {
         let modes = stream["supported_sync_modes"].as_array();
@@ -240,7 +241,7 @@ fn way(
     };
     let asked = settings.mode.or(source_mode);
     match (asked, lacks) {
-        (Some(StreamMode::FullRefresh | StreamMode::FullRefreshAppend), _) => {
+        (Some(Mode::FullRefresh | Mode::FullRefreshAppend), _) => {
             Ok((false, Vec::new(), "configured".to_owned()))
         }
         (Some(_), Some(lacks)) => Err(format!(
@@ -293,4 +294,116 @@ pub(crate) fn configured(streams: &[ChosenStream]) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::super::Connector;
+    use super::*;
+
+    fn config(streams: &[&str], stream: &[(&str, TableConfig)]) -> AirbyteConfig {
+        let settings = stream.iter().map(|(name, it)| ((*name).to_owned(), it.clone()));
+        AirbyteConfig {
+            name: "api".to_owned(),
+            connector: Connector::Command(Vec::new()),
+            config: Value::Null,
+            config_file: None,
+            secrets: Vec::new(),
+            streams: streams.iter().map(|it| (*it).to_owned()).collect(),
+            mode: None,
+            stream: settings.collect::<BTreeMap<_, _>>(),
+            folder: "/".into(),
+            connectors_dir: "/".into(),
+            stall_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn catalog() -> Value {
+        let schema = json!({"properties": {
+            "id": {"type": "integer"}, "updated_at": {"type": "string", "format": "date-time"},
+            "_ab_cdc_lsn": {"type": "number"}, "_ab_cdc_deleted_at": {"type": "string"}}});
+        json!({"streams": [
+            {"name": "users", "json_schema": schema, "supported_sync_modes": ["full_refresh", "incremental"],
+             "source_defined_cursor": true, "default_cursor_field": ["updated_at"],
+             "source_defined_primary_key": [["id"]]},
+            {"name": "logs", "namespace": "ops", "json_schema": schema,
+             "supported_sync_modes": ["full_refresh", "incremental"]},
+            {"name": "facts", "json_schema": schema, "supported_sync_modes": ["full_refresh"],
+             "source_defined_primary_key": [["id"]]},
+        ]})
+    }
+
+    fn with(mode: Option<Mode>, cursor: Option<&str>) -> TableConfig {
+        TableConfig {
+            mode,
+            cursor: cursor.map(str::to_owned),
+            ..TableConfig::default()
+        }
+    }
+
+    #[test]
+    fn each_stream_is_read_in_the_best_way_that_it_allows() {
+        let chosen = choose(&catalog(), &config(&[], &[])).unwrap();
+        let ways: Vec<_> = chosen
+            .iter()
+            .map(|it| (it.spec.table.to_string(), it.is_incremental, it.spec.write))
+            .collect();
+        assert_eq!(
+            ways,
+            [
+                ("public.users".to_owned(), true, StreamWrite::Dedup),
+                ("ops.logs".to_owned(), false, StreamWrite::Overwrite),
+                ("public.facts".to_owned(), false, StreamWrite::Overwrite),
+            ]
+        );
+        let types: Vec<&str> = chosen[0].spec.columns.iter().map(|it| it.sql_type.as_str()).collect();
+        let tz = "timestamp with time zone";
+        assert_eq!(types, ["bigint", tz, tz], "the loader has a column for the log's position");
+        let asked = configured(&chosen);
+        assert_eq!(asked["streams"][0]["destination_sync_mode"], "append_dedup");
+        assert_eq!(asked["streams"][0]["cursor_field"], json!(["updated_at"]));
+        assert_eq!(asked["streams"][0]["primary_key"], json!([["id"]]));
+        assert_eq!(asked["streams"][0]["stream"], catalog()["streams"][0]);
+        assert_eq!(asked["streams"][1]["sync_mode"], "full_refresh");
+    }
+
+    #[test]
+    fn settings_choose_streams_modes_and_cursors() {
+        let settings = [
+            ("ops.logs", with(None, Some("updated_at"))),
+            ("users", with(Some(Mode::IncrementalAppend), None)),
+        ];
+        let chosen = choose(&catalog(), &config(&["users", "ops.*"], &settings)).unwrap();
+        assert_eq!(chosen.len(), 2);
+        assert_eq!(chosen[0].spec.write, StreamWrite::Append);
+        assert!(chosen[1].is_incremental && chosen[1].spec.write == StreamWrite::Append);
+        assert_eq!(chosen[1].spec.cursor.as_deref(), Some("updated_at"));
+    }
+
+    #[test]
+    fn what_the_connector_does_not_offer_is_named() {
+        for (config, words) in [
+            (config(&["orders"], &[]), "no stream orders; it has users, ops.logs, facts"),
+            (config(&[], &[("odrers", with(None, None))]), "stream odrers"),
+            (
+                config(&[], &[("facts", with(Some(Mode::Incremental), None))]),
+                "facts is configured as incremental but the connector reads it only as a whole",
+            ),
+            (
+                config(&[], &[("ops.logs", with(Some(Mode::Incremental), None))]),
+                "ops.logs is configured as incremental but it has no cursor",
+            ),
+        ] {
+            let error = choose(&catalog(), &config).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        let key = TableConfig {
+            primary_key: vec!["uid".to_owned()],
+            ..TableConfig::default()
+        };
+        let error = choose(&catalog(), &config(&[], &[("users", key)])).unwrap_err();
+        assert!(error.contains("\"uid\"") && error.contains("id, updated_at"), "{error}");
+    }
+}

@@ -50,7 +50,6 @@ pub(crate) struct State {
     pub(crate) stream: Option<StreamName>,
     /// As it was sent, to be sent back.
     pub(crate) raw: String,
-    pub(crate) is_legacy: bool,
     /// Records since the state before it, as the source counts them.
     pub(crate) record_count: Option<f64>,
 }
@@ -136,7 +135,6 @@ fn state(raw: &str) -> Option<State> {
         .transpose()
         .ok()?;
     Some(State {
-        is_legacy: stream.is_none() && kind != "GLOBAL",
         stream,
         raw: raw.to_owned(),
         record_count: value["sourceStats"]["recordCount"].as_f64(),
@@ -234,9 +232,9 @@ mod tests {
         assert_eq!(stream.record_count, Some(100.0));
         assert!(stream.raw.contains("\"id\": 7"));
         let global = of(r#"{"type":"STATE","state":{"type":"GLOBAL","global":{"shared_state":{}}}}"#);
-        assert!(global.stream.is_none() && !global.is_legacy);
+        assert!(global.stream.is_none());
         let legacy = of(r#"{"type":"STATE","state":{"data":{"at":3}}}"#);
-        assert!(legacy.is_legacy);
+        assert!(legacy.stream.is_none());
     }
 
     #[test]
