@@ -280,7 +280,7 @@ impl Loader {
         };
         report.replaced = segment.write == WriteMode::Replace;
         let mut position = segment.position.clone();
-        let (sent, note_rows) = (segment.sent.take(), segment.note_rows);
+        let (sent, note_rows) = (segment.sent.clone(), segment.note_rows);
         if !same_columns(&segment.spec, spec) {
             let table = spec.table.clone();
             return Err(LoadError::Moved { table });
