@@ -55,7 +55,8 @@ impl Loader {
         };
         let steps = self.begin_steps(&landing).await?;
         let landed = land(&mut landing, feed).await;
-        self.end_steps(steps, &landing, landed.as_ref().err()).await?;
+        self.end_steps(steps, &landing, landed.as_ref().err())
+            .await?;
         let report = landing.report();
         match landed {
             Ok(()) => Ok(report),

@@ -109,7 +109,11 @@ impl AirbyteSource {
             given: own.join("given"),
             environments: config.connectors_dir.join("environments"),
         };
-        let secrets = Secrets::new(config.secrets.iter().cloned());
+        let mut hidden = config.secrets.clone();
+        let file = config.config_file.as_ref();
+        let file = file.and_then(|path| read_json(&config.folder.join(path)).ok());
+        collect_secrets(file.as_ref().unwrap_or(&config.config), &mut hidden);
+        let secrets = Secrets::new(hidden);
         let log = Arc::new(Log::new(own.join("connector.log"), secrets.clone()));
         Self {
             config,
@@ -133,8 +137,13 @@ impl AirbyteSource {
             _ => None,
         })
         .await?;
-        self.ask("check", &[("config", "config.json")], Some(&config), connected)
-            .await?;
+        self.ask(
+            "check",
+            &[("config", "config.json")],
+            Some(&config),
+            connected,
+        )
+        .await?;
         let catalog = self.discover(&config).await?;
         Ok(self
             .chosen(&catalog)?
@@ -250,9 +259,7 @@ impl AirbyteSource {
         let given = &self.places.given;
         let path = given.join(name);
         let written = std::fs::create_dir_all(given)
-            .and_then(|()| {
-                std::fs::set_permissions(given, std::fs::Permissions::from_mode(0o700))
-            })
+            .and_then(|()| std::fs::set_permissions(given, std::fs::Permissions::from_mode(0o700)))
             .and_then(|()| {
                 let mut options = std::fs::OpenOptions::new();
                 options.write(true).create(true).truncate(true).mode(0o600);
@@ -367,6 +374,26 @@ fn connected(message: Message<'_>) -> Option<Result<(), String>> {
     }
 }
 
+/// What is called like a secret: where it was written down, it was meant to stay there.
+fn collect_secrets(config: &Value, found: &mut Vec<String>) {
+    const CALLED: [&str; 6] = ["password", "secret", "token", "key", "credential", "auth"];
+    match config {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = name.to_lowercase();
+                match value {
+                    Value::String(text) if CALLED.iter().any(|it| name.contains(it)) => {
+                        found.push(text.clone());
+                    }
+                    other => collect_secrets(other, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|it| collect_secrets(it, found)),
+        _ => {}
+    }
+}
+
 fn digest(value: &Value) -> String {
     let hash = Sha256::digest(value.to_string());
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -431,9 +458,8 @@ impl RecordReader for AirbyteSource {
         let mut wanted = Vec::new();
         for read in streams {
             let chosen = all.iter().find(|it| it.spec.table == read.stream.table);
-            let chosen = chosen.ok_or_else(|| {
-                self.refuse(format!("stream {} is gone", read.stream.table))
-            })?;
+            let chosen = chosen
+                .ok_or_else(|| self.refuse(format!("stream {} is gone", read.stream.table)))?;
             wanted.push((chosen.clone(), read.position));
         }
         read::start(self, wanted).await.map(Some)

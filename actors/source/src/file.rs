@@ -124,10 +124,12 @@ impl FileSource {
         match self.config.mode {
             Some(Mode::FullRefresh) => StreamWrite::Overwrite,
             Some(Mode::FullRefreshAppend | Mode::IncrementalAppend) => StreamWrite::Append,
-            Some(Mode::Incremental | Mode::Cdc) | None => match self.config.primary_key.is_empty() {
-                true => StreamWrite::Append,
-                false => StreamWrite::Dedup,
-            },
+            Some(Mode::Incremental | Mode::Cdc) | None => {
+                match self.config.primary_key.is_empty() {
+                    true => StreamWrite::Append,
+                    false => StreamWrite::Dedup,
+                }
+            }
         }
     }
 
@@ -209,7 +211,10 @@ impl SourceReader for FileSource {
         spec: &TableSpec,
         _position: Option<&Position>,
     ) -> Result<Option<Segment>, SourceError> {
-        Err(self.refuse(format!("{} is made of files and has no segments", spec.table)))
+        Err(self.refuse(format!(
+            "{} is made of files and has no segments",
+            spec.table
+        )))
     }
 
     fn records(&self) -> Option<&dyn RecordReader> {
@@ -237,6 +242,3 @@ impl RecordReader for FileSource {
         Ok(Some(read::start(self.clone(), read.stream, files, known)))
     }
 }
-
-#[cfg(test)]
-mod tests;

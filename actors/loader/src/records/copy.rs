@@ -45,7 +45,11 @@ pub(super) async fn copy_lines(
             let (first, second) = halves(&part);
             if first.is_empty() || second.is_empty() {
                 let line = part.slice(..part.len() - 1);
-                bad.push(BadLine { line, column, reason });
+                bad.push(BadLine {
+                    line,
+                    column,
+                    reason,
+                });
             } else {
                 pending.push(second);
                 pending.push(first);
@@ -72,7 +76,10 @@ fn refusal(error: &sqlx::Error) -> Option<(Option<usize>, Option<String>, String
     let code = database.code()?;
     // Data exceptions, violated constraints, and a row or value that is larger than a page or field
     // may be (54000): all of them are about one row.
-    if !["22", "23", "54"].iter().any(|class| code.starts_with(class)) {
+    if !["22", "23", "54"]
+        .iter()
+        .any(|class| code.starts_with(class))
+    {
         return None;
     }
     let at = database
@@ -146,7 +153,10 @@ mod tests {
     fn a_line_is_cut_out_with_what_is_around_it() {
         let lines = Bytes::from_static(b"a\nb\nc\n");
         let (before, line, behind) = split_at_line(&lines, 2).expect("is there");
-        assert_eq!((&before[..], &line[..], &behind[..]), (&b"a\n"[..], &b"b"[..], &b"c\n"[..]));
+        assert_eq!(
+            (&before[..], &line[..], &behind[..]),
+            (&b"a\n"[..], &b"b"[..], &b"c\n"[..])
+        );
         assert_eq!(split_at_line(&lines, 4), None);
         let (first, second) = halves(&lines);
         assert_eq!((&first[..], &second[..]), (&b"a\n"[..], &b"b\nc\n"[..]));

@@ -50,12 +50,7 @@ pub(super) struct StreamLanding {
 }
 
 impl StreamLanding {
-    pub(super) fn new(
-        source: &str,
-        spec: StreamSpec,
-        raw: TableName,
-        replaces: bool,
-    ) -> Self {
+    pub(super) fn new(source: &str, spec: StreamSpec, raw: TableName, replaces: bool) -> Self {
         let report = TableReport::begun(source, spec.table.clone(), raw.clone());
         Self {
             spec,

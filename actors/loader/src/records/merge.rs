@@ -20,13 +20,15 @@ use crate::transaction::WarehouseTransaction;
 const DELETED_AT: &str = "_ab_cdc_deleted_at";
 
 /// What a commit did to one table.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Moved {
     read: u64,
     inserted: u64,
     updated: u64,
     deleted: u64,
     refused: u64,
+    /// Of the first refused row.
+    reason: String,
 }
 
 impl Landing {
@@ -57,7 +59,7 @@ impl Landing {
         let mut moved = Vec::new();
         for at in &due {
             let done = self.move_on(&mut transaction, *at, &extracted_at).await?;
-            events.extend(self.conclude(&mut transaction, *at, done).await?);
+            events.extend(self.conclude(&mut transaction, *at, &done).await?);
             moved.push(done);
         }
         crash_point("loader.records_before_commit")?;
@@ -68,7 +70,7 @@ impl Landing {
             self.loader().store().events().announce(event);
         }
         for (at, done) in due.into_iter().zip(moved) {
-            self.note(at, done);
+            self.note(at, &done);
         }
         crash_point("loader.records_after_commit")?;
         Ok(())
@@ -96,7 +98,7 @@ impl Landing {
             replaces: stream.replaces,
             run: self.loader().run().map(|run| run.id().to_string()),
         };
-        moved.refused = refused::keep(transaction, &refused).await?;
+        (moved.refused, moved.reason) = refused::keep(transaction, &refused).await?;
         moved.read += moved.refused;
         let rest = if stream.has_uncovered_rows() {
             format!("delete from {} where {INTERVAL} < {upto}", stream.stage)
@@ -110,34 +112,42 @@ impl Landing {
         Ok(moved)
     }
 
-    /// The state of a stream and the event that tells of its rows, in the transaction of both.
+    /// The state of a stream and the events that tell of its rows, in the transaction of both.
     async fn conclude(
         &self,
         transaction: &mut WarehouseTransaction,
         at: usize,
-        moved: Moved,
-    ) -> Result<Option<RecordedEvent>, LoadError> {
+        moved: &Moved,
+    ) -> Result<Vec<RecordedEvent>, LoadError> {
         let stream = &self.streams()[at];
         let (_, position) = stream.covered.as_ref().expect("only those that are due");
         let table = &stream.spec.table;
         Checkpoints::put_in(transaction, self.source(), table, position).await?;
         let rows = moved.inserted + moved.updated + moved.deleted;
-        if rows == 0 && !stream.replaces {
-            return Ok(None);
+        let (source, trace) = (self.source().to_owned(), TraceContext::current());
+        let mut events = Vec::new();
+        if rows > 0 || stream.replaces {
+            let loaded = Event::TableLoaded {
+                source: source.clone(),
+                table: table.clone(),
+                raw: stream.raw.clone(),
+                rows,
+            };
+            events.push(EventBus::record_in(transaction, loaded, trace.clone()).await?);
         }
-        let loaded = Event::TableLoaded {
-            source: self.source().to_owned(),
-            table: table.clone(),
-            raw: stream.raw.clone(),
-            rows,
-        };
-        let trace = TraceContext::current();
-        Ok(Some(
-            EventBus::record_in(transaction, loaded, trace).await?,
-        ))
+        if moved.refused > 0 {
+            let rejected = Event::RowsRejected {
+                source,
+                table: table.clone(),
+                rows: moved.refused,
+                reason: moved.reason.clone(),
+            };
+            events.push(EventBus::record_in(transaction, rejected, trace).await?);
+        }
+        Ok(events)
     }
 
-    fn note(&mut self, at: usize, moved: Moved) {
+    fn note(&mut self, at: usize, moved: &Moved) {
         let stream = &mut self.streams_mut()[at];
         let upto = covered_upto(stream);
         stream.covered = None;
@@ -267,12 +277,16 @@ async fn add(
     if moved.read == 0 {
         return Ok(moved);
     }
-    let (inserted, updated): (i64, i64) =
-        sqlx::query_as(AssertSqlSafe(merge_sql(stream, &target, upto, extracted_at)))
-            .persistent(false)
-            .fetch_one(&mut **transaction)
-            .await
-            .map_err(failed())?;
+    let (inserted, updated): (i64, i64) = sqlx::query_as(AssertSqlSafe(merge_sql(
+        stream,
+        &target,
+        upto,
+        extracted_at,
+    )))
+    .persistent(false)
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(failed())?;
     moved.inserted = inserted.unsigned_abs();
     moved.updated = updated.unsigned_abs();
     if has_delete_marks(stream) && !stream.key().is_empty() {
@@ -339,7 +353,9 @@ fn on_conflict(stream: &StreamLanding, columns: &[Column]) -> String {
         return String::new();
     }
     let image = |alias: &str| {
-        let each = columns.iter().map(|c| format!("{alias}.{}", quote(&c.name)));
+        let each = columns
+            .iter()
+            .map(|c| format!("{alias}.{}", quote(&c.name)));
         format!("row({})::record", each.collect::<Vec<_>>().join(", "))
     };
     let mut set: Vec<String> = columns

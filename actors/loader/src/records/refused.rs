@@ -2,6 +2,7 @@
 
 use ballpoint_postgres::ident::{quote_literal, quote_qualified};
 use ballpoint_runtime::segment::TableName;
+use sqlx::AssertSqlSafe;
 
 use super::landing::{INTERVAL, REFUSED};
 use crate::error::LoadError;
@@ -23,23 +24,24 @@ pub(super) struct Refused<'a> {
     pub(super) run: Option<String>,
 }
 
-/// Moves them; returns how many.
+/// Moves them; returns how many, and why the first was refused.
 pub(super) async fn keep(
     transaction: &mut WarehouseTransaction,
     refused: &Refused<'_>,
-) -> Result<u64, LoadError> {
+) -> Result<(u64, String), LoadError> {
     let failed = || LoadError::warehouse("keeping the refused rows");
     let these = format!(
         "from {REFUSED} where stream = {} and {INTERVAL} < {}",
         refused.stream, refused.upto
     );
-    let any: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select exists (select {these})")))
-        .persistent(false)
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(failed())?;
-    if !any && !refused.replaces {
-        return Ok(0);
+    let reason: Option<String> =
+        sqlx::query_scalar(AssertSqlSafe(format!("select reason {these} limit 1")))
+            .persistent(false)
+            .fetch_optional(&mut **transaction)
+            .await
+            .map_err(failed())?;
+    if reason.is_none() && !refused.replaces {
+        return Ok((0, String::new()));
     }
     rejected::create(transaction, refused.schema).await?;
     let rejected = quote_qualified(refused.schema, "_rejected");
@@ -51,10 +53,13 @@ pub(super) async fn keep(
         let sql = format!("delete from {rejected} where source = {source} and \"table\" = {table}");
         transaction.run(sql).await.map_err(failed())?;
     }
-    if !any {
-        return Ok(0);
-    }
-    let run = refused.run.as_deref().map_or("null".to_owned(), quote_literal);
+    let Some(reason) = reason else {
+        return Ok((0, String::new()));
+    };
+    let run = refused
+        .run
+        .as_deref()
+        .map_or("null".to_owned(), quote_literal);
     let kept = transaction
         .run(format!(
             "insert into {rejected} (source, \"table\", key, \"column\", reason, \"row\", run)
@@ -66,7 +71,7 @@ pub(super) async fn keep(
         .run(format!("delete {these}"))
         .await
         .map_err(failed())?;
-    tracing::warn!(source = refused.source, table = %refused.table, rows = kept,
+    tracing::warn!(source = refused.source, table = %refused.table, rows = kept, reason,
         "rows did not fit and are in _rejected");
-    Ok(kept)
+    Ok((kept, reason))
 }

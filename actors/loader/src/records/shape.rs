@@ -83,7 +83,9 @@ fn changes(raw: &[Column], stream: &[Column], key: &[String]) -> Vec<String> {
             Some(known) => {
                 let both = common(&known.sql_type, &column.sql_type);
                 if both != known.sql_type {
-                    changes.push(format!("alter column {name} type {both} using {name}::{both}"));
+                    changes.push(format!(
+                        "alter column {name} type {both} using {name}::{both}"
+                    ));
                 }
             }
         }
@@ -135,11 +137,24 @@ mod tests {
             ("numeric", "bigint", None),
             ("bigint", "jsonb", Some("text")),
             ("text", "boolean", None),
-            ("date", "timestamp without time zone", Some("timestamp without time zone")),
+            (
+                "date",
+                "timestamp without time zone",
+                Some("timestamp without time zone"),
+            ),
         ] {
-            let changes = changes(&[column("a", raw, true)], &[column("a", stream, false)], &[]);
-            let expected = becomes.map(|it| format!("alter column \"a\" type {it} using \"a\"::{it}"));
-            assert_eq!(changes, expected.into_iter().collect::<Vec<_>>(), "{raw} {stream}");
+            let changes = changes(
+                &[column("a", raw, true)],
+                &[column("a", stream, false)],
+                &[],
+            );
+            let expected =
+                becomes.map(|it| format!("alter column \"a\" type {it} using \"a\"::{it}"));
+            assert_eq!(
+                changes,
+                expected.into_iter().collect::<Vec<_>>(),
+                "{raw} {stream}"
+            );
         }
     }
 
@@ -149,7 +164,10 @@ mod tests {
         let stream = [column("id", "bigint", false), column("new", "jsonb", false)];
         assert_eq!(
             changes(&raw, &stream, &["id".to_owned()]),
-            ["add column \"new\" jsonb", "alter column \"old\" drop not null"]
+            [
+                "add column \"new\" jsonb",
+                "alter column \"old\" drop not null"
+            ]
         );
     }
 }

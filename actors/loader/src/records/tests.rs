@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_runtime::records::{FeedItem, RefusedRow};
-use ballpoint_runtime::segment::{
-    Column, Position, Segment, SourceReader, TableSpec,
-};
+use ballpoint_runtime::segment::{Column, Position, Segment, SourceReader, TableSpec};
 use ballpoint_runtime::store::Store;
 use ballpoint_runtime::trace::TraceContext;
 use bytes::Bytes;
@@ -223,7 +221,10 @@ async fn values_that_do_not_fit_are_kept_with_their_reason_and_nothing_is_lost()
         row: "\0?".to_owned(),
     };
     let items = vec![
-        lines(0, "0\t1\t1\ta\n0\tx\t1\tb\n0\t3\t1\tc\n0\t\\N\t1\td\n0\t5\t1\t\0\n"),
+        lines(
+            0,
+            "0\t1\t1\ta\n0\tx\t1\tb\n0\t3\t1\tc\n0\t\\N\t1\td\n0\t5\t1\t\0\n",
+        ),
         Ok(FeedItem::Refused {
             stream: 0,
             row: bad,
@@ -255,7 +256,11 @@ async fn values_that_do_not_fit_are_kept_with_their_reason_and_nothing_is_lost()
 async fn a_table_that_is_overwritten_stays_until_its_stream_is_complete() {
     let warehouse = Warehouse::new().await;
     let users = stream_of("users", StreamWrite::Overwrite, &COLUMNS);
-    let items = vec![lines(0, "0\t1\t1\ta\n0\t1\t1\ta\n"), state(0, 1), completed(0)];
+    let items = vec![
+        lines(0, "0\t1\t1\ta\n0\t1\t1\ta\n"),
+        state(0, 1),
+        completed(0),
+    ];
     warehouse.play(&[users.clone()], items).await.0.unwrap();
     run(
         warehouse.database.pool(),
@@ -450,11 +455,18 @@ async fn stopped_at_any_step_rows_and_state_agree() {
                 let trace = TraceContext::default();
                 let synced = warehouse.loader.sync(&script, &[], false, &trace).await;
                 fail::remove(step);
-                assert_eq!(synced.is_ok(), action == "off", "{step} {reached} {synced:?}");
+                assert_eq!(
+                    synced.is_ok(),
+                    action == "off",
+                    "{step} {reached} {synced:?}"
+                );
                 let agree = "select (select count(*) from raw.users)::text || ' ' ||
                                     (select max(position->>'at') from ballpoint.checkpoints)";
-                let there: Option<String> =
-                    one(warehouse.database.pool(), "select to_regclass('raw.users')::text").await;
+                let there: Option<String> = one(
+                    warehouse.database.pool(),
+                    "select to_regclass('raw.users')::text",
+                )
+                .await;
                 if there.is_some() {
                     let now = warehouse.text(agree).await;
                     let (rows, at) = now.split_once(' ').unwrap();

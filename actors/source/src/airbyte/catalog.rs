@@ -5,9 +5,9 @@ use ballpoint_runtime::segment::{Column, TableName};
 use globset::Glob;
 use serde_json::{Value, json};
 
+use super::AirbyteConfig;
 use super::message::StreamName;
 use super::schema::{column_names, sql_type};
-use super::AirbyteConfig;
 use crate::config::{Mode, TableConfig};
 
 /// Streams without a namespace are shown as tables of this schema.
@@ -42,12 +42,21 @@ pub(crate) struct ChosenStream {
 /// # Errors
 /// What the configuration asks for and the connector does not offer.
 pub(crate) fn choose(catalog: &Value, config: &AirbyteConfig) -> Result<Vec<ChosenStream>, String> {
-    let discovered: Vec<&Value> = catalog["streams"].as_array().into_iter().flatten().collect();
+    let discovered: Vec<&Value> = catalog["streams"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
     let names: Vec<StreamName> = discovered.iter().map(|stream| name_of(stream)).collect();
     let known = || names.iter().map(shown).collect::<Vec<_>>().join(", ");
     for pattern in &config.streams {
         let glob = Glob::new(pattern)
-            .map_err(|error| format!("stream pattern {pattern:?} cannot be read: {}", error.kind()))?
+            .map_err(|error| {
+                format!(
+                    "stream pattern {pattern:?} cannot be read: {}",
+                    error.kind()
+                )
+            })?
             .compile_matcher();
         let matches = |name: &StreamName| glob.is_match(&name.name) || glob.is_match(shown(name));
         if !names.iter().any(matches) {
@@ -304,7 +313,9 @@ mod tests {
     use super::*;
 
     fn config(streams: &[&str], stream: &[(&str, TableConfig)]) -> AirbyteConfig {
-        let settings = stream.iter().map(|(name, it)| ((*name).to_owned(), it.clone()));
+        let settings = stream
+            .iter()
+            .map(|(name, it)| ((*name).to_owned(), it.clone()));
         AirbyteConfig {
             name: "api".to_owned(),
             connector: Connector::Command(Vec::new()),
@@ -358,9 +369,18 @@ mod tests {
                 ("public.facts".to_owned(), false, StreamWrite::Overwrite),
             ]
         );
-        let types: Vec<&str> = chosen[0].spec.columns.iter().map(|it| it.sql_type.as_str()).collect();
+        let types: Vec<&str> = chosen[0]
+            .spec
+            .columns
+            .iter()
+            .map(|it| it.sql_type.as_str())
+            .collect();
         let tz = "timestamp with time zone";
-        assert_eq!(types, ["bigint", tz, tz], "the loader has a column for the log's position");
+        assert_eq!(
+            types,
+            ["bigint", tz, tz],
+            "the loader has a column for the log's position"
+        );
         let asked = configured(&chosen);
         assert_eq!(asked["streams"][0]["destination_sync_mode"], "append_dedup");
         assert_eq!(asked["streams"][0]["cursor_field"], json!(["updated_at"]));
@@ -385,8 +405,14 @@ mod tests {
     #[test]
     fn what_the_connector_does_not_offer_is_named() {
         for (config, words) in [
-            (config(&["orders"], &[]), "no stream orders; it has users, ops.logs, facts"),
-            (config(&[], &[("odrers", with(None, None))]), "stream odrers"),
+            (
+                config(&["orders"], &[]),
+                "no stream orders; it has users, ops.logs, facts",
+            ),
+            (
+                config(&[], &[("odrers", with(None, None))]),
+                "stream odrers",
+            ),
             (
                 config(&[], &[("facts", with(Some(Mode::Incremental), None))]),
                 "facts is configured as incremental but the connector reads it only as a whole",
@@ -404,6 +430,9 @@ mod tests {
             ..TableConfig::default()
         };
         let error = choose(&catalog(), &config(&[], &[("users", key)])).unwrap_err();
-        assert!(error.contains("\"uid\"") && error.contains("id, updated_at"), "{error}");
+        assert!(
+            error.contains("\"uid\"") && error.contains("id, updated_at"),
+            "{error}"
+        );
     }
 }

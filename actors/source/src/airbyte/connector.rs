@@ -127,7 +127,10 @@ async fn install(
             Some(version) => format!("{name}=={version}"),
             None => name.to_owned(),
         };
-        tracing::info!(package = wanted, "installing a connector; this takes minutes, once");
+        tracing::info!(
+            package = wanted,
+            "installing a connector; this takes minutes, once"
+        );
         // What an installation that was stopped left there is of no use.
         let _ = std::fs::remove_dir_all(&environment);
         std::fs::create_dir_all(environments)
@@ -142,7 +145,12 @@ async fn install(
                 )
             })?;
         let pip = environment.join("bin/pip").display().to_string();
-        let options = ["install", "--disable-pip-version-check", "--no-input", &wanted];
+        let options = [
+            "install",
+            "--disable-pip-version-check",
+            "--no-input",
+            &wanted,
+        ];
         run(&pip, &options, log)
             .await
             .map_err(|error| format!("{wanted} cannot be installed: {error}"))?;
@@ -199,11 +207,7 @@ async fn run(program: &str, arguments: &[&str], log: &Log) -> Result<(), String>
         .collect();
     Err(match errors.is_empty() {
         false => one_line(errors),
-        true => said
-            .lines()
-            .last()
-            .unwrap_or("it said nothing")
-            .to_owned(),
+        true => said.lines().last().unwrap_or("it said nothing").to_owned(),
     })
 }
 
@@ -230,7 +234,9 @@ async fn container(image: &str, places: &Places) -> Result<Launch, String> {
     };
     let name = format!("ballpoint-{:016x}", rand::random::<u64>());
     let mount = format!("{}:{MOUNT}:ro", places.given.display());
-    let arguments = ["run", "--rm", "--init", "-i", "--name", &name, "-v", &mount, image];
+    let arguments = [
+        "run", "--rm", "--init", "-i", "--name", &name, "-v", &mount, image,
+    ];
     let stop = [engine, "kill", &name];
     Ok(Launch {
         program: engine.to_owned(),
@@ -268,7 +274,10 @@ mod tests {
         let log = Log::new("/nowhere/log".into(), Default::default());
         let connector = Connector::Command(vec!["bin/source".to_owned(), "-v".to_owned()]);
         let files = [("config", "config.json")];
-        let launch = connector.launch(&places, &log, "check", &files).await.unwrap();
+        let launch = connector
+            .launch(&places, &log, "check", &files)
+            .await
+            .unwrap();
         assert_eq!(launch.program, "/project/bin/source");
         assert_eq!(
             launch.arguments,

@@ -12,14 +12,26 @@ use serde_json::value::RawValue;
 pub(crate) enum Message<'a> {
     Record(Record<'a>),
     State(State),
-    Log { level: String, text: String },
+    Log {
+        level: String,
+        text: String,
+    },
     Error(TraceError),
-    Status { stream: StreamName, status: Status },
-    Estimate { stream: StreamName, rows: u64 },
+    Status {
+        stream: StreamName,
+        status: Status,
+    },
+    Estimate {
+        stream: StreamName,
+        rows: u64,
+    },
     /// The connector has changed its own configuration.
     NewConfig(Value),
     Spec(Value),
-    Connection { succeeded: bool, text: String },
+    Connection {
+        succeeded: bool,
+        text: String,
+    },
     Catalog(Value),
     /// Of the protocol, and of no use here.
     Other,
@@ -216,7 +228,10 @@ mod tests {
         let Some(Message::Record(record)) = parse(line) else {
             panic!("no record");
         };
-        assert_eq!((record.stream.as_ref(), record.data.get()), ("users", "{\"n\":1.10}"));
+        assert_eq!(
+            (record.stream.as_ref(), record.data.get()),
+            ("users", "{\"n\":1.10}")
+        );
     }
 
     #[test]
@@ -231,7 +246,8 @@ mod tests {
         assert_eq!(stream.stream.unwrap().name, "users");
         assert_eq!(stream.record_count, Some(100.0));
         assert!(stream.raw.contains("\"id\": 7"));
-        let global = of(r#"{"type":"STATE","state":{"type":"GLOBAL","global":{"shared_state":{}}}}"#);
+        let global =
+            of(r#"{"type":"STATE","state":{"type":"GLOBAL","global":{"shared_state":{}}}}"#);
         assert!(global.stream.is_none());
         let legacy = of(r#"{"type":"STATE","state":{"data":{"at":3}}}"#);
         assert!(legacy.stream.is_none());

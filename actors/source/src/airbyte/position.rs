@@ -28,9 +28,7 @@ impl StreamPosition {
 }
 
 /// What `read` is given as its state, and the greatest order in it; `None`: from the beginning.
-pub(crate) fn state_file(
-    streams: &[(ChosenStream, Option<Position>)],
-) -> (Option<String>, u64) {
+pub(crate) fn state_file(streams: &[(ChosenStream, Option<Position>)]) -> (Option<String>, u64) {
     let mut known: Vec<(&ChosenStream, u64, String)> = streams
         .iter()
         .filter(|(stream, _)| stream.is_incremental)

@@ -5,8 +5,9 @@
 //! of it is no table. A stream counts as complete when the connector says so; one that says nothing of
 //! the kind about any stream is old, and is believed its exit code.
 
+mod ending;
+
 use std::collections::HashMap;
-use std::process::ExitStatus;
 
 use ballpoint_runtime::failure::one_line;
 use ballpoint_runtime::records::{Feed, FeedItem, RefusedRow, StreamWrite};
@@ -195,7 +196,11 @@ impl Reading {
             }
             Message::Log { level, text } => self.source.note(&level, &text),
             Message::Estimate { stream, rows } => {
-                tracing::debug!(stream = shown(&stream), rows, "the connector expects to send");
+                tracing::debug!(
+                    stream = shown(&stream),
+                    rows,
+                    "the connector expects to send"
+                );
             }
             Message::NewConfig(config) => self.source.keep_config(config),
             Message::Spec(_)
@@ -209,7 +214,11 @@ impl Reading {
     async fn on_record(&mut self, record: &Record<'_>) -> Result<(), SourceError> {
         let name = StreamName {
             name: record.stream.clone().into_owned(),
-            namespace: record.namespace.as_deref().filter(|it| !it.is_empty()).map(str::to_owned),
+            namespace: record
+                .namespace
+                .as_deref()
+                .filter(|it| !it.is_empty())
+                .map(str::to_owned),
         };
         let Some(at) = self.place(&name) else {
             return Err(self.broken(format!(
@@ -220,7 +229,10 @@ impl Reading {
         let stream = &mut self.streams[at];
         stream.since_state += 1;
         let before = stream.lines.len();
-        match stream.encoder.encode(&mut stream.lines, stream.interval, record.data) {
+        match stream
+            .encoder
+            .encode(&mut stream.lines, stream.interval, record.data)
+        {
             Ok(encoded) => {
                 stream.rows += 1;
                 if let Some(property) = encoded.unknown.filter(|_| !stream.warned) {
@@ -321,7 +333,10 @@ impl Reading {
         said: Option<f64>,
         arrived: u64,
     ) -> Result<(), SourceError> {
-        #[expect(clippy::cast_precision_loss, reason = "compared with what came as a float")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "compared with what came as a float"
+        )]
         let differs = said.is_some_and(|said| (said - arrived as f64).abs() >= 0.5);
         if !differs {
             return Ok(());
@@ -415,79 +430,5 @@ impl Reading {
         let sent = self.out.send(Ok(Some(item))).await;
         // Who took the items has left; the pump sees that too.
         sent.map_err(|_| self.source.refuse("nobody reads on"))
-    }
-
-    async fn conclude(
-        mut self,
-        status: Option<ExitStatus>,
-        said: String,
-    ) -> Result<(), SourceError> {
-        let ended_well = status.is_some_and(|it| it.success());
-        if !self.has_status && ended_well && self.errors.is_empty() && self.messages > 0 {
-            for at in 0..self.streams.len() {
-                self.complete(at).await?;
-            }
-        }
-        let open = self.streams.iter().position(|it| !it.complete);
-        let Some(at) = open else {
-            if !ended_well {
-                tracing::warn!(source = %self.source.config.name, ?status, said,
-                    "the connector ended badly after all of its streams were complete");
-            }
-            return Ok(());
-        };
-        if self.messages == 0 {
-            let ended = status.map_or_else(|| "it was stopped".to_owned(), |it| it.to_string());
-            let wrote = match self.garbage.is_empty() {
-                true => "nothing".to_owned(),
-                false => format!("{:?}", self.garbage),
-            };
-            return Err(self.source.refuse(one_line([
-                format!("`read` wrote no message of the Airbyte protocol, but {wrote} ({ended})"),
-                said,
-            ])));
-        }
-        let mine = |it: &&TraceError| {
-            it.stream.as_ref().is_none_or(|name| self.place(name) == Some(at))
-        };
-        let error = self.errors.iter().find(mine).or(self.errors.first());
-        let why = match error {
-            Some(error) => error.text.clone(),
-            None if self.streams[at].incomplete => one_line([
-                "the connector says that the stream is incomplete, and not why".to_owned(),
-                said,
-            ]),
-            None => one_line([
-                format!(
-                    "the connector ended before the stream was complete ({})",
-                    status.map_or_else(|| "it was stopped".to_owned(), |it| it.to_string())
-                ),
-                said,
-            ]),
-        };
-        let log = self.source.log.path().display();
-        let why = format!("{}; its log is {log}", self.source.secrets.hide(&why));
-        Err(match error {
-            Some(error) if error.is_config => self.source.refuse(format!(
-                "reading {}: {why}",
-                shown(&self.streams[at].chosen.name)
-            )),
-            _ => self.failed(at, why),
-        })
-    }
-
-    /// Of the first stream that is not complete.
-    fn broken(&self, reason: String) -> SourceError {
-        let open = self.streams.iter().position(|it| !it.complete);
-        let log = self.source.log.path().display();
-        self.failed(open.unwrap_or(0), format!("{reason}; its log is {log}"))
-    }
-
-    fn failed(&self, at: usize, reason: String) -> SourceError {
-        SourceError::Read {
-            source_name: self.source.config.name.clone(),
-            table: self.streams[at].chosen.spec.table.clone(),
-            reason,
-        }
     }
 }

@@ -27,9 +27,16 @@ pub(crate) fn sql_type(schema: &Value) -> &'static str {
     let mut each = shapes.iter();
     match (each.next(), each.next()) {
         (Some(only), None) => spelled(*only),
-        _ if shapes.iter().all(|it| matches!(it, Shape::Integer | Shape::Number)) => {
+        _ if shapes
+            .iter()
+            .all(|it| matches!(it, Shape::Integer | Shape::Number)) =>
+        {
             // Nothing is known of a property without shapes: a document holds whatever it is.
-            if shapes.is_empty() { "jsonb" } else { "numeric" }
+            if shapes.is_empty() {
+                "jsonb"
+            } else {
+                "numeric"
+            }
         }
         _ if shapes.contains(&Shape::Document) => "jsonb",
         _ => "text",
@@ -137,22 +144,37 @@ mod tests {
             (json!({"type": "string"}), "text"),
             (json!({"type": ["null", "integer"]}), "bigint"),
             (json!({"type": "number"}), "numeric"),
-            (json!({"type": "number", "airbyte_type": "integer"}), "bigint"),
-            (json!({"type": "string", "airbyte_type": "big_number"}), "numeric"),
+            (
+                json!({"type": "number", "airbyte_type": "integer"}),
+                "bigint",
+            ),
+            (
+                json!({"type": "string", "airbyte_type": "big_number"}),
+                "numeric",
+            ),
             (json!({"type": ["boolean", "null"]}), "boolean"),
             (json!({"type": "object", "properties": {}}), "jsonb"),
             (json!({"type": ["null", "array"]}), "jsonb"),
             (json!({"type": "string", "format": "date"}), "date"),
-            (json!({"type": "string", "format": "date-time"}), "timestamp with time zone"),
+            (
+                json!({"type": "string", "format": "date-time"}),
+                "timestamp with time zone",
+            ),
             (
                 json!({"type": "string", "format": "date-time", "airbyte_type": "timestamp_without_timezone"}),
                 "timestamp without time zone",
             ),
-            (json!({"type": "string", "format": "time"}), "time without time zone"),
+            (
+                json!({"type": "string", "format": "time"}),
+                "time without time zone",
+            ),
             (json!({"type": ["integer", "number"]}), "numeric"),
             (json!({"type": ["string", "integer", "null"]}), "text"),
             (json!({"type": ["string", "object"]}), "jsonb"),
-            (json!({"oneOf": [{"type": "null"}, {"type": "integer"}]}), "bigint"),
+            (
+                json!({"oneOf": [{"type": "null"}, {"type": "integer"}]}),
+                "bigint",
+            ),
             (json!({}), "jsonb"),
             (json!({"$ref": "#/definitions/x"}), "jsonb"),
         ] {

@@ -88,18 +88,27 @@ async fn error_of(script: &str, rows: u64, states: usize) -> String {
     let made = made(script, |_| {});
     let (read_rows, read_states, ended) = read(&made, None).await;
     let error = ended.expect_err(script);
-    assert_eq!((read_rows, read_states.len()), (rows, states), "{script}: {error}");
+    assert_eq!(
+        (read_rows, read_states.len()),
+        (rows, states),
+        "{script}: {error}"
+    );
     error
 }
 
 #[tokio::test]
 async fn a_stream_is_read_with_its_states_and_goes_on_from_the_last_one() {
-    let script = "echo starting up; status STARTED; record 1; record 2; state 2 2; record 3; state 3 1
+    let script =
+        "echo starting up; status STARTED; record 1; record 2; state 2 2; record 3; state 3 1
         status COMPLETE; while [ $# -gt 0 ]; do [ $1 = --state ] && cp $2 given-state; shift; done";
     let made = made(script, |_| {});
     let (rows, states, ended) = read(&made, None).await;
     assert_eq!((rows, ended), (3, Ok(())));
-    assert_eq!(states.len(), 3, "the completion covers what is left: {states:?}");
+    assert_eq!(
+        states.len(),
+        3,
+        "the completion covers what is left: {states:?}"
+    );
     assert!(!made.folder.path().join("given-state").exists());
     let position = StreamPosition {
         airbyte: states[1].clone(),
@@ -109,7 +118,11 @@ async fn a_stream_is_read_with_its_states_and_goes_on_from_the_last_one() {
     let (.., ended) = read(&made, Some(position.into_position())).await;
     assert_eq!(ended, Ok(()));
     let given = fs::read_to_string(made.folder.path().join("given-state")).unwrap();
-    assert_eq!(given, format!("[{}]", states[1].as_ref().unwrap()), "verbatim");
+    assert_eq!(
+        given,
+        format!("[{}]", states[1].as_ref().unwrap()),
+        "verbatim"
+    );
     let log = fs::read_to_string(made.source.log.path()).unwrap();
     assert!(log.contains("starting up"), "{log}");
     let discoveries = fs::read_to_string(made.folder.path().join("discoveries")).unwrap();
@@ -118,24 +131,41 @@ async fn a_stream_is_read_with_its_states_and_goes_on_from_the_last_one() {
 
 #[tokio::test]
 async fn what_goes_wrong_is_said_and_what_a_state_covers_counts() {
-    let error = error_of("record 1; state 1 1; record 2; echo 'out of luck' >&2; exit 3", 1, 1).await;
+    let error = error_of(
+        "record 1; state 1 1; record 2; echo 'out of luck' >&2; exit 3",
+        1,
+        1,
+    )
+    .await;
     assert!(error.contains("before the stream was complete"), "{error}");
-    assert!(error.contains("out of luck") && error.contains("connector.log"), "{error}");
+    assert!(
+        error.contains("out of luck") && error.contains("connector.log"),
+        "{error}"
+    );
     let error = error_of("record 1; state 1 1; record 2; kill -9 $$", 1, 1).await;
     assert!(error.contains("signal: 9"), "{error}");
-    let error = error_of("record 1; state 1 2; record 2", 1, 0).await;
-    assert!(error.contains("sent 2 records before its state, and 1 arrived"), "{error}");
+    let error = error_of("record 1; state 1 2; record 2", 0, 0).await;
+    assert!(
+        error.contains("sent 2 records before its state, and 1 arrived"),
+        "{error}"
+    );
     let incomplete = r#"record 1; state 1 1; status INCOMPLETE
         echo '{"type":"TRACE","trace":{"type":"ERROR","error":{"message":"HTTP 500 with s3cr3t"}}}'"#;
     let error = error_of(incomplete, 1, 1).await;
     assert!(error.contains("HTTP 500 with ***"), "{error}");
     let error = error_of("echo hello; echo '[1]'; echo '{\"a\": 1}'", 0, 0).await;
-    assert!(error.contains("no message of the Airbyte protocol") && error.contains("hello"), "{error}");
+    assert!(
+        error.contains("no message of the Airbyte protocol") && error.contains("hello"),
+        "{error}"
+    );
     let error = error_of("exit 0", 0, 0).await;
     assert!(error.contains("but nothing"), "{error}");
     let stray = r#"echo '{"type":"RECORD","record":{"stream":"teams","data":{}}}'"#;
     let error = error_of(stray, 0, 0).await;
-    assert!(error.contains("teams, which it was not asked for"), "{error}");
+    assert!(
+        error.contains("teams, which it was not asked for"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -148,7 +178,8 @@ async fn garbage_between_messages_is_passed_over() {
 #[tokio::test]
 async fn a_connector_that_stalls_or_never_ends_a_line_is_stopped_with_all_it_started() {
     let stall = |config: &mut AirbyteConfig| config.stall_timeout = Duration::from_millis(300);
-    let script = "trap '' TERM; record 1; state 1 1; (trap '' TERM; echo $$ > child; sleep 600) & sleep 600";
+    let script =
+        "trap '' TERM; record 1; state 1 1; (trap '' TERM; echo $$ > child; sleep 600) & sleep 600";
     let made = made(script, stall);
     let (rows, _, ended) = read(&made, None).await;
     let error = ended.unwrap_err();
@@ -157,7 +188,10 @@ async fn a_connector_that_stalls_or_never_ends_a_line_is_stopped_with_all_it_sta
     let started = Instant::now();
     let (.., ended) = read(&self::made(endless, |_| {}), None).await;
     let error = ended.unwrap_err();
-    assert!(error.contains("64 MiB without the end of a line"), "{error}");
+    assert!(
+        error.contains("64 MiB without the end of a line"),
+        "{error}"
+    );
     assert!(started.elapsed() < Duration::from_secs(100));
 }
 
@@ -190,11 +224,18 @@ async fn records_without_a_state_land_where_they_cannot_be_doubled() {
     let (rows, states, ended) = read(&whole, None).await;
     assert_eq!((rows, states, ended), (2, vec![None], Ok(())));
     let (rows, states, ended) = read(&made(script, |_| {}), None).await;
-    assert_eq!((rows, states, ended), (2, vec![None], Ok(())), "by primary key");
+    assert_eq!(
+        (rows, states, ended),
+        (2, vec![None], Ok(())),
+        "by primary key"
+    );
     let append = made(script, |config| config.mode = Some(Mode::IncrementalAppend));
     let (_, states, ended) = read(&append, None).await;
     let error = ended.unwrap_err();
-    assert!(states.is_empty() && error.contains("without a state for its last 2 records"), "{error}");
+    assert!(
+        states.is_empty() && error.contains("without a state for its last 2 records"),
+        "{error}"
+    );
     // One that knows no statuses is believed its exit code.
     let old = "record 1; state 1 1";
     assert_eq!(read(&made(old, |_| {}), None).await.2, Ok(()));
@@ -216,7 +257,8 @@ async fn a_state_of_everything_is_given_back_and_a_new_stream_begins_anew() {
         order: 1,
         cursor: Vec::new(),
     };
-    read(&made, Some(position.into_position())).await;
+    let (.., ended) = read(&made, Some(position.into_position())).await;
+    assert_eq!(ended, Ok(()));
     let given = fs::read_to_string(made.folder.path().join("given-state")).unwrap();
     assert_eq!(given, format!("[{}]", states[0].as_ref().unwrap()));
 }
@@ -228,7 +270,9 @@ async fn a_check_says_how_streams_are_kept_or_what_the_connector_finds_wrong() {
     assert_eq!(choices[0].table.to_string(), "public.users");
     assert_eq!(choices[0].way, "incremental");
     assert_eq!(made.source.known_tables().unwrap().len(), 1);
-    let wrong = self::made("", |config| config.config = json!({ "password": "wrong s3cr3t" }));
+    let wrong = self::made("", |config| {
+        config.config = json!({ "password": "wrong s3cr3t" })
+    });
     let error = wrong.source.check().await.unwrap_err().to_string();
     assert!(error.contains("the password *** is wrong"), "{error}");
     assert!(wrong.source.known_tables().is_none());
@@ -236,7 +280,10 @@ async fn a_check_says_how_streams_are_kept_or_what_the_connector_finds_wrong() {
         config.connector = Connector::Command(vec!["/nowhere/source".to_owned()]);
     });
     let error = missing.source.check().await.unwrap_err().to_string();
-    assert!(error.contains("/nowhere/source cannot be started"), "{error}");
+    assert!(
+        error.contains("/nowhere/source cannot be started"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -82,7 +82,9 @@ impl KnownColumns {
                 .retain(|url, _| files.iter().any(|file| file.url == *url));
             self.keep();
         }
-        Ok(together(files.iter().filter_map(|file| self.files.get(&file.url))))
+        Ok(together(
+            files.iter().filter_map(|file| self.files.get(&file.url)),
+        ))
     }
 
     fn keep(&self) {

@@ -28,7 +28,10 @@ pub(super) fn files(folder: &Path, path: &str) -> Result<Vec<FileStamp>, String>
     }
     if found.is_empty() {
         return Err(match is_pattern(path) {
-            true => format!("no file matches {path}, which is looked for in {}", base(&whole).display()),
+            true => format!(
+                "no file matches {path}, which is looked for in {}",
+                base(&whole).display()
+            ),
             false => format!("{} is not there, or is no file", whole.display()),
         });
     }
@@ -46,7 +49,13 @@ fn matcher(pattern: &Path) -> Result<GlobMatcher, String> {
         .literal_separator(true)
         .build()
         .map(|glob| glob.compile_matcher())
-        .map_err(|error| format!("path {} cannot be read: {}", pattern.display(), error.kind()))
+        .map_err(|error| {
+            format!(
+                "path {} cannot be read: {}",
+                pattern.display(),
+                error.kind()
+            )
+        })
 }
 
 /// The folder that holds everything a pattern can match.
@@ -109,7 +118,10 @@ mod tests {
             found.into_iter().map(|file| file.url).collect()
         };
         assert_eq!(urls("data/*.csv"), ["data/a.csv", "data/b.csv"]);
-        assert_eq!(urls("data/**/*.csv"), ["data/a.csv", "data/b.csv", "data/deep/er/c.csv"]);
+        assert_eq!(
+            urls("data/**/*.csv"),
+            ["data/a.csv", "data/b.csv", "data/deep/er/c.csv"]
+        );
         assert_eq!(urls("data/a.{csv,txt}"), ["data/a.csv", "data/a.txt"]);
         assert_eq!(urls("data/a.txt"), ["data/a.txt"]);
         for (path, words) in [

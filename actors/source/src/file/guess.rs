@@ -30,7 +30,11 @@ impl Guess {
             Some(b't' | b'T' | b'f' | b'F') => {
                 let is_boolean =
                     text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false");
-                if is_boolean { Self::Boolean } else { Self::Text }
+                if is_boolean {
+                    Self::Boolean
+                } else {
+                    Self::Text
+                }
             }
             Some(b'0'..=b'9' | b'-') => of_digits(text),
             _ => Self::Text,
@@ -202,7 +206,11 @@ mod tests {
             (Guess::Boolean, Guess::Bigint, Guess::Text),
             (Guess::Document, Guess::Text, Guess::Document),
         ] {
-            assert_eq!((one.with(two), two.with(one)), (both, both), "{one:?} {two:?}");
+            assert_eq!(
+                (one.with(two), two.with(one)),
+                (both, both),
+                "{one:?} {two:?}"
+            );
         }
     }
 

@@ -92,7 +92,9 @@ impl Reading {
                 continue;
             }
             let hash = hash(&file.path).map_err(|error| failed(&file.path, &error))?;
-            let same = known.get(file).is_some_and(|it| it.has_size(file.size) && it.hash == hash);
+            let same = known
+                .get(file)
+                .is_some_and(|it| it.has_size(file.size) && it.hash == hash);
             known.put(file, hash);
             if same && !as_whole {
                 continue;
@@ -149,7 +151,8 @@ impl Reading {
             let refused = match rows.next().map_err(broken)? {
                 None => return Ok(()),
                 Some(Row::Fields(fields)) => {
-                    self.lines.extend_from_slice(self.interval.to_string().as_bytes());
+                    self.lines
+                        .extend_from_slice(self.interval.to_string().as_bytes());
                     for place in &places {
                         self.lines.push(b'\t');
                         let field = place.and_then(|at| fields.get(at));

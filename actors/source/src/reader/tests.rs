@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use ballpoint_postgres::testing::TestDatabase;
+use ballpoint_runtime::segment::SyncMode;
 use futures_util::TryStreamExt;
 
 use super::*;
@@ -20,7 +21,7 @@ async fn explain_mode_says_which_and_why() {
          create index on a (updated_at); create table b (x int)",
     )
     .await;
-    let choices = source.explain_mode().await.unwrap();
+    let (choices, _) = source.explain_mode().await.unwrap();
     assert!(matches!(&choices[0].mode, SyncMode::Incremental { cursor } if cursor == "updated_at"));
     assert!(
         choices[0].reason.contains("indexed"),
@@ -102,7 +103,10 @@ async fn reading_leaves_no_transaction_open_in_the_source() {
     .await;
     let spec = source.tables().await.unwrap().remove(0);
     let whole = source.open(&spec, None).await.unwrap().unwrap();
-    let bytes: Vec<bytes::Bytes> = whole.rows.try_collect().await.unwrap();
+    let Rows::Stream(rows) = whole.rows else {
+        panic!("a small table comes in one stream");
+    };
+    let bytes: Vec<bytes::Bytes> = rows.try_collect().await.unwrap();
     assert!(bytes.iter().map(bytes::Bytes::len).sum::<usize>() > 5_000_000);
     let dropped = source.open(&spec, None).await.unwrap().unwrap();
     drop(dropped);
@@ -138,4 +142,43 @@ async fn a_source_that_does_not_answer_is_unavailable_and_its_password_unsaid() 
     let config = PostgresSourceConfig::new("shop", "mysql://u:secret@h/d");
     let text = PostgresSource::new(config).unwrap_err().to_string();
     assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_consumer_that_does_not_read_makes_the_source_wait() {
+    let database = TestDatabase::create().await;
+    let source = source(
+        &database,
+        "create table a (id int primary key, t text);
+         insert into a select n, repeat('x', 1000) from generate_series(1, 20000) n",
+    )
+    .await;
+    let spec = source.tables().await.unwrap().remove(0);
+    let segment = source.open(&spec, None).await.unwrap().unwrap();
+    let Rows::Stream(mut rows) = segment.rows else {
+        panic!("a small table comes in one stream");
+    };
+    let sent = segment.sent.unwrap();
+    let first = rows.try_next().await.unwrap().unwrap();
+    assert!(first.len() < 80 * 1024, "{}", first.len());
+    // Until the server waits for somebody to take what it sends.
+    let waits = "select count(*) from pg_stat_activity where application_name = 'ballpoint/shop'
+                 and datname = current_database() and wait_event = 'ClientWrite'";
+    for _ in 0..2400 {
+        let count: i64 = sqlx::query_scalar(waits)
+            .fetch_one(database.pool())
+            .await
+            .unwrap();
+        if count == 1 {
+            let taken = sent.load(std::sync::atomic::Ordering::Relaxed);
+            assert!(taken < 700, "{taken} rows of 1 KiB wait in memory");
+            let rest: Vec<bytes::Bytes> = rows.try_collect().await.unwrap();
+            assert!(rest.iter().map(bytes::Bytes::len).sum::<usize>() > 19_000_000);
+            let all = sent.load(std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(all, 20_000);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the source never waited");
 }

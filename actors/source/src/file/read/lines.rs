@@ -53,7 +53,9 @@ impl Lines {
         loop {
             self.line.clear();
             let limit = LINE_BYTES_MAX as u64 + 1;
-            let read = (&mut self.from).take(limit).read_until(b'\n', &mut self.line)?;
+            let read = (&mut self.from)
+                .take(limit)
+                .read_until(b'\n', &mut self.line)?;
             if read == 0 {
                 return Ok(None);
             }

@@ -46,7 +46,9 @@ impl Rows {
         let mut first = None;
         if from.read_byte_record(&mut record)? {
             if config.header {
-                let names = record.iter().map(|name| String::from_utf8_lossy(name).into_owned());
+                let names = record
+                    .iter()
+                    .map(|name| String::from_utf8_lossy(name).into_owned());
                 header = names.collect();
             } else {
                 header = vec![String::new(); record.len()];
@@ -94,7 +96,10 @@ impl Rows {
                 let field = error.utf8_error().field();
                 self.record = error.into_byte_record();
                 let name = self.header.get(field).cloned().unwrap_or_default();
-                Ok(Some(self.wrong(format!("field {} {name:?} is not UTF-8", field + 1))))
+                Ok(Some(self.wrong(format!(
+                    "field {} {name:?} is not UTF-8",
+                    field + 1
+                ))))
             }
         }
     }
