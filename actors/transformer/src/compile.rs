@@ -450,7 +450,7 @@ fn overridden_macros(macros: &serde_json::Map<String, Json>) -> Vec<(String, Val
     let mut packages: HashMap<String, Vec<(String, Value)>> = HashMap::new();
     for (name, value) in macros {
         let answer = crate::jinja::builtins::mutable(value);
-        let function = Value::from_function(move |_: minijinja::value::Rest<Value>| answer.clone());
+        let function = Value::from_function(move |_: crate::jinja::macros::Arguments| answer.clone());
         match name.split_once('.') {
             Some((package, inner)) => {
                 let package = packages.entry(package.to_owned()).or_default();

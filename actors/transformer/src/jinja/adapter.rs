@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::column::{ColumnApi, ColumnValue};
 use super::context::{QueryPort, failed};
 use super::engine::BUILT_IN;
-use super::macros::{Keywords, MacroTable, split_keywords, take};
+use super::macros::{Arguments, Keywords, MacroTable, split_keywords, take};
 use super::relation::{RelationApi, RelationValue, relation_of};
 use super::results::ResultTable;
 use super::values::MutableList;
@@ -61,8 +61,8 @@ fn result_of(table: Value) -> Value {
 
 /// `store_result(name, response, agate_table)`.
 pub(super) fn store_result(results: Results) -> Value {
-    Value::from_function(move |args: minijinja::value::Rest<Value>| {
-        let (positional, mut keywords) = split_keywords(&args)?;
+    Value::from_function(move |args: Arguments| {
+        let (positional, mut keywords) = split_keywords(&args.into_values())?;
         let name = positional.first().cloned().unwrap_or_default();
         let table = take(&mut keywords, "agate_table")
             .or_else(|| positional.get(2).cloned())

@@ -7,7 +7,7 @@ use std::fmt;
 use minijinja::value::{Kwargs, Rest, Tuple, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
-use super::macros::ReturnSignal;
+use super::macros::{Arguments, ReturnSignal};
 use super::values::{MutableDict, MutableList};
 
 /// Built-in generic tests and cross-database macros, in dbt's own language.
@@ -51,15 +51,15 @@ pub(crate) fn install(env: &mut Environment<'static>) {
     env.add_function("zip", |lists: Rest<Value>| zip(&lists));
     env.add_function("set_strict", |items: Value| set(Some(items)));
     env.add_function("zip_strict", |lists: Rest<Value>| zip(&lists));
-    env.add_function("tojson", |value: Value, _: Rest<Value>| tojson(&value));
-    env.add_filter("tojson", |value: Value, _: Rest<Value>| tojson(&value));
+    env.add_function("tojson", |value: Value, _: Arguments| tojson(&value));
+    env.add_filter("tojson", |value: Value, _: Arguments| tojson(&value));
     env.add_function("fromjson", |text: String, default: Option<Value>| {
         or_default(fromjson(&text), default)
     });
     env.add_function("fromyaml", |text: String, default: Option<Value>| {
         or_default(fromyaml(&text), default)
     });
-    env.add_function("toyaml", |value: Value, _: Rest<Value>| -> Result<String, Error> {
+    env.add_function("toyaml", |value: Value, _: Arguments| -> Result<String, Error> {
         serde_norway::to_string(&to_json(&value)?)
             .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
     });
@@ -101,9 +101,9 @@ fn try_or_compiler_error(
     state: &mut minijinja::State<'_, '_>,
     message: String,
     function: Value,
-    args: Rest<Value>,
+    args: Arguments,
 ) -> Result<Value, Error> {
-    function.call(state, &args).map_err(|_| {
+    function.call(state, &args.into_values()).map_err(|_| {
         Error::new(ErrorKind::InvalidOperation, message.clone())
             .with_source(RaisedByTemplate(message.clone()))
     })

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use super::adapter::{Adapter, Results, api, run_query, statement, store_result};
 use super::builtins::mutable;
 use super::engine::BUILT_IN;
-use super::macros::{MacroTable, PackageMacros, SCOPE, split_keywords, take};
+use super::macros::{Arguments, MacroTable, PackageMacros, SCOPE, split_keywords, take};
 use super::modules::{exceptions, modules, started_at};
 use super::relation::RelationValue;
 
@@ -303,8 +303,8 @@ fn project_names(
         }
     });
     let sink = globals.log.clone();
-    let log = Value::from_function(move |args: Rest<Value>| -> Result<String, Error> {
-        let (positional, mut keywords) = split_keywords(&args)?;
+    let log = Value::from_function(move |args: Arguments| -> Result<String, Error> {
+        let (positional, mut keywords) = split_keywords(&args.into_values())?;
         let text = positional.first().map(ToString::to_string);
         let info = positional
             .get(1)
@@ -421,8 +421,8 @@ fn flags(globals: &Globals) -> Value {
 }
 
 fn reference(resolve: Arc<dyn Resolve>, recorded: Arc<Mutex<Recorded>>) -> Value {
-    Value::from_function(move |args: Rest<Value>| -> Result<Value, Error> {
-        let (positional, keywords) = split_keywords(&args)?;
+    Value::from_function(move |args: Arguments| -> Result<Value, Error> {
+        let (positional, keywords) = split_keywords(&args.into_values())?;
         if keywords
             .iter()
             .any(|(name, _)| name == "v" || name == "version")

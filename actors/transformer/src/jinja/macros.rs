@@ -266,6 +266,9 @@ impl Drop for Depth {
     }
 }
 
+/// Every argument of a call to a function, keywords last.
+pub(crate) type Arguments = minijinja::value::Rest<minijinja::value::ValueOrKwargs>;
+
 /// Keyword arguments in the order of the call.
 pub(crate) type Keywords = Vec<(String, Value)>;
 

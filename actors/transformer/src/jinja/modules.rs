@@ -11,7 +11,7 @@ use minijinja::{Error, ErrorKind, State};
 
 use super::builtins::RaisedByTemplate;
 use super::context::LogSink;
-use super::macros::{split_keywords, take};
+use super::macros::{Arguments, split_keywords, take};
 use super::values::MutableList;
 
 fn failed(message: impl ToString) -> Error {
@@ -24,11 +24,11 @@ fn raised(message: String) -> Error {
 
 /// `exceptions`: each raises what it is told, `warn` only says it.
 pub(super) fn exceptions(log: LogSink) -> Value {
-    let raise = Value::from_function(|message: Value, _: Rest<Value>| -> Result<Value, Error> {
+    let raise = Value::from_function(|message: Value, _: Arguments| -> Result<Value, Error> {
         Err(raised(message.to_string()))
     });
-    let missing_types = Value::from_function(|args: Rest<Value>| -> Result<Value, Error> {
-        let (positional, mut keywords) = split_keywords(&args)?;
+    let missing_types = Value::from_function(|args: Arguments| -> Result<Value, Error> {
+        let (positional, mut keywords) = split_keywords(&args.into_values())?;
         let names = take(&mut keywords, "column_names").or_else(|| positional.first().cloned());
         Err(raised(format!(
             "Contracted models require data_type to be defined for each column.  Please ensure \
@@ -37,7 +37,7 @@ pub(super) fn exceptions(log: LogSink) -> Value {
             names.unwrap_or_default()
         )))
     });
-    let warn = Value::from_function(move |message: Value, _: Rest<Value>| {
+    let warn = Value::from_function(move |message: Value, _: Arguments| {
         log.warn(&message.to_string());
         String::new()
     });
@@ -483,8 +483,8 @@ impl Object for MomentClass {
 
 fn datetime(now: DateTime) -> Value {
     let class = |kind: Kind| Value::from_object(MomentClass { kind, now });
-    let timedelta = Value::from_function(|args: Rest<Value>| {
-        let (positional, keywords) = split_keywords(&args)?;
+    let timedelta = Value::from_function(|args: Arguments| {
+        let (positional, keywords) = split_keywords(&args.into_values())?;
         let unit = |name: &str| match name {
             "weeks" => 604_800.0,
             "days" => 86_400.0,
@@ -658,8 +658,8 @@ fn replacement(text: &str) -> String {
 fn re() -> Value {
     // Flags come as one of the names below, by position or as `flags=`.
     let call = |run: fn(&[String], bool) -> Result<Value, Error>| {
-        Value::from_function(move |args: Rest<Value>| {
-            let (positional, mut keywords) = split_keywords(&args)?;
+        Value::from_function(move |args: Arguments| {
+            let (positional, mut keywords) = split_keywords(&args.into_values())?;
             let given = take(&mut keywords, "flags");
             let flag = |value: &Value| value.as_str() == Some("IGNORECASE");
             let ignore_case = given.iter().chain(&positional).any(flag);
