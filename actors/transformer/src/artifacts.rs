@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::data_tests;
 use crate::project::Project;
 use crate::project::node::Node;
 use crate::run::{NodeResult, Status};
@@ -77,7 +78,7 @@ pub(crate) fn run_results(
                 "compiled": result.compiled.is_some(),
                 "compiled_code": result.compiled,
                 "relation_name":
-                    node.filter(|node| node.is_relation()).map(|node| node.relation.to_string()),
+                    node.filter(|node| data_tests::has_relation(node)).map(|node| node.relation.to_string()),
                 "batch_results": null,
             })
         })
@@ -155,8 +156,13 @@ pub(crate) fn write_sql(
         .join(folder)
         .join(&project.name)
         .join(&node.original_file_path);
+    // What is declared in a properties file has a file of its own below that file's name.
+    let declared = node.original_file_path.ends_with(".yml")
+        || node.original_file_path.ends_with(".yaml");
     if node.test.is_some() {
         file = file.join(&node.path);
+    } else if declared {
+        file = file.join(format!("{}.sql", node.name));
     }
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;

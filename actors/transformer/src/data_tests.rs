@@ -47,6 +47,11 @@ pub(crate) fn stores_failures(node: &Node, flag: bool) -> bool {
     }
 }
 
+/// Whether a relation of the database belongs to a node, were it a test that keeps what it finds.
+pub(crate) fn has_relation(node: &Node) -> bool {
+    node.is_relation() || stores_failures(node, false)
+}
+
 /// The rows that are wrong, as many as are asked for.
 fn limited(node: &Node, sql: &str) -> String {
     match node.config.get("limit").and_then(Json::as_u64) {

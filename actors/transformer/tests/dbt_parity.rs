@@ -111,8 +111,8 @@ async fn dbt_and_we_keep_the_same_history() {
     let history = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/projects/history");
     let mut bench = Bench::new(&history, "analytics", &[]).await;
     bench.same("build").await;
-    bench.same("build --vars {day: 2}").await;
-    bench.same("build --vars {day: 3} --full-refresh").await;
+    bench.same("build --vars {\"day\":2}").await;
+    bench.same("build --vars {\"day\":3} --full-refresh").await;
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ pub(super) fn node_json(project: &Project, node: &Node) -> Json {
         "docs": config.get("docs").cloned().unwrap_or_else(|| json!({"show": true, "node_color": null})),
         "patch_path": node.patch_path, "build_path": null, "unrendered_config": node.config,
         "created_at": 0.0, "doc_blocks": [],
-        "relation_name": node.is_relation().then(|| node.relation.to_string()),
+        "relation_name": crate::data_tests::has_relation(node).then(|| node.relation.to_string()),
         "raw_code": node.raw_code, "config": config,
     });
     let Json::Object(map) = &mut facts else {

@@ -18,6 +18,11 @@ pub(super) async fn build(
     full_refresh: bool,
 ) -> Result<Built, Failure> {
     let relation = &node.relation;
+    // One that was there when the run began has fallen with a table that was replaced since.
+    let existing = match existing {
+        Some(RelationKind::MaterializedView) if !is_there(sender, relation).await? => None,
+        existing => existing,
+    };
     if existing != Some(RelationKind::MaterializedView) || full_refresh {
         let mut statements = existing
             .map(|kind| drop_if_exists(kind, relation))
@@ -64,6 +69,15 @@ pub(super) async fn build(
             named(node)
         ))),
     }
+}
+
+async fn is_there(sender: &mut Sender<'_>, relation: &Relation) -> Result<bool, Failure> {
+    let there = sqlx::query_scalar(AssertSqlSafe("select to_regclass($1) is not null"))
+        .persistent(false)
+        .bind(relation.in_schema())
+        .fetch_one(&mut *sender.conn)
+        .await?;
+    Ok(there)
 }
 
 async fn existing_indexes(
