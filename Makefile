@@ -1,5 +1,5 @@
 # Each target is one plain command; what takes logic is in tools/ or in the program.
-.PHONY: demo test check bench bench-el web screens dist
+.PHONY: demo test soak check bench bench-dbt bench-el bench-metrics fuzz-metrics web screens dist
 
 demo: ## build and start Ballpoint on its embedded default
 	@tools/setup demo
@@ -13,10 +13,25 @@ check: ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features failpoints -- -D warnings
 
+soak: ## 200 seeded runs of kill -9 under change data capture
+	BALLPOINT_SOAK_RUNS=200 cargo test -p ballpoint-loader --test soak
+
 bench-el: ## extract and load beside psql, dlt, ingestr and sling, printed
 	@tools/setup demo
 	@tools/bench-peers
 	cargo bench --bench el
+	cargo bench -p ballpoint-loader --bench changes
+
+bench-dbt: ## transformation beside dbt-core and psql, printed
+	@tools/setup test
+	BALLPOINT_DBT_VENV="$${BALLPOINT_DBT_VENV:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ballpoint/dbt-venv}" cargo bench --bench dbt
+
+bench-metrics: ## the metrics' figures beside an axum echo, printed
+	@tools/setup bench-metrics
+	cargo bench --bench metrics
+
+fuzz-metrics: ## 10,000 random queries against an evaluation of their own
+	BALLPOINT_FUZZ=10000 cargo test --release -p ballpoint-metrics --test fuzz -- --nocapture
 
 bench: ## the figures of the README, printed
 	cargo bench --bench spine
