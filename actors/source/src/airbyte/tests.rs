@@ -177,13 +177,14 @@ async fn garbage_between_messages_is_passed_over() {
 
 #[tokio::test]
 async fn a_connector_that_stalls_or_never_ends_a_line_is_stopped_with_all_it_started() {
-    let stall = |config: &mut AirbyteConfig| config.stall_timeout = Duration::from_millis(300);
-    let script =
-        "trap '' TERM; record 1; state 1 1; (trap '' TERM; echo $$ > child; sleep 600) & sleep 600";
+    let stall = |config: &mut AirbyteConfig| config.stall_timeout = Duration::from_secs(8);
+    let script = "trap '' TERM; sh -c 'echo $$ > child; exec sleep 600' &
+        while [ ! -s child ]; do sleep 0.1; done; record 1; state 1 1; sleep 600";
     let made = made(script, stall);
     let (rows, _, ended) = read(&made, None).await;
     let error = ended.unwrap_err();
     assert!(rows == 1 && error.contains("wrote nothing for"), "{error}");
+    until_gone(&made.folder.path().join("child")).await;
     let endless = "tr '\\0' x < /dev/zero";
     let started = Instant::now();
     let (.., ended) = read(&self::made(endless, |_| {}), None).await;
@@ -207,10 +208,14 @@ async fn a_connector_that_nobody_listens_to_any_more_is_killed() {
     let mut feed = made.source.read(reads.collect()).await.unwrap().unwrap();
     feed.next().await.unwrap().unwrap();
     drop(feed);
-    let pid = fs::read_to_string(made.folder.path().join("pid")).unwrap();
+    until_gone(&made.folder.path().join("pid")).await;
+}
+
+/// Waits for the end of the process that wrote its id there: it is gone, or nobody has asked about it.
+async fn until_gone(pid: &std::path::Path) {
+    let pid = fs::read_to_string(pid).unwrap();
     let stat = format!("/proc/{}/stat", pid.trim());
     let deadline = Instant::now() + Duration::from_secs(60);
-    // Gone, or a zombie that nobody has asked about yet.
     while fs::read_to_string(&stat).is_ok_and(|it| !it.contains(") Z ")) {
         assert!(Instant::now() < deadline, "it lives on");
         tokio::time::sleep(Duration::from_millis(20)).await;
