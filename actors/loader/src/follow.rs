@@ -65,7 +65,7 @@ impl Loader {
         }
         for trouble in survey.troubled.iter().filter(|it| asked(&it.table)) {
             let before = known.get(&trouble.table);
-            if trouble.missing && before.is_some() {
+            if trouble.missing && before.is_some_and(was_followed) {
                 continue;
             }
             settled.held.push(self.trouble(source, trouble, before).await?);
@@ -94,7 +94,7 @@ impl Loader {
     ) -> Result<Next, LoadError> {
         let policy = spec.options.on_schema_change;
         let present = Shape::from(&spec);
-        let followed = known.as_ref().filter(|known| !known.shape.columns.is_empty());
+        let followed = known.as_ref().filter(|known| was_followed(known));
         let never = known.is_some() && followed.is_none();
         if (new || never) && !full_refresh {
             let hold = match policy {
@@ -392,13 +392,19 @@ fn holds(error: &LoadError) -> bool {
         && matches!(error.class(), SourceChangedShape | SourceRefuses)
 }
 
+/// Whether rows of it have landed, or were to.
+fn was_followed(known: &KnownTable) -> bool {
+    !known.shape.columns.is_empty()
+}
+
 /// The known tables that the source has no longer.
 fn gone<'a>(survey: &Survey, known: &'a HashMap<TableName, KnownTable>) -> Vec<&'a KnownTable> {
     let there = |table: &TableName| {
         survey.tables.iter().any(|spec| spec.table == *table)
             || survey.troubled.iter().any(|it| it.table == *table && !it.missing)
     };
-    let mut gone: Vec<&KnownTable> = known.values().filter(|it| !there(&it.table)).collect();
+    let followed = known.values().filter(|it| was_followed(it));
+    let mut gone: Vec<&KnownTable> = followed.filter(|it| !there(&it.table)).collect();
     gone.sort_by(|a, b| a.table.cmp(&b.table));
     gone
 }

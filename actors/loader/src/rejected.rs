@@ -18,11 +18,13 @@ pub(crate) async fn create(
     schema: &str,
 ) -> Result<(), LoadError> {
     let rejected = quote_qualified(schema, "_rejected");
-    let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
-        .bind(&rejected)
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(LoadError::warehouse("keeping the rejected rows"))?;
+    let there: bool = sqlx::query_scalar(
+        "select exists (select from pg_attribute where attrelid = to_regclass($1) and attname = 'run')",
+    )
+    .bind(&rejected)
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(LoadError::warehouse("keeping the rejected rows"))?;
     if there {
         return Ok(());
     }
@@ -32,7 +34,9 @@ pub(crate) async fn create(
          create table if not exists {rejected} (
            source text not null, \"table\" text not null, key text, \"column\" text,
            reason text not null, \"row\" text not null,
-           rejected_at timestamptz not null default clock_timestamp(), run text)"
+           rejected_at timestamptz not null default clock_timestamp());
+         alter table {rejected} add column if not exists run text,
+           alter column rejected_at set default clock_timestamp()"
     );
     transaction
         .run(sql)

@@ -21,6 +21,10 @@ use crate::position::CursorPosition;
 use crate::probe::{self, Extents, Look};
 use crate::reader::PostgresSource;
 
+mod schema;
+
+use schema::Schema;
+
 /// A look is a matter of milliseconds; a source that takes this long does not answer.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +62,7 @@ pub struct Watch {
     catalog: Option<(Instant, Vec<(SourceTable, TableSpec)>)>,
     last: Option<Look>,
     announced: HashMap<TableName, Announced>,
+    schema: Schema,
 }
 
 /// A change that was announced and not seen loaded yet.
@@ -77,12 +82,13 @@ impl Watch {
             catalog: None,
             last: None,
             announced: HashMap::new(),
+            schema: Schema::default(),
         }
     }
 
     /// Looks once and announces what moved. After an error everything is asked afresh.
     pub(crate) async fn look(&mut self) -> Result<Seen, WatchError> {
-        let looked = match tokio::time::timeout(LOOK_TIMEOUT, self.try_look()).await {
+        let looked = match tokio::time::timeout(LOOK_TIMEOUT, self.look_afresh()).await {
             Ok(looked) => looked,
             Err(_) => Err(WatchError::Source(SourceError::Unavailable {
                 source_name: self.source.name().to_owned(),
@@ -95,6 +101,18 @@ impl Watch {
             self.last = None;
         }
         looked
+    }
+
+    /// A table that was dropped or renamed since the catalog was read fails the look, not the source.
+    async fn look_afresh(&mut self) -> Result<Seen, WatchError> {
+        let cached = self.catalog.is_some();
+        match self.try_look().await {
+            Err(WatchError::Source(SourceError::Configuration { .. })) if cached => {
+                self.catalog = None;
+                self.try_look().await
+            }
+            looked => looked,
+        }
     }
 
     async fn try_look(&mut self) -> Result<Seen, WatchError> {
@@ -110,6 +128,12 @@ impl Watch {
             tables: tables.len(),
             changed: false,
         };
+        let reshaped = std::mem::take(&mut self.schema.changed);
+        if !reshaped.is_empty() {
+            // Should it be lost, the next look at the catalog finds the same.
+            self.announce(reshaped).await?;
+            seen.changed = true;
+        }
         if self.last.as_ref() != Some(&look) || !self.announced.is_empty() {
             let extents = probe::extents_of_all(&mut connection, &tables)
                 .await
@@ -139,6 +163,9 @@ impl Watch {
             return Ok(std::mem::take(tables));
         }
         let chosen = self.source.chosen_tables().await?;
+        let known = self.store.source_tables().of(self.source.name()).await?;
+        let there: Vec<TableSpec> = chosen.iter().map(|(_, spec, _)| spec.clone()).collect();
+        self.schema = schema::compare(&there, &known);
         self.catalog = Some((Instant::now(), Vec::new()));
         // Whoever follows the log needs nobody to look.
         Ok(chosen
@@ -168,7 +195,8 @@ impl Watch {
         for ((table, spec), extents) in tables.iter().zip(extents) {
             let checkpoint = checkpoints.remove(&table.table);
             let position = checkpoint.as_ref().and_then(CursorPosition::parse);
-            if !probe::moved(look, table, spec, &extents, position.as_ref()) {
+            let waits = self.schema.waiting.contains(&table.table);
+            if waits || !probe::moved(look, table, spec, &extents, position.as_ref()) {
                 self.announced.remove(&table.table);
                 continue;
             }

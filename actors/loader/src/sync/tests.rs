@@ -14,9 +14,12 @@ use super::*;
 
 mod crashes;
 mod cursor;
+mod drift;
 mod proofs;
 mod ranges;
+mod rejected;
 mod shapes;
+mod types;
 
 /// Crash points are global to the process: who sets one keeps all other loads away.
 pub(crate) static CRASH_POINTS: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());

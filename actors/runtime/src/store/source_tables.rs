@@ -124,8 +124,8 @@ impl SourceTables {
         Ok(())
     }
 
-    /// The table waits from this transaction's commit on; what it follows stays. A table that was
-    /// never followed is known by the shape that it waits with.
+    /// The table waits from this transaction's commit on; what it follows stays: of a table that was
+    /// never followed, no column.
     ///
     /// # Errors
     /// As every query.
@@ -141,8 +141,7 @@ impl SourceTables {
         sqlx::query(
             "insert into ballpoint.source_tables as known
                  (source, table_schema, table_name, shape, hold, reason, seen)
-             values ($1, $2, $3, coalesce($6::text::jsonb, '{\"columns\": []}'), $4, $5,
-                     $6::text::jsonb)
+             values ($1, $2, $3, '{\"columns\": []}', $4, $5, $6::text::jsonb)
              on conflict (source, table_schema, table_name) do update
              set hold = excluded.hold, reason = excluded.reason, seen = excluded.seen,
                  since = case when known.hold is null then clock_timestamp() else known.since end",

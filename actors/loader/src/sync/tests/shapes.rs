@@ -82,7 +82,7 @@ async fn readers_see_the_old_table_or_the_new_one_and_never_none() {
 }
 
 #[tokio::test]
-async fn a_column_added_in_the_source_is_added_and_a_dropped_one_named() {
+async fn a_column_added_in_the_source_is_added_and_a_dropped_one_stays() {
     let pair = Pair::with(ORDERS).await;
     pair.sync().await;
     pair.in_source(
@@ -104,9 +104,7 @@ async fn a_column_added_in_the_source_is_added_and_a_dropped_one_named() {
         "alter table orders drop column colour; insert into orders (customer) values ('x')",
     )
     .await;
-    let error = pair.try_sync(false).await.unwrap_err();
-    assert_eq!(error.class(), FailureClass::SourceChangedShape);
-    assert!(error.to_string().contains("\"colour\""), "{error}");
+    assert_eq!(pair.sync().await.inserted, 1);
     pair.try_sync(true).await.unwrap();
     pair.assert_equal("orders").await;
 }
