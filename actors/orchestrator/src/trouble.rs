@@ -103,7 +103,8 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
         | Event::TableLoaded { .. }
         | Event::SchemaChanged { .. }
         | Event::RowsRejected { .. }
-        | Event::SyncProgress { .. } => None,
+        | Event::SyncProgress { .. }
+        | Event::LogGap { .. } => None,
     }
 }
 
