@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ballpoint_postgres::ident::quote;
 use serde_json::{Number, Value};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::{
-    AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, Row as _, SqlSafeStr as _,
+    AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr as _,
     Statement as _, TypeInfo as _,
 };
 
@@ -39,6 +40,63 @@ pub struct Runner {
 struct Description {
     params: Vec<String>,
     columns: Vec<String>,
+}
+
+/// A transaction whose statement is cancelled in PostgreSQL when whoever waits for it is gone.
+struct Session {
+    pool: PgPool,
+    connection: Option<PoolConnection<Postgres>>,
+    backend: i32,
+}
+
+impl Session {
+    async fn begin(pool: &PgPool, timeout: Duration) -> Result<Self, sqlx::Error> {
+        let mut connection = pool.acquire().await?;
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = {}; \
+             SET LOCAL timezone = 'UTC'; SELECT pg_backend_pid()",
+            timeout.as_millis()
+        );
+        let row = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *connection).await?;
+        Ok(Self {
+            pool: pool.clone(),
+            backend: row.try_get(0)?,
+            connection: Some(connection),
+        })
+    }
+
+    fn connection(&mut self) -> Option<&mut PgConnection> {
+        self.connection.as_mut().map(|connection| &mut **connection)
+    }
+
+    /// Ends the transaction; the connection goes back to the pool.
+    async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
+        if let Some(mut connection) = self.connection.take() {
+            sqlx::raw_sql(how).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        // Out of the pool: nobody else's statement can be the one that is cancelled, and the
+        // cancelling one finds a place.
+        let (connection, pool, backend) = (connection.detach(), self.pool.clone(), self.backend);
+        runtime.spawn(async move {
+            let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(backend);
+            if let Err(error) = cancel.execute(&pool).await {
+                tracing::warn!(%error, "a statement that nobody waits for was not cancelled");
+            }
+            drop(connection);
+        });
+    }
 }
 
 impl Runner {
@@ -73,18 +131,15 @@ impl Runner {
     #[tracing::instrument(name = "metrics_sql", skip_all)]
     pub async fn run(&self, plan: &Plan) -> Result<Rows, QueryError> {
         let failed = |error| self.explain(error);
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
-        let mut transaction = self.pool.begin_with(begin).await.map_err(failed)?;
-        let settings = format!(
-            "SET LOCAL statement_timeout = {}; SET LOCAL timezone = 'UTC'",
-            self.statement_timeout.as_millis()
-        );
-        sqlx::raw_sql(AssertSqlSafe(settings))
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let rows = self.rows(&mut transaction, plan).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+        let begun = Session::begin(&self.pool, self.statement_timeout).await;
+        let mut session = begun.map_err(failed)?;
+        let rows = match session.connection() {
+            Some(connection) => self.rows(connection, plan).await,
+            None => Err(sqlx::Error::PoolClosed),
+        };
+        let ended = session.end(if rows.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+        let rows = rows.map_err(failed)?;
+        ended.map_err(failed)?;
         Ok(rows)
     }
 

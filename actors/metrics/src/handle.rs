@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::api::ApiReply;
 use crate::catalog::Catalog;
-use crate::model::SecurityContext;
+use crate::model::{Member, Model, SecurityContext};
 use crate::plan::QueryError;
 use crate::query::Query;
 use crate::registry::{MetricRegistryMsg, MetricRegistryStatus, NAME};
@@ -150,8 +150,12 @@ impl Service {
     /// A member's definition, with the model's hash and its own.
     pub fn definition(&self, member: &str) -> Option<Value> {
         let model = &self.snapshot.model;
-        let member = model.member(model.find(member)?);
-        Some(json!({
+        Some(Self::definition_of(model, model.member(model.find(member)?)))
+    }
+
+    /// The same of a model's member.
+    pub fn definition_of(model: &Model, member: &Member) -> Value {
+        json!({
             "member": member.full_name,
             "title": member.title,
             "description": member.description,
@@ -161,6 +165,6 @@ impl Service {
             "meta": member.meta,
             "hash": member.hash,
             "model_hash": model.hash,
-        }))
+        })
     }
 }

@@ -35,7 +35,7 @@ impl MetricRegistryHandle {
         &self,
         request: Value,
         context: SecurityContext,
-    ) -> impl Stream<Item = Served> + Send + 'static {
+    ) -> impl Stream<Item = Served> + Send + use<> {
         let watch = Watch {
             handle: self.clone(),
             request,

@@ -98,6 +98,23 @@ pub struct Computed {
 }
 
 impl Filter {
+    /// Gives members without a cube this one; `CUBE` too.
+    pub(crate) fn qualify(&mut self, cube: &str) {
+        match self {
+            Self::Or { or: inner } | Self::And { and: inner } => {
+                inner.iter_mut().for_each(|filter| filter.qualify(cube));
+            }
+            Self::Member { member, .. } => {
+                let bare = member.trim().trim_matches(['{', '}']).to_owned();
+                let bare = bare.strip_prefix("CUBE.").unwrap_or(&bare);
+                *member = match bare.contains('.') {
+                    true => bare.to_owned(),
+                    false => format!("{cube}.{bare}"),
+                };
+            }
+        }
+    }
+
     /// `member operator values`, the values as text.
     pub fn member(
         member: impl Into<String>,

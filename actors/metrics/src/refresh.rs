@@ -22,6 +22,7 @@ use crate::model::Model;
 use crate::registry::MetricRegistryMsg;
 use crate::results::Results;
 use crate::rollups::{Builder, Rollups};
+use crate::service::Service;
 use crate::survey::survey;
 
 /// A refresh of a large warehouse looks at every dimension once.
@@ -77,6 +78,8 @@ pub(crate) struct Refresh {
     pub(crate) clock: Clock,
     /// Where rollups are written; `None` keeps none.
     pub(crate) owner: Option<Store>,
+    /// Whose cubes the catalogue shows; `None` shows none.
+    pub(crate) tables: Option<Service>,
     pub(crate) crowded: HashSet<String>,
 }
 
@@ -157,6 +160,11 @@ impl Refresh {
             let trace = TraceContext::current();
             store.events().publish(event, trace).await?;
         }
+        if let (Some(service), Some(store)) = (&self.tables, &self.owner)
+            && let Err(error) = service.publish_tables(store.pool()).await
+        {
+            tracing::warn!(%error, "the catalogue does not show the cubes");
+        }
         // Queries read the source until theirs is built.
         self.build_rollups().await?;
         Ok(ended.map(|_| ()))
@@ -177,7 +185,7 @@ impl Refresh {
         let builder = Builder {
             model: &self.model,
             owner: store.pool(),
-            reader: self.runner.pool(),
+            runner: &self.runner,
             results: &self.results,
             now: self.clock.real_now(),
         };

@@ -27,6 +27,7 @@ use tracing::Instrument;
 
 use crate::execute::Runner;
 use crate::model::Model;
+use crate::proof::Lineage;
 use crate::refresh::{self, Ended, Refresh};
 use crate::results::Results;
 use crate::rollups::Rollups;
@@ -54,6 +55,10 @@ pub struct MetricRegistryArgs {
     pub statement_timeout: Duration,
     /// How often the model's files are looked at.
     pub files_every: Duration,
+    /// Whether cubes and views stand in the warehouse's catalogue, for clients of the SQL API.
+    pub tables: bool,
+    /// What stands behind the tables, for proofs.
+    pub lineage: Option<Arc<dyn Lineage>>,
 }
 
 impl MetricRegistryArgs {
@@ -66,6 +71,8 @@ impl MetricRegistryArgs {
             clock,
             statement_timeout: STATEMENT_TIMEOUT,
             files_every: Duration::from_secs(1),
+            tables: false,
+            lineage: None,
         }
     }
 }
@@ -370,6 +377,7 @@ impl MetricRegistryState {
             clock,
             results: Arc::clone(&self.results),
             rollups: Arc::clone(&self.rollups),
+            lineage: self.args.lineage.clone(),
             collected: Collected::default(),
         })
     }
@@ -425,6 +433,7 @@ impl MetricRegistryState {
             rollups: Arc::clone(&self.rollups),
             clock: self.args.clock.clone(),
             owner: self.args.store.clone(),
+            tables: self.args.tables.then(|| self.service().ok()).flatten(),
             crowded: self.crowded.clone(),
         })
     }

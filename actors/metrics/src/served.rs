@@ -72,7 +72,7 @@ struct Sources {
 }
 
 impl Collected {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Some(Arc::default()))
     }
 
@@ -152,7 +152,7 @@ impl Service {
     }
 
     /// What was read; `None` when that could not be found out.
-    async fn reads_of(&self, collected: &Collected) -> Option<Reads> {
+    pub(crate) async fn reads_of(&self, collected: &Collected) -> Option<Reads> {
         let (statements, relations) = collected.take();
         let mut reads = Reads {
             relations,

@@ -16,6 +16,7 @@ use crate::catalog::Catalog;
 use crate::execute::{Rows, Runner};
 use crate::model::{Model, ModelError, SecurityContext};
 use crate::plan::{self, ColumnKind, Normalized, Plan, QueryError, granularity};
+use crate::proof::{Evidence, Lineage, row_proofs};
 use crate::query::Query;
 use crate::results::Results;
 use crate::rollups::Rollups;
@@ -68,6 +69,8 @@ pub struct QueryResult {
     pub definitions: Map<String, Value>,
     /// SHA-256 over the rows as JSON: a replay compares it.
     pub checksum: String,
+    /// What a proof keeps of how the rows came about.
+    pub evidence: Evidence,
 }
 
 /// Plans and runs queries against a snapshot.
@@ -79,6 +82,8 @@ pub struct Service {
     /// Kept results, and the versions of the tables.
     pub results: Arc<Results>,
     pub rollups: Arc<Rollups>,
+    /// What stands behind the tables.
+    pub lineage: Option<Arc<dyn Lineage>>,
     /// What the request at hand reads.
     pub(crate) collected: Collected,
 }
@@ -98,9 +103,14 @@ impl Service {
     /// # Errors
     /// Every problem of the model, with file and line.
     pub fn open(path: &Path, pool: PgPool, clock: Clock) -> Result<Self, ModelError> {
-        let model = Arc::new(Model::load(path)?);
+        Ok(Self::new(Model::load(path)?, pool, clock))
+    }
+
+    /// Serves a model without an actor.
+    pub fn new(model: Model, pool: PgPool, clock: Clock) -> Self {
+        let model = Arc::new(model);
         let catalog = Arc::new(survey::catalog(&model));
-        Ok(Self {
+        Self {
             snapshot: Arc::new(Snapshot {
                 model,
                 catalog,
@@ -110,8 +120,9 @@ impl Service {
             clock,
             results: Arc::default(),
             rollups: Arc::default(),
+            lineage: None,
             collected: Collected::default(),
-        })
+        }
     }
 
     /// The same with the values and the extent of the data, as the registry's refresh finds them.
@@ -148,12 +159,21 @@ impl Service {
                 ));
             }
         };
-        let service = self.extended(std::slice::from_ref(&normalized), &context)?;
+        let mut service = self.extended(std::slice::from_ref(&normalized), &context)?;
+        service.collected = Collected::start();
         let answer = service.answer(&normalized, &context).await?;
+        let reads = service.reads_of(&service.collected).await;
         let model = &service.snapshot.model;
         let rows = objects(model, &answer.plan, &answer.rows);
         let elapsed_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let evidence = Evidence {
+            policy: answer.plan.row_filters.clone(),
+            rollup: answer.plan.rollup.as_ref().map(|it| it.name.clone()),
+            tables: self.table_versions(&reads.map(|it| it.relations).unwrap_or_default()),
+            rows: row_proofs(&rows, &normalized.query.measures),
+        };
         Ok(QueryResult {
+            evidence,
             total: answer.rows.total,
             query: normalized.query.clone(),
             normalized: normalized.json.clone(),
@@ -180,14 +200,20 @@ impl Service {
             return Ok(self.clone());
         }
         let model = plan::computed::extend(&self.snapshot.model, &computed, context)?;
+        Ok(self.with_model(model))
+    }
+
+    /// Itself over another model of the same data.
+    #[must_use]
+    pub fn with_model(&self, model: Model) -> Self {
         let snapshot = Snapshot {
             model: Arc::new(model),
             ..(*self.snapshot).clone()
         };
-        Ok(Self {
+        Self {
             snapshot: Arc::new(snapshot),
             ..self.clone()
-        })
+        }
     }
 
     /// Plans one query and runs it.
@@ -203,6 +229,11 @@ impl Service {
     ) -> Result<Answer, QueryError> {
         let plan = self.plan(normalized, context)?;
         self.collected.note(&plan);
+        if let (Some(rollup), Some(folded)) = (&plan.rollup, &plan.folded)
+            && let Some(rows) = rollup.memory.as_ref().and_then(|it| it.answer(folded))
+        {
+            return Ok(Answer { plan, rows });
+        }
         let ran = self.runner.run(&plan).await;
         let gone = matches!(&ran, Err(QueryError::Database { code, .. }) if code.as_deref() == Some("42P01"));
         if gone && plan.rollup.is_some() {

@@ -13,6 +13,8 @@ pub(crate) struct Words {
     pub(crate) literals: Vec<String>,
     /// The first word of each statement.
     pub(crate) starts: Vec<String>,
+    /// The first few words of each statement.
+    pub(crate) heads: Vec<Vec<String>>,
     /// A name in `U&"…"`, whose escapes are not read here.
     pub(crate) has_escaped_name: bool,
 }
@@ -50,6 +52,12 @@ const UNSTEADY_CALLS: [&str; 15] = [
 /// Literals that mean another moment tomorrow.
 const MOMENTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 
+/// Words that tell what a statement is.
+const HEAD_WORDS: usize = 4;
+
+/// Words after which a name with parentheses is no call.
+const NAMING: [&str; 3] = ["as", "with", "recursive"];
+
 enum Token {
     Name(String),
     Literal(String),
@@ -77,15 +85,20 @@ impl Words {
     fn gather(&mut self, tokens: Vec<Token>) {
         let mut chain: Vec<String> = Vec::new();
         let (mut dotted, mut begins) = (false, true);
+        let mut before: Option<String> = None;
         for token in tokens {
             match token {
                 Token::Name(name) => {
                     if !dotted {
+                        before = chain.last().cloned();
                         self.end_of(&mut chain);
                     }
                     if std::mem::take(&mut begins) {
                         self.starts.push(name.clone());
+                        self.heads.push(Vec::new());
                     }
+                    let head = self.heads.last_mut().filter(|head| head.len() < HEAD_WORDS);
+                    head.into_iter().for_each(|head| head.push(name.clone()));
                     chain.push(name);
                     dotted = false;
                     continue;
@@ -94,12 +107,15 @@ impl Words {
                     dotted = true;
                     continue;
                 }
+                // What follows AS or WITH is an alias with its columns, or a type with its size.
+                Token::Open if before.as_deref().is_some_and(|it| NAMING.contains(&it)) => {}
                 Token::Open => self.calls.extend(chain.last().cloned()),
                 Token::Literal(text) => self.literals.push(text.trim().to_lowercase()),
                 Token::End => begins = true,
                 Token::Other => {}
             }
             dotted = false;
+            before = None;
             self.end_of(&mut chain);
         }
         self.end_of(&mut chain);
@@ -307,6 +323,9 @@ mod tests {
         let words = Words::of("BEGIN; Select pg_catalog . Lower ('x'), count(*); ;-- end\n");
         assert_eq!(words.starts, ["begin", "select"]);
         assert_eq!(words.calls, ["lower", "count"]);
+        let words = Words::of("with t (a) as (select 1) set x = f(1) from g() as h(b)");
+        assert_eq!(words.calls, ["as", "f", "g"]);
+        assert_eq!(Words::of("; SET Role x").heads, [["set", "role", "x"]]);
     }
 
     #[test]

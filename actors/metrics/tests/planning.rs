@@ -194,7 +194,8 @@ fn what_cannot_be_planned_says_why_and_what_is_near() {
             json!({ "measures": ["Orders.count"], "filters": [
                 { "member": "Customers.city", "operator": "equal", "values": ["x"] }
             ] }),
-            "Invalid query format: unknown operator \"equal\", did you mean \"equals\"?",
+            "Invalid query format: \"filters[0]\" does not match any of the allowed types: unknown \
+             operator \"equal\", did you mean \"equals\"?",
         ),
         (
             json!({ "measures": ["Orders.count"], "dimensions": ["Orders.id"] }),

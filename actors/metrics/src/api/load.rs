@@ -75,6 +75,11 @@ impl Service {
         if let Some(filters) = result["query"]["filters"].as_array_mut() {
             filters.extend(answer.plan.row_filters.iter().map(|filter| json!(filter)));
         }
+        if let Some(rollup) = &answer.plan.rollup {
+            let table = rollup.relation.replace('"', "");
+            result["usedPreAggregations"] =
+                json!({ table.clone(): { "targetTableName": table, "preAggregationId": rollup.name } });
+        }
         if let Some(total) = answer.rows.total {
             result["total"] = json!(total);
         }

@@ -4,7 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::ApiReply;
 use super::annotation::{custom_granularity, grouped};
-use crate::model::{Cube, Definition, Measure, Member, Model, SecurityContext};
+use crate::model::{
+    CaseLabel, Cube, Definition, DimensionSql, Measure, Member, Model, Relationship,
+    SecurityContext, Table,
+};
 use crate::service::Service;
 
 impl Service {
@@ -83,8 +86,39 @@ fn cube_item(
     );
     item.insert("hierarchies".to_owned(), json!(cube.hierarchies));
     item.insert("folders".to_owned(), json!(cube.folders));
-    item.insert("nestedFolders".to_owned(), json!(cube.folders));
+    item.insert("nestedFolders".to_owned(), json!(cube.nested_folders));
+    if extended {
+        add_source(&mut item, model, cube);
+    }
     Some(Value::Object(item))
+}
+
+/// Where the rows of a cube come from, its joins and what is kept in advance.
+fn add_source(item: &mut Map<String, Value>, model: &Model, cube: &Cube) {
+    let mut set = |key: &str, value: Value| item.insert(key.to_owned(), value);
+    if let Some(Table::Query(sql)) = &cube.table {
+        set("sql", in_javascript(&sql.source));
+    }
+    set("fileName", json!(cube.file));
+    let joins = cube.joins.iter().map(|join| {
+        let relationship = match join.relationship {
+            Relationship::OneToOne => "hasOne",
+            Relationship::OneToMany => "hasMany",
+            Relationship::ManyToOne => "belongsTo",
+        };
+        json!({
+            "name": model.cubes[join.to].name,
+            "relationship": relationship,
+            "sql": in_javascript(&join.sql.source),
+        })
+    });
+    set("joins", joins.collect());
+    set("preAggregations", cube.written_pre_aggregations.clone());
+}
+
+/// SQL in the JavaScript spelling that Cube's extended meta has.
+fn in_javascript(sql: &str) -> Value {
+    json!(format!("`{}`", sql.replace('{', "${")))
 }
 
 fn member_item(model: &Model, member: &Member, extended: bool) -> Value {
@@ -190,27 +224,47 @@ fn format_description(member: &Member) -> Value {
     }
 }
 
-/// The SQL in the JavaScript spelling that Cube's extended meta has.
+/// The member's definition; a view's member has none of its own.
 fn add_sql(item: &mut Map<String, Value>, member: &Member) {
-    let quoted = |sql: &str| json!(format!("`{}`", sql.replace('{', "${")));
+    if member.origin.is_some() {
+        return;
+    }
+    let mut set = |key: &str, value: Value| item.insert(key.to_owned(), value);
     match &member.definition {
         Definition::Measure(measure) => {
             if let Some(sql) = &measure.sql {
-                item.insert("sql".to_owned(), quoted(&sql.source));
+                set("sql", in_javascript(&sql.source));
             }
             if !measure.filters.is_empty() {
-                let filters: Vec<Value> = measure
-                    .filters
-                    .iter()
-                    .map(|f| json!({ "sql": quoted(&f.source) }))
-                    .collect();
-                item.insert("filters".to_owned(), json!(filters));
+                let sql = measure.filters.iter().map(|f| in_javascript(&f.source));
+                set("filters", sql.map(|sql| json!({ "sql": sql })).collect());
             }
         }
-        _ => {
-            if let Some(sql) = &member.sql {
-                item.insert("sql".to_owned(), quoted(sql));
+        Definition::Dimension(dimension) => match &dimension.sql {
+            DimensionSql::Case { when, otherwise } => {
+                let branches = when.iter().map(|(sql, label)| {
+                    json!({ "sql": in_javascript(&sql.source), "label": case_label(label) })
+                });
+                let mut case = json!({ "when": branches.collect::<Vec<_>>() });
+                if let Some(label) = otherwise {
+                    case["else"] = json!({ "label": case_label(label) });
+                }
+                set("case", case);
             }
+            DimensionSql::Expression(sql) => {
+                set("sql", in_javascript(&sql.source));
+            }
+            DimensionSql::Geo { .. } => {}
+        },
+        Definition::Segment(sql) => {
+            set("sql", in_javascript(&sql.source));
         }
+    }
+}
+
+fn case_label(label: &CaseLabel) -> Value {
+    match label {
+        CaseLabel::Text(text) => json!(text),
+        CaseLabel::Sql(sql) => json!({ "sql": in_javascript(&sql.source) }),
     }
 }

@@ -173,6 +173,13 @@ pub(super) fn read_policies(node: &Node<'_>, problems: &mut Problems) -> Option<
     Some(policies)
 }
 
+/// A list of filters under `key`.
+pub(super) fn read_filters(node: &Node<'_>, key: &str, problems: &mut Problems) -> Vec<Filter> {
+    let nodes = node.nodes(key, problems);
+    let filters = nodes.iter().filter_map(|node| read_filter(node, problems));
+    filters.collect()
+}
+
 fn read_conditions(item: &Node<'_>, problems: &mut Problems) -> Vec<String> {
     let mut conditions = Vec::new();
     for condition in item.nodes("conditions", problems) {
@@ -202,7 +209,7 @@ fn read_conditions(item: &Node<'_>, problems: &mut Problems) -> Vec<String> {
     conditions
 }
 
-fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Filter> {
+pub(super) fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Filter> {
     for key in ["or", "and"] {
         if node.get(key).is_some() {
             let inner = node.nodes(key, problems);
@@ -217,7 +224,7 @@ fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Filter> {
             });
         }
     }
-    node.allow(&["member", "operator", "values"], "a filter", problems);
+    node.allow(&["member", "operator", "values", "unless"], "a filter", problems);
     let (member, operator) = (
         node.text("member", problems),
         node.text("operator", problems),

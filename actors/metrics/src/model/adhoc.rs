@@ -62,8 +62,11 @@ impl Model {
             hash: String::new(),
             name: name.clone(),
         };
+        let id = MemberId { cube, index };
+        // Whoever adds a member checks what it reads.
+        self.computed.insert(member.full_name.clone(), id);
         owner.by_name.insert(name, index);
         owner.members.push(member);
-        MemberId { cube, index }
+        id
     }
 }

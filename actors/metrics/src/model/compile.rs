@@ -15,7 +15,7 @@ use super::title::{titleize, underscore};
 use super::views::compile_view;
 use super::{Cube, Join, MemberId, Model, Relationship, Table, pre_aggregations};
 
-const CUBE_KEYS: [&str; 20] = [
+const CUBE_KEYS: [&str; 21] = [
     "name",
     "sql",
     "sql_table",
@@ -36,8 +36,9 @@ const CUBE_KEYS: [&str; 20] = [
     "hierarchies",
     "pre_aggregations",
     "access_policy",
+    "rewrite_queries",
 ];
-const VIEW_KEYS: [&str; 12] = [
+const VIEW_KEYS: [&str; 14] = [
     "name",
     "title",
     "description",
@@ -49,7 +50,9 @@ const VIEW_KEYS: [&str; 12] = [
     "folders",
     "access_policy",
     "default_filters",
+    "view_group",
     "view_groups",
+    "hierarchies",
 ];
 
 /// Compiles files in two passes: names first, so that the order of files does not matter.
@@ -83,6 +86,7 @@ pub(super) fn compile(files: &[SourceFile]) -> Result<Model, ModelError> {
     let mut model = Model {
         cubes: Vec::new(),
         hash: hash_files(files),
+        epoch_buckets: false,
         computed: HashMap::new(),
         by_name: names.by_name.clone(),
     };
@@ -137,7 +141,7 @@ fn read_names<'a>(documents: &'a [(&'a SourceFile, Yaml)], problems: &mut Proble
             continue;
         };
         let root = Node::new(place, mapping);
-        root.allow(&["cubes", "views"], "a model file", problems);
+        root.allow(&["cubes", "views", "view_groups"], "a model file", problems);
         for (key, is_view) in [("cubes", false), ("views", true)] {
             for node in root.nodes(key, problems) {
                 add_draft(&mut names, node, is_view, problems);
@@ -256,6 +260,8 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
         meta: node.get("meta").map_or(serde_json::Value::Null, to_json),
         by_name: draft.by_name.clone(),
         policies: read_policies(node, problems),
+        file: node.place.file.name.clone(),
+        written_pre_aggregations: super::written::pre_aggregations(node),
         ..Cube::default()
     };
     if draft.is_view {
@@ -304,13 +310,11 @@ fn compile_table(names: &Names<'_>, index: usize, problems: &mut Problems) -> Op
     match (table, query) {
         (Some(table), None) => Some(Table::Name(table.trim().to_owned())),
         (None, Some(sql)) => {
+            let written = sql.clone();
             let sql = sql.trim().trim_end_matches(';');
-            Some(Table::Query(names.query(
-                index,
-                sql,
-                &node.place.at("sql"),
-                problems,
-            )))
+            let mut query = names.query(index, sql, &node.place.at("sql"), problems);
+            query.source = written;
+            Some(Table::Query(query))
         }
         (Some(_), Some(_)) => {
             problems.add(

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use minijinja::{Environment, UndefinedBehavior, Value, context};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use super::source::{Problem, SourceFile};
 
@@ -17,6 +17,8 @@ impl<'a> Templates<'a> {
     pub(super) fn new(files: &'a [SourceFile]) -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        // YAML is no format to escape for: a template writes what it means.
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_global(

@@ -3,7 +3,7 @@
 use super::dimensions::is_interval;
 use super::reference::{GRANULARITIES, Names};
 use super::source::{Node, Problems, hint, scalar};
-use super::{Aggregation, Measure, MemberId, RollingWindow, Stage, TimeShift};
+use super::{Aggregation, Measure, MemberId, RollingWindow, Stage, StageFilter, TimeShift};
 
 pub(super) const MEASURE_KEYS: [&str; 17] = [
     "type",
@@ -166,7 +166,12 @@ fn read_rolling_window(node: &Node<'_>, problems: &mut Problems) -> Option<Rolli
         "\"rolling_window\"",
         problems,
     );
-    if window.text("type", problems).as_deref() == Some("to_date") {
+    let kind = window.text("type", problems).unwrap_or_default();
+    if let Some(unit) = kind.strip_suffix("_to_date") {
+        let granularity = unit.to_owned();
+        return Some(RollingWindow::ToDate { granularity });
+    }
+    if kind == "to_date" {
         let granularity = window.text("granularity", problems).unwrap_or_default();
         if !GRANULARITIES.contains(&granularity.as_str()) {
             let hint = hint(&granularity, GRANULARITIES);
@@ -210,8 +215,16 @@ fn read_stage(
         group_by: member_list(names, cube, node, "group_by", problems),
         reduce_by: member_list(names, cube, node, "reduce_by", problems),
         add_group_by: member_list(names, cube, node, "add_group_by", problems).unwrap_or_default(),
+        filter: read_stage_filter(names, cube, node, problems),
         ..Stage::default()
     };
+    if let Some(grain) = node.node("grain", problems) {
+        grain.allow(&["exclude", "keep_only", "include"], "\"grain\"", problems);
+        let mut list = |key: &str| member_list(names, cube, &grain, key, problems);
+        stage.reduce_by = list("exclude").or(stage.reduce_by);
+        stage.group_by = list("keep_only").or(stage.group_by);
+        stage.add_group_by.extend(list("include").unwrap_or_default());
+    }
     for order in node.nodes("order_by", problems) {
         order.allow(&["sql", "dir"], "\"order_by\"", problems);
         let descending = order.text("dir", problems).as_deref() == Some("desc");
@@ -244,6 +257,27 @@ fn read_stage(
         });
     }
     Some(stage)
+}
+
+/// Which of the query's filters a multi-stage measure heeds, and which it adds.
+fn read_stage_filter(
+    names: &Names<'_>,
+    cube: usize,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<StageFilter> {
+    let filter = node.node("filter", problems)?;
+    filter.allow(&["mode", "exclude", "keep_only", "include"], "\"filter\"", problems);
+    let is_fixed = filter.text("mode", problems).as_deref() == Some("fixed");
+    let own = &names.drafts[cube].name;
+    let mut include = super::access::read_filters(&filter, "include", problems);
+    include.iter_mut().for_each(|filter| filter.qualify(own));
+    let keep_only = member_list(names, cube, &filter, "keep_only", problems);
+    Some(StageFilter {
+        exclude: member_list(names, cube, &filter, "exclude", problems).unwrap_or_default(),
+        keep_only: keep_only.or(is_fixed.then(Vec::new)),
+        include,
+    })
 }
 
 pub(super) fn member_list(

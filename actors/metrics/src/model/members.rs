@@ -9,7 +9,7 @@ use super::source::{Node, Problems, to_json};
 use super::title::{titleize, underscore};
 use super::{Cube, Definition, Mask, Member, MemberId, Model};
 
-const COMMON_KEYS: [&str; 10] = [
+const COMMON_KEYS: [&str; 16] = [
     "name",
     "title",
     "description",
@@ -20,6 +20,12 @@ const COMMON_KEYS: [&str; 10] = [
     "sql",
     "mask",
     "aliases",
+    "visible",
+    "links",
+    "key",
+    "order",
+    "values_as_segments",
+    "field_type",
 ];
 pub(super) fn compile_member(
     names: &Names<'_>,

@@ -14,11 +14,14 @@ mod source;
 pub mod template;
 pub mod title;
 mod views;
+mod written;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::Value;
+
+use crate::query::Filter;
 
 pub use access::{Masking, Policy, SecurityContext};
 pub use pre_aggregations::PreAggregation;
@@ -31,6 +34,9 @@ pub struct Model {
     pub cubes: Vec<Cube>,
     /// SHA-256 over the files, names and texts.
     pub hash: String,
+    /// Whether custom granularities are counted in seconds as Cube does on PostgreSQL, which puts
+    /// some days into the wrong half-year; the calendar's otherwise.
+    pub epoch_buckets: bool,
     /// Measures that a query brought along, by their names.
     pub(crate) computed: HashMap<String, MemberId>,
     by_name: HashMap<String, usize>,
@@ -59,6 +65,10 @@ pub struct Cube {
     pub primary_key: Vec<MemberId>,
     pub hierarchies: Vec<Value>,
     pub folders: Vec<Value>,
+    /// The same with folders in folders.
+    pub nested_folders: Vec<Value>,
+    /// Of a view: the places of its members, with the join paths that they come from.
+    pub(crate) sources: Vec<(usize, String)>,
     pub meta: Value,
     /// Cubes that joins connect have the same number; `None` when it is alone.
     pub component: Option<usize>,
@@ -66,6 +76,12 @@ pub struct Cube {
     pub pre_aggregations: Vec<PreAggregation>,
     /// Who may see what; `None`: everybody everything.
     pub policies: Option<Vec<Policy>>,
+    /// Of a view: filters that hold where a query says nothing else.
+    pub default_filters: Vec<DefaultFilter>,
+    /// The file that defines it, relative to the model's folder.
+    pub file: String,
+    /// `pre_aggregations` as the file writes them, under Cube's names.
+    pub written_pre_aggregations: Value,
     by_name: HashMap<String, usize>,
 }
 
@@ -216,14 +232,35 @@ pub enum RollingWindow {
 }
 
 /// How a multi-stage measure is computed over the grouped result.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stage {
     pub group_by: Option<Vec<MemberId>>,
     pub reduce_by: Option<Vec<MemberId>>,
     /// Dimensions by which the measures it reads are grouped too.
     pub add_group_by: Vec<MemberId>,
     pub order_by: Vec<(Template, bool)>,
+    /// What it does with the query's filters.
+    pub filter: Option<StageFilter>,
     pub time_shifts: Vec<TimeShift>,
+}
+
+/// What a multi-stage measure does with the query's filters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StageFilter {
+    /// Members whose filters it does not heed.
+    pub exclude: Vec<MemberId>,
+    /// The only members whose filters it heeds; `None`: all.
+    pub keep_only: Option<Vec<MemberId>>,
+    /// Filters of its own.
+    pub include: Vec<Filter>,
+}
+
+/// A filter of a view, for queries that have none of the named ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefaultFilter {
+    pub filter: Filter,
+    /// Full names of members.
+    pub unless: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -172,6 +172,10 @@ impl<'a> Node<'a> {
         Self { place, entries }
     }
 
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &'a Value)> {
+        self.entries.iter().map(|(key, value)| (key.as_str(), *value))
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.entries
             .iter()

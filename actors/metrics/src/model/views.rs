@@ -8,7 +8,9 @@ use super::members::member_alias;
 use super::reference::Names;
 use super::source::{Node, Problems, hint, scalar, to_json};
 use super::title::titleize;
-use super::{Definition, Member, MemberId, Model, Origin};
+use super::access::read_filter;
+use super::{DefaultFilter, Definition, Member, MemberId, Model, Origin};
+use crate::query::Filter;
 
 /// `includes` as names, `None` for `"*"` or when absent.
 pub(super) fn includes_of(
@@ -39,7 +41,11 @@ pub(super) fn compile_view(
     problems: &mut Problems,
 ) {
     let draft = &names.drafts[index];
-    for node in draft.node.nodes("cubes", problems) {
+    let mut nodes = Vec::new();
+    for generation in draft.ancestors.iter().rev().chain([&draft.node]) {
+        nodes.extend(generation.nodes("cubes", problems));
+    }
+    for node in nodes {
         node.allow(
             &[
                 "join_path",
@@ -79,11 +85,20 @@ pub(super) fn compile_view(
                 continue;
             };
             let id = MemberId { cube, index: at };
+            let at = model.cubes[index].members.len();
+            let source = node.text("join_path", problems).unwrap_or_default();
+            model.cubes[index].sources.push((at, source));
             add_member(model, index, id, &path, prefix.as_deref(), included);
         }
     }
     map_drill_members(model, index);
-    model.cubes[index].folders = read_folders(&draft.node, &model.cubes[index], problems);
+    let view = &model.cubes[index];
+    let nested = read_folders(draft.node.nodes("folders", problems), view, problems);
+    let filters = read_default_filters(&draft.node, view, problems);
+    let view = &mut model.cubes[index];
+    view.folders = nested.iter().map(flattened).collect();
+    view.nested_folders = nested;
+    view.default_filters = filters;
 }
 
 fn read_path(
@@ -238,32 +253,108 @@ fn map_drill_members(model: &mut Model, view: usize) {
     }
 }
 
+/// Folders with their members by full name, and folders in them.
 fn read_folders(
-    node: &Node<'_>,
+    nodes: Vec<Node<'_>>,
     view: &super::Cube,
     problems: &mut Problems,
 ) -> Vec<serde_json::Value> {
     let mut folders = Vec::new();
-    for folder in node.nodes("folders", problems) {
+    for folder in nodes {
         folder.allow(&["name", "includes"], "a folder", problems);
         let name = folder.text("name", problems).unwrap_or_default();
-        let mut members = Vec::new();
-        for member in includes_of(&folder, "includes", problems).unwrap_or_else(|| {
-            view.members
-                .iter()
-                .map(|member| member.name.clone())
-                .collect()
-        }) {
-            match view.by_name.get(&member) {
-                Some(&at) => members.push(view.members[at].full_name.clone()),
-                None => {
-                    let known = view.members.iter().map(|member| member.name.as_str());
-                    let message = format!("unknown member \"{member}\"{}", hint(&member, known));
-                    problems.add(&folder.place.at(&member), message);
-                }
+        let members = match folder.get("includes") {
+            Some(serde_norway::Value::Sequence(items)) => {
+                read_folder(&folder, items, view, problems)
             }
-        }
+            _ => view.members.iter().map(|m| json!(m.full_name)).collect(),
+        };
         folders.push(json!({ "name": name, "members": members }));
     }
     folders
+}
+
+fn read_folder(
+    folder: &Node<'_>,
+    items: &[serde_norway::Value],
+    view: &super::Cube,
+    problems: &mut Problems,
+) -> Vec<serde_json::Value> {
+    let mut members = Vec::new();
+    for item in items {
+        if let serde_norway::Value::Mapping(mapping) = item {
+            let inner = Node::new(folder.place.at("includes"), mapping);
+            match inner.text("join_path", problems) {
+                Some(path) => members.extend(members_of(view, &path)),
+                None => members.extend(read_folders(vec![inner], view, problems)),
+            }
+            continue;
+        }
+        let member = scalar(item).unwrap_or_default();
+        match view.by_name.get(&member) {
+            Some(&at) => members.push(json!(view.members[at].full_name)),
+            None => {
+                let known = view.members.iter().map(|member| member.name.as_str());
+                let message = format!("unknown member \"{member}\"{}", hint(&member, known));
+                problems.add(&folder.place.at(&member), message);
+            }
+        }
+    }
+    members
+}
+
+/// The members that a view takes from the end of a join path.
+fn members_of(view: &super::Cube, path: &str) -> Vec<serde_json::Value> {
+    let from = view.sources.iter().filter(|(_, source)| source == path);
+    from.map(|(at, _)| json!(view.members[*at].full_name)).collect()
+}
+
+/// A folder whose own members and those of its folders are one list.
+fn flattened(folder: &serde_json::Value) -> serde_json::Value {
+    fn collect(folder: &serde_json::Value, out: &mut Vec<serde_json::Value>) {
+        for member in folder["members"].as_array().into_iter().flatten() {
+            match member {
+                serde_json::Value::Object(_) => collect(member, out),
+                name if !out.contains(name) => out.push(name.clone()),
+                _ => {}
+            }
+        }
+    }
+    let mut members = Vec::new();
+    collect(folder, &mut members);
+    json!({ "name": folder["name"], "members": members })
+}
+
+fn read_default_filters(
+    node: &Node<'_>,
+    view: &super::Cube,
+    problems: &mut Problems,
+) -> Vec<DefaultFilter> {
+    let mut filters = Vec::new();
+    let full = |name: &str, place: &Node<'_>, problems: &mut Problems| {
+        let bare = name.trim().trim_matches(['{', '}']);
+        let short = bare.rsplit('.').next().unwrap_or(bare);
+        if !view.by_name.contains_key(short) {
+            let known = view.members.iter().map(|member| member.name.as_str());
+            let message = format!("unknown member \"{name}\"{}", hint(short, known));
+            problems.add(&place.place, message);
+        }
+        format!("{}.{short}", view.name)
+    };
+    for item in node.nodes("default_filters", problems) {
+        let unless = item.texts("unless", problems);
+        let unless = unless.iter().map(|name| full(name, &item, problems));
+        let mut unless: Vec<String> = unless.collect();
+        let Some(mut filter) = read_filter(&item, problems) else {
+            continue;
+        };
+        if let Filter::Member { member, .. } = &mut filter {
+            *member = full(member, &item, problems);
+            if unless.is_empty() {
+                unless.push(member.clone());
+            }
+        }
+        filters.push(DefaultFilter { filter, unless });
+    }
+    filters
 }

@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use ballpoint_postgres::ident::quote;
 
 use super::error::QueryError;
-use super::select::{Select, collect_cubes};
+use super::needs::collect_cubes;
+use super::select::Select;
 use crate::model::MemberId;
 
 /// Sub-queries put together by their dimensions, which all of them have.

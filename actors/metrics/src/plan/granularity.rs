@@ -94,7 +94,14 @@ pub(crate) fn finest_unit(text: &str) -> Option<&'static str> {
         .map(|word| word.trim_end_matches('s'))
         .collect();
     let mut standard = STANDARD.iter().map(|(name, _)| *name);
-    standard.find(|name| units.contains(name))
+    // A window of weeks may end on any day.
+    let found = standard.find(|name| units.contains(name))?;
+    Some(if found == "week" { "day" } else { found })
+}
+
+/// The finest unit in the interval of a granularity that the model adds.
+pub(crate) fn unit_of_custom(member: &Member, name: &str) -> Option<&'static str> {
+    finest_unit(&own(member, name)?.interval)
 }
 
 /// Buckets of one length, counted from an origin.
@@ -154,6 +161,15 @@ impl Buckets {
             "SELECT {origin} + number * {interval} AS date_from, \
              {origin} + (number + 1) * {interval} - INTERVAL '1 millisecond' AS date_to \
              FROM generate_series({first}::int, {last}::int) AS number"
+        )
+    }
+
+    /// The SQL of a local timestamp's bucket as Cube counts: by seconds, a month having 30 days.
+    pub(crate) fn bucket_by_epoch(self, local: &str) -> String {
+        let (origin, interval) = (self.origin_sql(), self.interval.sql());
+        format!(
+            "({origin} + {interval} * floor(extract(epoch from ({local} - {origin})) \
+             / extract(epoch from {interval})))"
         )
     }
 

@@ -5,8 +5,11 @@ pub mod dates;
 pub mod error;
 mod fan_out;
 mod filters;
+pub mod folded;
 pub mod granularity;
+mod needs;
 pub mod normalize;
+mod reading;
 mod resolve;
 mod rolling;
 pub mod rollup;
@@ -17,8 +20,10 @@ mod sub_query;
 mod writer;
 
 pub use error::QueryError;
+pub(crate) use resolve::may_show;
 pub use normalize::{Normalized, QueryType, normalize};
 pub use rollup::{Considered, Rollup};
+pub use folded::Folded;
 pub use statement::Statement;
 
 use std::sync::Arc;
@@ -27,7 +32,7 @@ use crate::model::{MemberId, Model, SecurityContext};
 use crate::query::Filter;
 
 /// What to send to PostgreSQL, and what its columns are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub statement: Statement,
     pub columns: Vec<Column>,
@@ -42,6 +47,8 @@ pub struct Plan {
     pub cubes: Vec<usize>,
     /// What it reads instead of the source.
     pub rollup: Option<Arc<Rollup>>,
+    /// The same in terms of the rollup's columns, where it is plain enough.
+    pub folded: Option<Folded>,
     /// The rollups that were looked at, and why they were not used.
     pub considered: Vec<Considered>,
 }
@@ -148,6 +155,7 @@ pub(crate) fn survey(
         order: Vec::new(),
         cubes: vec![cube],
         rollup: None,
+        folded: None,
         considered: Vec::new(),
     })
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::dates::{Range, iso, local_text, parse_pair, parse_phrase};
 use super::error::QueryError;
-use crate::query::{Computed, DateRange, Filter, FilterValue, Order, Query, TimeDimension};
+use super::reading::read;
+use crate::query::{DateRange, Filter, FilterValue, Order, Query, TimeDimension};
 
 pub const DEFAULT_LIMIT: u32 = 10_000;
 pub const MAX_LIMIT: u32 = 50_000;
@@ -41,29 +42,6 @@ impl QueryType {
         }
     }
 }
-
-const QUERY_KEYS: [&str; 20] = [
-    "measures",
-    "computedMeasures",
-    "dimensions",
-    "segments",
-    "timeDimensions",
-    "filters",
-    "order",
-    "limit",
-    "offset",
-    "total",
-    "totalQuery",
-    "ungrouped",
-    "timezone",
-    "responseFormat",
-    "renewQuery",
-    "cache",
-    "rowLimit",
-    "queryType",
-    "cacheMode",
-    "requestId",
-];
 
 /// Normalizes the `query` of a request: one query or an array of them.
 ///
@@ -146,139 +124,6 @@ fn normalize_one(
             "compareDateRange can only exist for one timeDimension",
         )),
     }
-}
-
-/// Checks the shape and reads it. Joi's words where it has some.
-fn read(raw: &Map<String, Value>) -> Result<Query, QueryError> {
-    let invalid = |detail: String| QueryError::Invalid(format!("Invalid query format: {detail}"));
-    for key in raw.keys() {
-        if !QUERY_KEYS.contains(&key.as_str()) {
-            let near = crate::model::nearest(key, QUERY_KEYS, 1);
-            let hint = near
-                .first()
-                .map_or_else(String::new, |n| format!(", did you mean \"{n}\"?"));
-            return Err(invalid(format!("\"{key}\" is not allowed{hint}")));
-        }
-    }
-    let mut raw = raw.clone();
-    let own = take_computed(&mut raw)?;
-    for key in ["measures", "dimensions", "segments"] {
-        let Some(Value::Array(names)) = raw.get(key) else {
-            continue;
-        };
-        for (index, name) in names.iter().enumerate() {
-            if name
-                .as_str()
-                .is_some_and(|name| own.contains(&name.to_owned()))
-            {
-                continue;
-            }
-            let Some(text) = name.as_str() else {
-                return Err(invalid(format!("\"{key}[{index}]\" must be a string")));
-            };
-            let most = if key == "dimensions" { 3 } else { 2 };
-            if !is_member_path(text, most) {
-                let pattern = r"/^[a-zA-Z0-9_]+\.[a-zA-Z0-9_]+$/";
-                return Err(invalid(format!(
-                    "\"{key}[{index}]\" with value \"{text}\" fails to match the required pattern: {pattern}"
-                )));
-            }
-        }
-    }
-    let mut cleaned = raw;
-    for key in [
-        "rowLimit",
-        "queryType",
-        "cacheMode",
-        "requestId",
-        "totalQuery",
-    ] {
-        cleaned.remove(key);
-    }
-    cleaned.retain(|_, value| !value.is_null());
-    rewrite_order(&mut cleaned);
-    if let Some(limit) = cleaned.get("limit") {
-        match limit
-            .as_u64()
-            .or_else(|| limit.as_str().and_then(|text| text.parse().ok()))
-        {
-            Some(limit) if limit > u64::from(MAX_LIMIT) => {
-                return Err(QueryError::invalid(
-                    "Error: The query limit has been exceeded.",
-                ));
-            }
-            Some(limit) => {
-                cleaned.insert("limit".to_owned(), json!(limit));
-            }
-            None => {
-                return Err(invalid(
-                    "\"limit\" must be a number that is at least 0".to_owned(),
-                ));
-            }
-        }
-    }
-    serde_json::from_value(Value::Object(cleaned)).map_err(|error| invalid(error.to_string()))
-}
-
-/// Moves the measures that the query brings along to `computedMeasures`, leaving their names;
-/// returns all such names.
-fn take_computed(raw: &mut Map<String, Value>) -> Result<Vec<String>, QueryError> {
-    let mut computed = match raw.remove("computedMeasures") {
-        Some(Value::Array(items)) => items,
-        Some(other) if !other.is_null() => vec![other],
-        _ => Vec::new(),
-    };
-    if let Some(Value::Array(measures)) = raw.get_mut("measures") {
-        for measure in measures.iter_mut().filter(|measure| measure.is_object()) {
-            let name = measure.get("name").cloned().unwrap_or(Value::Null);
-            computed.push(std::mem::replace(measure, name));
-        }
-    }
-    let mut names = Vec::with_capacity(computed.len());
-    for measure in &computed {
-        let read: Computed = serde_json::from_value(measure.clone()).map_err(|error| {
-            QueryError::Invalid(format!(
-                "Invalid query format: a measure of the query is {{\"name\", \"sql\"}}: {error}"
-            ))
-        })?;
-        let is_name = |name: &str| {
-            let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            name.len() < 64 && !name.is_empty() && name.chars().all(legal)
-        };
-        if !is_name(&read.name) && !is_member_path(&read.name, 2) {
-            return Err(QueryError::Invalid(format!(
-                "Invalid query format: \"{}\" is not a name: letters, digits and _ only",
-                read.name
-            )));
-        }
-        names.push(read.name);
-    }
-    if !computed.is_empty() {
-        raw.insert("computedMeasures".to_owned(), Value::Array(computed));
-    }
-    Ok(names)
-}
-
-/// `{id, desc}`, as normalized queries write an order, becomes a pair.
-fn rewrite_order(cleaned: &mut Map<String, Value>) {
-    if let Some(Value::Array(items)) = cleaned.get_mut("order") {
-        for item in items {
-            if let (Some(id), Some(desc)) = (
-                item.get("id").and_then(Value::as_str),
-                item.get("desc").and_then(Value::as_bool),
-            ) {
-                *item = json!([id, if desc { "desc" } else { "asc" }]);
-            }
-        }
-    }
-}
-
-fn is_member_path(text: &str, most: usize) -> bool {
-    let segments: Vec<&str> = text.split('.').collect();
-    (2..=most).contains(&segments.len())
-        && segments
-            .iter()
-            .all(|s| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
 }
 
 fn finish(

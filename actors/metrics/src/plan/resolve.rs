@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 use super::error::QueryError;
 use super::filters::OPERATORS;
 use super::normalize::Normalized;
-use super::select::collect_cubes;
+use super::needs::collect_cubes;
 use super::{Column, ColumnKind};
 use crate::model::{Definition, MemberId, Model, Policy, SecurityContext};
 use crate::query::{DateRange, Filter};
@@ -101,6 +101,7 @@ pub(crate) fn resolve(
         .as_ref()
         .map(|order| lookup.order(order))
         .transpose()?;
+    lookup.add_default_filters(query, &mut resolved);
     lookup.add_row_policies(&mut resolved)?;
     lookup.add_masks(&mut resolved);
     Ok(resolved)
@@ -114,7 +115,7 @@ pub(crate) fn find(model: &Model, name: &str) -> Result<MemberId, QueryError> {
 }
 
 /// Whether the caller may see a member and its values.
-pub(super) fn may_show(
+pub(crate) fn may_show(
     model: &Model,
     context: &SecurityContext,
     id: MemberId,
@@ -175,6 +176,23 @@ impl Lookup<'_> {
             .origin
             .as_ref()
             .is_none_or(|origin| self.allows(origin.member))
+    }
+
+    /// The default filters of the views that the query names, unless it says otherwise.
+    fn add_default_filters(&self, query: &Normalized, resolved: &mut Resolved) {
+        let columns = resolved.dimensions.iter().chain(&resolved.measures);
+        let mut views: Vec<usize> = columns.map(|column| column.member.cube).collect();
+        views.sort_unstable();
+        views.dedup();
+        let mut asked = Vec::new();
+        collect_filter_members(self.model, &query.query.filters, &mut asked);
+        asked.extend(resolved.ranges.iter().map(|range| range.0));
+        for default in views.iter().flat_map(|view| &self.model.cubes[*view].default_filters) {
+            let unless = |id: &MemberId| default.unless.contains(&self.model.member(*id).full_name);
+            if !asked.iter().any(unless) {
+                resolved.filters.push(default.filter.clone());
+            }
+        }
     }
 
     /// Whether no policy shows the member's values.

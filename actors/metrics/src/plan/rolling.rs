@@ -280,9 +280,16 @@ impl Select<'_> {
             RollingWindow::RunningTotal => None,
         };
         let seconds = |name: &str| granularity::seconds_of(member, name);
+        let own = granularity::unit_of_custom(member, &series.granularity);
+        let coarsest = match own {
+            // The model's buckets may begin at any time of any day.
+            Some(_) if !self.writer.model.epoch_buckets => return "second".to_owned(),
+            Some(unit) => unit.to_owned(),
+            None => series.granularity.clone(),
+        };
         match finest {
-            Some(unit) if seconds(unit) < seconds(&series.granularity) => unit.to_owned(),
-            _ => series.granularity.clone(),
+            Some(unit) if seconds(unit) < seconds(&coarsest) => unit.to_owned(),
+            _ => coarsest,
         }
     }
 
@@ -320,12 +327,16 @@ impl Select<'_> {
         } else {
             self.writer.localized(&sql)
         };
-        let mut bind = |at| {
-            let place = self.writer.bind(super::dates::local_text(at));
-            format!("{place}::timestamp")
-        };
-        let (from, to) = (bind(range.from), bind(range.to));
-        let bounds = self.bounds(range, &field, (&from, &to))?;
+        // A value that no bound uses must not be bound.
+        const FROM: &str = "\u{2}from";
+        const TO: &str = "\u{2}to";
+        let mut bounds = self.bounds(range, &field, (FROM, TO))?;
+        for (place, at) in [(FROM, range.from), (TO, range.to)] {
+            if bounds.contains(place) {
+                let bound = self.writer.bind(super::dates::local_text(at));
+                bounds = bounds.replace(place, &format!("{bound}::timestamp"));
+            }
+        }
         Ok((bounds != "TRUE").then_some(format!("({bounds})")))
     }
 

@@ -4,7 +4,7 @@
 //! A rollup is used only where the answer is the same to the last digit: every member is in it, time
 //! is cut at its own buckets, and measures that do not add up are read at its exact grain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ballpoint_postgres::ident::quote;
@@ -14,12 +14,14 @@ use jiff::civil::DateTime;
 use serde::Serialize;
 
 use super::error::QueryError;
+use super::folded::Folded;
 use super::normalize::Normalized;
 use super::select::Select;
 use super::writer::Writer;
 use super::{Column, ColumnKind, resolve};
 use crate::model::joins::JoinTree;
 use crate::model::{Aggregation, MemberId, Model, SecurityContext};
+use crate::rollups::Columns;
 
 /// A rollup whose table is built.
 #[derive(Clone, Debug, Default)]
@@ -33,11 +35,15 @@ pub struct Rollup {
     pub segments: HashMap<MemberId, String>,
     pub times: Vec<RollupTime>,
     pub measures: HashMap<MemberId, RollupMeasure>,
+    /// Columns whose values are equal where their texts are.
+    pub plain: HashSet<String>,
     pub tree: JoinTree,
     /// What it was built from, and the versions of that.
     pub reads: Vec<TableName>,
     pub versions: Vec<i64>,
     pub rows: u64,
+    /// Its columns, when they are few enough to be held.
+    pub memory: Option<Arc<Columns>>,
 }
 
 /// A time dimension cut to a granularity, in UTC.
@@ -63,6 +69,13 @@ pub struct Considered {
     /// Why it was not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
+}
+
+/// A rollup to read, and how.
+pub(super) struct Kept {
+    pub(super) body: String,
+    pub(super) rollup: Arc<Rollup>,
+    pub(super) folded: Option<Folded>,
 }
 
 /// How the members of one query are found in a rollup.
@@ -102,7 +115,7 @@ pub(crate) fn kept_measures(
         select.collect_leaves(select.writer.resolve(measure), &mut kept);
     }
     kept.extend(measures.iter().map(|id| select.writer.resolve(*id)));
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     kept.retain(|id| seen.insert(*id));
     Ok(kept)
 }
@@ -112,7 +125,7 @@ impl Select<'_> {
     pub(super) fn from_rollups(
         &mut self,
         rollups: &[Arc<Rollup>],
-    ) -> Result<(Option<(String, Arc<Rollup>)>, Vec<Considered>), QueryError> {
+    ) -> Result<(Option<Kept>, Vec<Considered>), QueryError> {
         let mut considered = Vec::new();
         let mut best: Option<(Arc<Rollup>, Fit)> = None;
         let cubes = self.tree.cubes(self.writer.model);
@@ -138,8 +151,15 @@ impl Select<'_> {
             used: true,
             why_not: None,
         });
+        let times: Vec<RollupTime> = fit.times.values().cloned().collect();
+        let folded = self.folded(&rollup, &times);
         let body = self.rollup_body(&rollup, &fit)?;
-        Ok((Some((body, rollup)), considered))
+        let kept = Kept {
+            body,
+            rollup,
+            folded,
+        };
+        Ok((Some(kept), considered))
     }
 
     /// Whether a rollup answers the query; if not, why.
@@ -147,6 +167,9 @@ impl Select<'_> {
         let model = self.writer.model;
         if self.writer.ungrouped {
             return Err("an ungrouped query reads rows, not groups".to_owned());
+        }
+        if !self.writer.masked.is_empty() {
+            return Err("values are masked for the caller".to_owned());
         }
         let joins = |edge: &(usize, usize)| rollup.tree.edges.contains(edge);
         if self.tree.root != rollup.tree.root || !self.tree.edges.iter().all(joins) {
@@ -345,7 +368,8 @@ impl Select<'_> {
                 .map(|(id, time)| (*id, place(&time.column))),
         );
         for (id, kept) in &rollup.measures {
-            columns.insert(*id, self.regrouped(*id, kept, fit.exact));
+            let regrouped = self.regrouped(*id, kept, fit.exact);
+            columns.extend(regrouped.map(|sql| (*id, sql)));
         }
         let outside = std::mem::replace(&mut self.writer.columns, columns);
         let body = self.over_rollup(rollup, fit);
@@ -386,8 +410,9 @@ impl Select<'_> {
         }
     }
 
-    /// A kept measure aggregated once more, in the type that it has at the source.
-    fn regrouped(&self, id: MemberId, kept: &RollupMeasure, exact: bool) -> String {
+    /// A kept measure aggregated once more, in the type that it has at the source; `None` for one
+    /// that is computed from others instead.
+    fn regrouped(&self, id: MemberId, kept: &RollupMeasure, exact: bool) -> Option<String> {
         let column = format!("r.{}", quote(&kept.column));
         let aggregation = self
             .writer
@@ -395,16 +420,15 @@ impl Select<'_> {
             .member(id)
             .measure()
             .map(|it| it.aggregation);
-        match aggregation {
+        Some(match aggregation {
             Some(Aggregation::Sum) => format!("(sum({column}))::{}", kept.kind),
             Some(Aggregation::Count) => format!("(coalesce(sum({column}), 0))::{}", kept.kind),
             Some(Aggregation::Min) => format!("min({column})"),
             Some(Aggregation::Max) => format!("max({column})"),
             // At the exact grain a group is one row.
             _ if exact => format!("((array_agg({column}))[1])"),
-            // Not read: the fit refused it, or nobody asked.
-            _ => "NULL".to_owned(),
-        }
+            _ => return None,
+        })
     }
 }
 

@@ -12,10 +12,12 @@ use ballpoint_postgres::ident::quote;
 use super::error::QueryError;
 use super::fan_out::Leaf;
 use super::filters::Condition;
+use super::needs::{collect_cubes, collect_hints, no_path};
 use super::normalize::Normalized;
 use super::resolve::{Resolved, find};
 use super::rolling::WindowRange;
 use super::rollup::Rollup;
+use super::folded::{Folded, order_of};
 use super::statement::Statement;
 use super::writer::{Asked, Writer};
 use super::{Column, ColumnKind, Plan};
@@ -35,9 +37,9 @@ pub(crate) fn write(
     let row_filters = resolved.row_filters.clone();
     let mut select = Select::new(writer, resolved)?;
     let (kept, considered) = select.from_rollups(rollups)?;
-    let (body, rollup) = match kept {
-        Some((body, rollup)) => (body, Some(rollup)),
-        None => (select.body()?, None),
+    let (body, rollup, folded) = match kept {
+        Some(kept) => (kept.body, Some(kept.rollup), kept.folded),
+        None => (select.body()?, None, None),
     };
     let mut text = body.clone();
     let order = select.order_clause();
@@ -70,6 +72,16 @@ pub(crate) fn write(
             .collect(),
         cubes: select.tree.cubes(model),
         rollup,
+        folded: folded.and_then(|folded| {
+            let wanted = |number: Option<u32>| usize::try_from(number.unwrap_or_default()).ok();
+            Some(Folded {
+                order: order_of(&order)?,
+                limit: wanted(query.query.limit)?,
+                offset: wanted(query.query.offset)?,
+                total: query.query.total == Some(true),
+                ..folded
+            })
+        }),
         considered,
     })
 }
@@ -84,7 +96,7 @@ pub(crate) struct Select<'a> {
     /// What rolling windows read instead of the ranges.
     pub(super) windows: Vec<WindowRange>,
     pub(super) conditions: Vec<Condition>,
-    having: Vec<Condition>,
+    pub(super) having: Vec<Condition>,
     order: Vec<(MemberId, bool)>,
     pub(super) tree: JoinTree,
     pub(super) denied: bool,
@@ -424,78 +436,4 @@ fn default_order(resolved: &Resolved) -> Vec<(MemberId, bool)> {
         (None, Some(dimension)) => vec![(dimension.member, false)],
         _ => Vec::new(),
     }
-}
-
-/// The join paths of a view's member, or of those that a query's own measure names.
-fn collect_hints(model: &Model, id: MemberId, hints: &mut Vec<Vec<usize>>) {
-    let member = model.member(id);
-    if let Some(origin) = &member.origin {
-        hints.extend((origin.path.len() > 1).then(|| origin.path.clone()));
-        return;
-    }
-    if model.computed.is_empty() || !member.alias.starts_with("computed_") {
-        return;
-    }
-    for inner in member.templates().iter().flat_map(|sql| sql.members()) {
-        collect_hints(model, inner, hints);
-    }
-}
-
-/// The cubes whose columns a member needs, its own first.
-pub(super) fn collect_cubes(
-    model: &Model,
-    id: MemberId,
-    cubes: &mut Vec<usize>,
-    seen: &mut BTreeSet<MemberId>,
-) {
-    if !seen.insert(id) {
-        return;
-    }
-    if let Some(origin) = &model.member(id).origin {
-        return collect_cubes(model, origin.member, cubes, seen);
-    }
-    let member = model.member(id);
-    let sub_query = member
-        .dimension()
-        .is_some_and(|dimension| dimension.sub_query);
-    let templates = member.templates();
-    // A calculation over members of others reads nothing of its own cube.
-    let foreign = !sub_query
-        && !templates.is_empty()
-        && member
-            .measure()
-            .is_none_or(|measure| measure.aggregation.is_calculated())
-        && templates
-            .iter()
-            .all(|t| t.cubes().next().is_none() && t.members().next().is_some());
-    let mut direct: Vec<usize> = templates.iter().flat_map(|t| t.cubes()).collect();
-    if !foreign {
-        direct.insert(0, id.cube);
-    }
-    for cube in direct {
-        if !cubes.contains(&cube) {
-            cubes.push(cube);
-        }
-    }
-    if sub_query {
-        return;
-    }
-    let stage = member.measure().and_then(|measure| measure.stage.as_ref());
-    let added = stage
-        .iter()
-        .flat_map(|stage| stage.add_group_by.iter().copied());
-    let references: Vec<MemberId> = templates
-        .iter()
-        .flat_map(|t| t.members())
-        .chain(added)
-        .collect();
-    for reference in references {
-        collect_cubes(model, reference, cubes, seen);
-    }
-}
-
-/// Two cubes that no chain of joins connects.
-pub(super) fn no_path(model: &Model, (from, to): (usize, usize)) -> QueryError {
-    let (from, to) = (&model.cubes[from].name, &model.cubes[to].name);
-    QueryError::Unplannable(format!("Can't find join path to join '{from}', '{to}'"))
 }

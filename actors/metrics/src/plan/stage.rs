@@ -4,10 +4,12 @@
 use ballpoint_postgres::ident::{quote, quote_literal};
 
 use super::error::QueryError;
+use super::filters::Condition;
+use super::resolve::find;
 use super::fan_out::leaf_alias;
 use super::select::Select;
 use super::{Column, ColumnKind};
-use crate::model::{Aggregation, Measure, MemberId, Stage, Template, TimeShift};
+use crate::model::{Aggregation, Measure, MemberId, Stage, StageFilter, Template, TimeShift};
 
 impl<'a> Select<'a> {
     /// A multi-stage measure by the query's dimensions.
@@ -39,7 +41,12 @@ impl<'a> Select<'a> {
         for shift in &stage.time_shifts {
             self.shift_time(shift);
         }
+        let asked = (self.conditions.clone(), self.ranges.clone());
+        if let Some(filter) = &stage.filter {
+            self.heed(filter)?;
+        }
         let joined = self.parts(&inner);
+        (self.conditions, self.ranges) = asked;
         let grouped = std::mem::replace(&mut self.dimensions, outer);
         (self.writer.shifts, self.writer.calendar) = shifts;
         let joined = joined?;
@@ -211,6 +218,29 @@ impl<'a> Select<'a> {
                 quote_literal(&shift.interval)
             ));
         }
+    }
+
+    /// Leaves off the query's filters that a measure does not heed, and adds its own. What policies
+    /// ask stays.
+    fn heed(&mut self, filter: &StageFilter) -> Result<(), QueryError> {
+        let model = self.writer.model;
+        let heeds = |writer: &super::writer::Writer<'_>, id: MemberId| {
+            let id = writer.resolve(id);
+            let lists = |ids: &[MemberId]| ids.iter().any(|listed| writer.resolve(*listed) == id);
+            !lists(&filter.exclude) && filter.keep_only.as_ref().is_none_or(|ids| lists(ids))
+        };
+        let writer = &self.writer;
+        self.ranges.retain(|(id, _, _)| heeds(writer, *id));
+        self.conditions.retain(|condition| {
+            let mut members = Vec::new();
+            condition.members(&mut members);
+            matches!(condition, Condition::Policy(_)) || members.iter().all(|id| heeds(writer, *id))
+        });
+        for filter in &filter.include {
+            let condition = self.writer.resolve_filter(filter, &|name| find(model, name))?;
+            self.conditions.push(condition);
+        }
+        Ok(())
     }
 
     /// What the calendar of a time dimension says of a shift.

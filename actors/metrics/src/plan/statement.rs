@@ -35,6 +35,14 @@ impl Statement {
         })
     }
 
+    /// The text with each value as a literal, for a client whose own values are numbered.
+    pub(crate) fn literal_sql(&self) -> String {
+        self.render(|number, out| {
+            let value = self.params.get(number - 1).map_or("", String::as_str);
+            out.push_str(&ballpoint_postgres::ident::quote_literal(value));
+        })
+    }
+
     fn render(&self, place: impl Fn(usize, &mut String)) -> String {
         let mut out = String::with_capacity(self.text.len() + self.params.len() * 12);
         for (at, piece) in self.text.split(MARK).enumerate() {

@@ -3,7 +3,8 @@
 use ballpoint_postgres::ident::quote;
 
 use super::error::QueryError;
-use super::select::{Select, no_path};
+use super::needs::no_path;
+use super::select::Select;
 use crate::model::joins::JoinTree;
 use crate::model::{DimensionSql, MemberId, Template};
 

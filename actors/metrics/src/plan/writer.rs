@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::error::QueryError;
 use super::filters::Condition;
-use super::granularity;
+use super::granularity::{self, Buckets, STANDARD};
 use super::statement::mark;
 use crate::model::{
     Aggregation, CaseLabel, Definition, Dimension, DimensionSql, Mask, Measure, MemberId, Model,
@@ -262,6 +262,10 @@ impl<'a> Writer<'a> {
             self.localized(&sql)
         };
         let member = self.model.member(id);
+        let is_custom = STANDARD.iter().all(|(standard, _)| *standard != name);
+        if self.model.epoch_buckets && is_custom {
+            return Ok(Buckets::of(member, name)?.bucket_by_epoch(&local));
+        }
         granularity::bucket(member, name, &local)
     }
 

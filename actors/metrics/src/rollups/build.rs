@@ -15,7 +15,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
+use super::load::load;
 use super::{RollupStatus, Rollups, State};
+use crate::execute::Runner;
 use crate::model::joins::JoinTree;
 use crate::model::{
     DimensionKind, MemberId, Model, Part, PreAggregation, SecurityContext, Template,
@@ -51,7 +53,7 @@ pub struct Builder<'a> {
     /// Who owns the tables.
     pub owner: &'a PgPool,
     /// Who reads them.
-    pub reader: &'a PgPool,
+    pub runner: &'a Runner,
     pub results: &'a Results,
     pub now: Timestamp,
 }
@@ -89,6 +91,7 @@ impl Rollups {
                         built_at: None,
                         build_ms: None,
                         partitions: None,
+                        in_memory: false,
                         error: Some(error.to_string()),
                     });
                 }
@@ -113,9 +116,12 @@ impl Builder<'_> {
         let mut planned = self.plan(cube, definition)?;
         let epoch = self.results.versions.epoch();
         let statements = vec![planned.sql.clone()];
-        let reads = self.results.reads(self.reader, statements).await?;
+        let reads = self.results.reads(self.runner.pool(), statements).await?;
         if !reads.steady {
             return Err(RollupError::Unsteady);
+        }
+        if reads.relations.is_empty() {
+            return Err(RollupError::Unknown("what it reads".to_owned()));
         }
         // The versions come first: rows that land while it is built make it old, never wrong.
         let Some(versions) = self.results.versions.of(&reads.relations) else {
@@ -139,6 +145,8 @@ impl Builder<'_> {
             }
         };
         self.read_types(&mut planned).await?;
+        // What cannot be held is read from the table.
+        planned.rollup.memory = load(self.runner, &planned.rollup).await.map(Arc::new);
         let elapsed = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
         let status = RollupStatus {
             name: planned.name,
@@ -147,6 +155,7 @@ impl Builder<'_> {
             built_at: Some(built_at),
             build_ms: found.is_none().then_some(elapsed),
             partitions: None,
+            in_memory: planned.rollup.memory.is_some(),
             error: None,
         };
         Ok((planned.rollup, status))
@@ -247,7 +256,7 @@ impl Builder<'_> {
 
     async fn build(&self, planned: &Planned) -> Result<u64, sqlx::Error> {
         let reader: String = sqlx::query_scalar("select current_user::text")
-            .fetch_one(self.reader)
+            .fetch_one(self.runner.pool())
             .await?;
         let mut transaction = self.owner.begin().await?;
         let prepare = format!(
@@ -306,6 +315,11 @@ impl Builder<'_> {
             .fetch_all(self.owner)
             .await?;
         let kinds: HashMap<String, String> = rows.into_iter().collect();
+        let is_plain = |kind: &str| {
+            matches!(kind, "text" | "boolean") || kind.starts_with("character varying")
+        };
+        let plain = kinds.iter().filter(|(_, kind)| is_plain(kind));
+        planned.rollup.plain = plain.map(|(column, _)| column.clone()).collect();
         for measure in planned.rollup.measures.values_mut() {
             if let Some(kind) = kinds.get(&measure.column) {
                 measure.kind.clone_from(kind);

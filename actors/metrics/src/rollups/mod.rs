@@ -6,16 +6,22 @@
 //! source: no query fails or differs for a rollup. What may change unseen is never rolled up.
 
 mod build;
+mod load;
+mod memory;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::plan::{Considered, Rollup};
+use crate::model::SecurityContext;
+use crate::plan::{self, Considered, QueryError, Rollup};
+use crate::service::Service;
 use crate::versions::Versions;
 
 pub use build::{Builder, RollupError, SCHEMA};
+pub use memory::Columns;
 
 /// The rollups of the model that is served.
 #[derive(Debug, Default)]
@@ -44,6 +50,8 @@ pub struct RollupStatus {
     pub build_ms: Option<u64>,
     /// Partitions that its latest build wrote, of how many.
     pub partitions: Option<(usize, usize)>,
+    /// Whether its columns are held in memory.
+    pub in_memory: bool,
     /// Why there is none.
     pub error: Option<String>,
 }
@@ -83,5 +91,34 @@ impl Rollups {
 
     fn replace(&self, state: State) {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+impl Service {
+    /// The rollups that a load would look at, and why it would not use them.
+    ///
+    /// # Errors
+    /// As planning the query.
+    pub fn explain(
+        &self,
+        request: &Value,
+        context: &SecurityContext,
+    ) -> Result<Vec<Considered>, QueryError> {
+        let request = crate::api::Request::read(request)?;
+        let (_, queries) = plan::normalize(&request.query, self.clock.business_now())?;
+        let mut all = Vec::new();
+        for query in &queries {
+            all.extend(self.plan(query, context)?.considered);
+        }
+        Ok(all)
+    }
+
+    /// The same service that reads the source for everything.
+    #[must_use]
+    pub fn without_rollups(&self) -> Self {
+        Self {
+            rollups: Arc::default(),
+            ..self.clone()
+        }
     }
 }

@@ -1,0 +1,251 @@
+//! Rollups: the same answer with and without them, over random queries; the source while they are old.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use ballpoint_metrics::{SecurityContext, Service};
+use serde_json::{Value, json};
+use support::Shop;
+
+const QUERIES: u64 = 400;
+
+/// A small generator with a fixed seed: a failure can be run again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % sides
+    }
+
+    fn some<'t>(&mut self, of: &[&'t str], most: u64) -> Vec<&'t str> {
+        let mut all = of.to_vec();
+        let count = self.roll(most + 1);
+        let take = |all: &mut Vec<&'t str>, dice: &mut Self| {
+            let at = usize::try_from(dice.roll(all.len() as u64)).unwrap();
+            all.remove(at)
+        };
+        (0..count.min(of.len() as u64))
+            .map(|_| take(&mut all, self))
+            .collect()
+    }
+
+    fn one<'t>(&mut self, of: &[&'t str]) -> &'t str {
+        of[usize::try_from(self.roll(of.len() as u64)).unwrap()]
+    }
+}
+
+/// A query over members of which the rollups hold many and not all.
+fn query(dice: &mut Dice) -> Value {
+    const MEASURES: [&str; 12] = [
+        "Orders.count",
+        "Orders.total",
+        "Orders.units",
+        "Orders.least",
+        "Orders.most",
+        "Orders.mean",
+        "Orders.kinds",
+        "Orders.paid",
+        "Orders.paidShare",
+        "Orders.perUnit",
+        "Orders.halves",
+        "Lines.quantity",
+    ];
+    const DIMENSIONS: [&str; 4] = [
+        "Orders.status",
+        "Customers.city",
+        "Lines.product",
+        "Customers.vip",
+    ];
+    const GRANULARITIES: [&str; 5] = ["day", "week", "month", "quarter", "year"];
+    let mut measures = dice.some(&MEASURES, 3);
+    if measures.is_empty() {
+        measures.push("Orders.count");
+    }
+    let few = if dice.roll(4) == 0 {
+        &DIMENSIONS[..]
+    } else {
+        &DIMENSIONS[..2]
+    };
+    let mut query = json!({ "measures": measures, "dimensions": dice.some(few, 2) });
+    let mut time = json!({ "dimension": "Orders.placedAt" });
+    if dice.roll(3) > 0 {
+        time["granularity"] = json!(dice.one(&GRANULARITIES));
+    }
+    if dice.roll(2) == 0 {
+        let from = 1 + dice.roll(28);
+        let whole = json!([format!("2025-12-{from:02}"), "2026-01-10"]);
+        let uneven = json!([format!("2025-12-{from:02}T07:30:00"), "2026-01-10"]);
+        time["dateRange"] = if dice.roll(5) == 0 { uneven } else { whole };
+    }
+    if time.get("granularity").or(time.get("dateRange")).is_some() && dice.roll(4) > 0 {
+        query["timeDimensions"] = json!([time]);
+    }
+    let mut filters = Vec::new();
+    if dice.roll(3) == 0 {
+        let operator = dice.one(&["equals", "notEquals", "contains"]);
+        let values = dice.some(&["open", "paid", "e"], 2);
+        if !values.is_empty() {
+            filters
+                .push(json!({ "member": "Orders.status", "operator": operator, "values": values }));
+        }
+    }
+    if dice.roll(4) == 0 {
+        let operator = dice.one(&["set", "notSet"]);
+        filters.push(json!({ "member": "Customers.city", "operator": operator }));
+    }
+    if dice.roll(5) == 0 {
+        filters.push(json!({ "member": "Orders.count", "operator": "gt", "values": ["12"] }));
+    }
+    let of = |cube: &str, query: &Value| query.to_string().contains(cube);
+    if of("Lines.", &query)
+        && (of("Customers.", &query) || !filters.is_empty())
+        && !of("Orders.", &query)
+    {
+        // Only orders lead to both of the others.
+        query["measures"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!("Orders.count"));
+    }
+    query["filters"] = json!(filters);
+    if dice.roll(5) == 0 {
+        query["segments"] = json!(["Orders.heavy"]);
+    }
+    if dice.roll(4) == 0 {
+        query["total"] = json!(true);
+        query["limit"] = json!(3);
+    }
+    if dice.roll(8) == 0 {
+        query["timezone"] = json!("Asia/Kolkata");
+    }
+    query
+}
+
+async fn rows(service: &Service, query: &Value) -> Value {
+    let request = json!({ "query": query });
+    let reply = service.load(&request, &SecurityContext::default()).await;
+    assert_eq!(reply.status, 200, "{query}: {}", reply.body);
+    let mut rows = reply.body["data"].clone();
+    if query.get("limit").is_none() {
+        // Equal values of a measure keep no order among them.
+        let rows = rows.as_array_mut().unwrap();
+        rows.sort_by_key(Value::to_string);
+    }
+    json!([rows, reply.body["total"]])
+}
+
+#[tokio::test]
+async fn the_answer_is_the_same_with_and_without_a_rollup() {
+    let shop = Shop::open().await;
+    let service = shop
+        .rolled_up(&["Orders.byDay", "Orders.exact", "Orders.withLines"])
+        .await;
+    let source = service.without_rollups();
+    let mut dice = Dice(2026);
+    let (mut used, mut reasons) = (
+        std::collections::BTreeMap::new(),
+        std::collections::BTreeSet::new(),
+    );
+    for number in 0..QUERIES {
+        let query = query(&mut dice);
+        let request = json!({ "query": query });
+        let considered = service
+            .explain(&request, &SecurityContext::default())
+            .unwrap();
+        for it in considered {
+            match it.why_not {
+                None => *used.entry(it.rollup).or_insert(0_u64) += 1,
+                Some(why) => drop(reasons.insert(why)),
+            }
+        }
+        let (with, without) = (rows(&service, &query).await, rows(&source, &query).await);
+        assert_eq!(with, without, "query {number}: {query}");
+    }
+    println!("of {QUERIES} queries answered by: {used:?}; reasons against: {reasons:#?}");
+    let answered: u64 = used.values().sum();
+    assert!(
+        answered * 4 > QUERIES && used.len() == 3,
+        "the test must reach rollups: {used:?}"
+    );
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn an_old_rollup_is_not_read_and_is_built_again() {
+    let shop = Shop::open().await;
+    let names = ["Orders.byDay", "Orders.exact", "Orders.withLines"];
+    shop.rolled_up(&names).await;
+    let query = json!({ "measures": ["Orders.count"], "dimensions": ["Orders.status"] });
+    shop.execute("INSERT INTO marts.orders VALUES (9001, 1, 'lost', 1, 1, 1, now())")
+        .await;
+    shop.written(&["orders"]).await;
+    let old = |service: &Service| {
+        let (_, old) = service
+            .rollups
+            .usable(&service.snapshot.model.hash, &service.results.versions);
+        old.len() == 3
+    };
+    let service = shop.until("the event", old).await;
+    let found = rows(&service, &query).await;
+    assert!(
+        found.to_string().contains("lost"),
+        "the source is read meanwhile: {found}"
+    );
+    let request = json!({ "query": query });
+    let why = service
+        .explain(&request, &SecurityContext::default())
+        .unwrap();
+    let why = why.iter().find(|it| it.rollup == "Orders.byDay").unwrap();
+    assert!(
+        why.why_not.as_ref().unwrap().contains("being built again"),
+        "{why:?}"
+    );
+    // A build is followed by a look at the data.
+    shop.refreshed().await;
+    let service = shop.rolled_up(&names).await;
+    assert_eq!(rows(&service, &query).await, found);
+    let status = service.rollups.status();
+    assert!(status.iter().all(|it| it.build_ms.is_some()), "{status:?}");
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn a_rollup_that_cannot_be_kept_says_why_and_breaks_nothing() {
+    let model = "
+cubes:
+  - name: Foreign
+    sql_table: public.foreign_table
+    dimensions: [{name: kind, sql: kind, type: string}]
+    measures: [{name: count, type: count}]
+    pre_aggregations:
+      - {name: main, measures: [count], dimensions: [kind]}
+      - {name: original, type: original_sql}
+  - name: Recent
+    sql: select * from marts.orders where placed_at < now()
+    measures: [{name: count, type: count}]
+    pre_aggregations: [{name: main, measures: [count]}]
+";
+    let shop = Shop::with(model).await;
+    shop.execute("CREATE TABLE public.foreign_table (kind text)")
+        .await;
+    shop.refreshed().await;
+    let looked = |service: &Service| {
+        let status = service.rollups.status();
+        let why = status.first().and_then(|it| it.error.clone());
+        why.is_some_and(|why| why.contains("public.foreign_table changes"))
+    };
+    let service = shop.until("the look", looked).await;
+    let status = service.rollups.status();
+    let why = |at: usize| status[at].error.clone().unwrap();
+    assert!(why(0).contains("public.foreign_table"), "{status:?}");
+    assert!(why(1).contains("original_sql"), "{status:?}");
+    assert!(why(2).contains("clock"), "{status:?}");
+    let query = json!({ "measures": ["Foreign.count"], "dimensions": ["Foreign.kind"] });
+    assert_eq!(rows(&service, &query).await, json!([[], null]));
+    shop.close().await;
+}

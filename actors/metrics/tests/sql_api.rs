@@ -1,0 +1,301 @@
+//! SQL over cubes: what a client writes gives what the metrics give, and reaches nothing else.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use ballpoint_metrics::{SecurityContext, Service};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Row as _};
+use support::Shop;
+
+async fn rows(shop: &Shop, service: &Service, sql: &str) -> Vec<String> {
+    let sent = service.translate(sql, &SecurityContext::default()).await;
+    let sent = sent.unwrap_or_else(|error| panic!("{sql}: {error} {:?}", error.hint));
+    let text = format!("SELECT row_to_json(answer)::text FROM ({sent}) AS answer");
+    let rows = sqlx::query(AssertSqlSafe(text))
+        .persistent(false)
+        .fetch_all(shop.database.pool())
+        .await;
+    let rows = rows.unwrap_or_else(|error| panic!("{sql}\n{sent}\n{error}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn refused(service: &Service, sql: &str) -> (String, String) {
+    let error = service.translate(sql, &SecurityContext::default()).await;
+    let error = error.expect_err(sql);
+    (
+        error.code.to_owned(),
+        format!("{} {}", error.message, error.hint.unwrap_or_default()),
+    )
+}
+
+#[tokio::test]
+async fn a_select_over_a_cube_gives_what_the_source_gives() {
+    let shop = Shop::open().await;
+    let service = shop.service().await;
+    for (sql, same_as) in [
+        (
+            "SELECT status, MEASURE(count) AS n, sum(total) FROM Orders GROUP BY 1 ORDER BY 2 DESC, status LIMIT 5",
+            "SELECT status, count(*) AS n, sum(amount) AS total FROM marts.orders GROUP BY 1 ORDER BY 2 DESC, status",
+        ),
+        (
+            "SELECT count(*) FROM \"Orders\" o WHERE o.status IN ('open', 'paid') AND NOT (o.status = 'paid')",
+            "SELECT count(*) FROM marts.orders WHERE status = 'open'",
+        ),
+        (
+            "SELECT DATE_TRUNC('month', placedAt) AS month, MEASURE(units) FROM Orders \
+             WHERE placedAt >= '2025-12-01' AND placedAt < timestamp '2026-01-15' GROUP BY month ORDER BY 1",
+            "SELECT date_trunc('month', placed_at AT TIME ZONE 'UTC') AS month, sum(units) AS units FROM marts.orders \
+             WHERE placed_at >= '2025-12-01Z' AND placed_at < '2026-01-15Z' GROUP BY 1 ORDER BY 1",
+        ),
+        (
+            "SELECT upper(status) AS s, MEASURE(total) / MEASURE(count) AS mean FROM Orders GROUP BY upper(status) \
+             HAVING MEASURE(count) > 10 ORDER BY s",
+            "SELECT upper(status) AS s, sum(amount) / count(*) AS mean FROM marts.orders GROUP BY 1 ORDER BY 1",
+        ),
+        (
+            "SELECT t.status, t.n FROM (SELECT status, MEASURE(count) AS n FROM Orders GROUP BY status) t WHERE t.n > 0 ORDER BY 1",
+            "SELECT status, count(*) AS n FROM marts.orders GROUP BY 1 ORDER BY 1",
+        ),
+        (
+            "WITH c AS (SELECT MEASURE(count) AS n FROM Customers) SELECT n + 1 AS m FROM c",
+            "SELECT count(*) + 1 AS m FROM marts.customers",
+        ),
+        (
+            "SELECT MEASURE(count) FROM Orders UNION ALL SELECT MEASURE(count) FROM Customers ORDER BY 1",
+            "SELECT * FROM (VALUES (40), (600)) t (count)",
+        ),
+        (
+            "SELECT city, vip FROM Customers WHERE city IS NOT NULL AND city LIKE 'P%' ORDER BY id LIMIT 3",
+            "SELECT city, vip FROM marts.customers WHERE city LIKE 'P%' ORDER BY id LIMIT 3",
+        ),
+        (
+            "SELECT count(*) FROM Customers WHERE city = 'it''s' OR vip",
+            "SELECT count(*) FROM marts.customers WHERE vip",
+        ),
+    ] {
+        let direct = format!("SELECT row_to_json(answer)::text FROM ({same_as}) AS answer");
+        let direct: Vec<String> = sqlx::query_scalar(AssertSqlSafe(direct))
+            .persistent(false)
+            .fetch_all(shop.database.pool())
+            .await
+            .unwrap();
+        assert_eq!(rows(&shop, &service, sql).await, direct, "{sql}");
+    }
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn joins_that_repeat_rows_change_no_sum() {
+    let model = support::MODEL.to_owned()
+        + "
+views:
+  - name: sales
+    cubes:
+      - {join_path: Orders, includes: [count, total, status]}
+      - {join_path: Orders.Lines, includes: [product, quantity]}
+";
+    let shop = Shop::with(&model).await;
+    let service = shop.service().await;
+    let sql =
+        "SELECT product, MEASURE(total) FROM sales WHERE product <> 'cap' GROUP BY 1 ORDER BY 1";
+    let direct = "SELECT row_to_json(a)::text FROM (SELECT product, sum(amount) AS total FROM \
+                  (SELECT DISTINCT product, o.id, amount FROM marts.orders o JOIN marts.lines l ON l.order_id = o.id \
+                   WHERE product <> 'cap') x GROUP BY 1 ORDER BY 1) a";
+    let direct: Vec<String> = sqlx::query_scalar(direct)
+        .fetch_all(shop.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(rows(&shop, &service, sql).await, direct);
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_refused_with_a_reason() {
+    let shop = Shop::open().await;
+    let service = shop.service().await;
+    for (sql, code, says) in [
+        (
+            "SELECT * FROM marts.orders",
+            "42P01",
+            "did you mean \"Orders\"?",
+        ),
+        ("SELECT * FROM marts/**/./**/orders", "42P01", "not served"),
+        (
+            "SELECT (SELECT count(*) FROM marts.orders) FROM pg_class",
+            "42P01",
+            "not served",
+        ),
+        (
+            "SELECT status FROM Orders WHERE id IN (SELECT order_id FROM marts.lines)",
+            "0A000",
+            "sub-query",
+        ),
+        (
+            "SELECT o.status FROM Orders o JOIN marts.lines l ON true",
+            "0A000",
+            "one cube",
+        ),
+        (
+            "WITH x AS (SELECT * FROM marts.lines) SELECT count(*) FROM Orders",
+            "42P01",
+            "marts.lines",
+        ),
+        ("INSERT INTO Orders VALUES (1)", "25006", "only reads"),
+        ("SELECT 1; DROP TABLE marts.orders", "25006", "DROP"),
+        ("COPY marts.orders TO STDOUT", "25006", "COPY"),
+        ("SET search_path TO marts", "42501", "search_path"),
+        ("SET LOCAL search_path TO marts", "42501", "search_path"),
+        ("SET SESSION ROLE postgres", "42501", "role"),
+        (
+            "SELECT query_to_xml('select 1', true, true, '')",
+            "42501",
+            "query_to_xml",
+        ),
+        (
+            "SELECT set_config('search_path', 'marts', false)",
+            "42501",
+            "set_config",
+        ),
+        ("SELECT most_common_vals FROM pg_stats", "42501", "pg_stats"),
+        ("SELECT 1 FROM U&\"m\\0061rts\".orders", "0A000", "escapes"),
+        ("SELECT nothing FROM Orders", "42703", "does not exist"),
+        (
+            "SELECT statos FROM Orders",
+            "42703",
+            "did you mean \"status\"?",
+        ),
+        (
+            "SELECT status, count FROM Orders GROUP BY status",
+            "42803",
+            "MEASURE(count)",
+        ),
+        (
+            "SELECT placedAt, MEASURE(count) FROM Orders",
+            "42803",
+            "GROUP BY",
+        ),
+        ("SELECT avg(total) FROM Orders", "42803", "MEASURE(total)"),
+        ("SELECT sum(id) FROM Orders", "42803", "dimension"),
+        (
+            "SELECT status FROM Orders WHERE MEASURE(count) > 1",
+            "42803",
+            "HAVING",
+        ),
+        ("SELECT status FROM Orders WHERE", "42601", "not read"),
+    ] {
+        let (found, message) = refused(&service, sql).await;
+        assert!(
+            found == code && message.contains(says),
+            "{sql}: {found} {message}"
+        );
+    }
+    for fine in [
+        "",
+        "BEGIN",
+        "SHOW server_version",
+        "SET application_name TO 'x'",
+        "select version()",
+    ] {
+        assert_eq!(
+            service
+                .translate(fine, &SecurityContext::default())
+                .await
+                .unwrap(),
+            fine
+        );
+    }
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn access_policies_hold_for_sql_too() {
+    let model = support::MODEL.replace(
+        "cubes:\n",
+        "cubes:
+  - name: Guarded
+    sql_table: marts.orders
+    dimensions:
+      - {name: status, sql: status, type: string}
+      - {name: weight, sql: weight, type: number}
+    measures: [{name: count, type: count}, {name: secret, type: sum, sql: amount}]
+    access_policy:
+      - group: clerks
+        member_level: {includes: [count, status]}
+        row_level: {filters: [{member: status, operator: equals, values: ['{securityContext.status}']}]}
+",
+    ) + "
+views:
+  - {name: behind, cubes: [{join_path: Guarded, includes: '*'}]}
+";
+    let shop = Shop::with(&model).await;
+    let service = shop.service().await;
+    let clerk =
+        SecurityContext::from_claims(json!({ "groups": ["clerks"], "status": "paid" }), "groups");
+    for sql in [
+        "SELECT MEASURE(count) AS n FROM Guarded",
+        "SELECT MEASURE(count) AS n FROM Guarded WHERE status = 'paid' OR true",
+        "SELECT MEASURE(count) AS n FROM behind WHERE length(status) > 0",
+        "SELECT sum(n) AS n FROM (SELECT upper(status) AS s, MEASURE(count) AS n FROM behind GROUP BY 1) t",
+    ] {
+        let sent = service
+            .translate(sql, &clerk)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let text = format!("SELECT n::text FROM ({sent}) AS answer");
+        let found: String = sqlx::query_scalar(AssertSqlSafe(text))
+            .fetch_one(shop.database.pool())
+            .await
+            .unwrap();
+        assert_eq!(found, "200", "{sql}");
+    }
+    for hidden in [
+        "SELECT MEASURE(secret) FROM Guarded",
+        "SELECT weight FROM Guarded",
+        "SELECT status FROM Guarded WHERE weight > 1",
+        "SELECT status FROM behind WHERE weight > 1",
+        "SELECT MEASURE(count) FROM Guarded GROUP BY weight * 2",
+    ] {
+        let error = service.translate(hidden, &clerk).await.expect_err(hidden);
+        assert_eq!(error.code, "42501", "{hidden}: {error}");
+    }
+    let nobody = service
+        .translate(
+            "SELECT MEASURE(count) FROM Guarded",
+            &SecurityContext::default(),
+        )
+        .await;
+    assert_eq!(nobody.unwrap_err().code, "42501");
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn the_catalogue_shows_cubes_as_tables_with_types_and_comments() {
+    let shop = Shop::open().await;
+    let service = shop.service().await;
+    service.publish_tables(shop.database.pool()).await.unwrap();
+    service.publish_tables(shop.database.pool()).await.unwrap();
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "select column_name::text, data_type::text from information_schema.columns
+         where table_schema = 'cubes' and table_name = 'Orders' order by ordinal_position",
+    )
+    .fetch_all(shop.database.pool())
+    .await
+    .unwrap();
+    let of = |name: &str| {
+        columns
+            .iter()
+            .find(|(it, _)| it == name)
+            .map(|(_, kind)| kind.as_str())
+    };
+    assert_eq!(of("status"), Some("text"));
+    assert_eq!(of("count"), Some("bigint"));
+    assert_eq!(of("total"), Some("numeric"));
+    assert_eq!(of("placedAt"), Some("timestamp without time zone"));
+    shop.execute("drop schema cubes cascade; create schema cubes")
+        .await;
+    let taken = service.publish_tables(shop.database.pool()).await;
+    assert!(taken.unwrap_err().to_string().contains("somebody else"));
+    shop.close().await;
+}
