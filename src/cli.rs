@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+use crate::config::SyncModeName;
 use crate::databases::{ROWS_BY_DEFAULT, SEED_BY_DEFAULT};
 
 /// The modern data stack as one program.
@@ -57,6 +58,20 @@ pub(crate) enum Command {
         /// For example '{"measures": ["Production.count"]}'
         query: String,
     },
+    /// The evidence behind an answer: definition, query, SQL, tables, models, tests, sources
+    Proof {
+        /// The answer's proof_id
+        id: String,
+        /// Run it again and say what changed; exit code 1 when the rows differ
+        #[arg(long)]
+        replay: bool,
+    },
+    /// The data model: what is in it, and whether it is right
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
+    /// Compare with the tool that a part stands in for
+    #[command(subcommand)]
+    Compare(CompareCommand),
     /// Answer a question
     Ask(AskArgs),
     /// Score a file of benchmark questions
@@ -85,6 +100,82 @@ pub(crate) enum Command {
     Seed(SeedArgs),
     /// Make a project for databases of your own: configuration, models with tests, metrics, README
     Init(InitArgs),
+    /// Serve the metrics and the chat agent to one MCP client on standard input and output
+    Mcp,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MetricsCommand {
+    /// List cubes, views and their members
+    Ls {
+        /// Only this cube or view
+        cube: Option<String>,
+    },
+    /// Show the definition of a member, or the members of a cube
+    Describe {
+        /// Such as `Production.passRate`
+        name: String,
+    },
+    /// Check the model's files; every problem with its file and line
+    Validate,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareDbtArgs {
+    /// Folder with dbt_project.yml; it is copied
+    pub(crate) project: PathBuf,
+    /// The dbt program [default: the first on the path]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) dbt: Option<PathBuf>,
+    /// Database whose server is used, and which both sides start as a copy of [default: that of
+    /// the project's profile]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Start from empty databases
+    #[arg(long)]
+    pub(crate) empty: bool,
+    /// Start from empty databases on a server of our own, thrown away at the end
+    #[arg(long, conflicts_with_all = ["url", "keep"])]
+    pub(crate) scratch: bool,
+    #[arg(long, value_name = "DIR")]
+    pub(crate) profiles_dir: Option<PathBuf>,
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// YAML: '{name: value}'
+    #[arg(long)]
+    pub(crate) vars: Option<String>,
+    #[arg(long, default_value_t = 4)]
+    pub(crate) threads: usize,
+    /// A command of dbt, such as 'seed --full-refresh'; several are run in their order [default:
+    /// build, build]
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+    /// A relation that is not compared: schema.name, or schema.*
+    #[arg(long, value_name = "RELATION")]
+    pub(crate) ignore: Vec<String>,
+    /// Leave both databases
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CompareCommand {
+    /// Build a project with real dbt and with us, each in a copy of its database; what differs is
+    /// printed, and both times
+    Dbt(CompareDbtArgs),
+    /// The same queries to a Cube server and to us; what differs is printed
+    Cube {
+        /// Such as http://127.0.0.1:4000/cubejs-api
+        url: String,
+        /// What the server wants as authorization
+        #[arg(long)]
+        token: Option<String>,
+        /// Queries as JSON, one a line [default: each measure, alone and by its cube's dimensions]
+        #[arg(long, value_name = "FILE")]
+        queries: Option<PathBuf>,
+    },
 }
 
 /// PLAN is a plan's id; a sync's name stands for its latest plan that the step is possible for.
@@ -155,8 +246,12 @@ pub(crate) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SyncArgs {
-    /// Sources to sync [default: all]
+    /// Sources to sync, or single tables of theirs as SOURCE.SCHEMA.TABLE [default: all]
     pub(crate) sources: Vec<String>,
+    /// How all of them are kept up to date this time, instead of as configured: full_refresh,
+    /// full_refresh_append, incremental, incremental_append or cdc
+    #[arg(long, value_name = "MODE", value_parser = str::parse::<SyncModeName>)]
+    pub(crate) mode: Option<SyncModeName>,
     /// Read every table from its beginning and swap it in
     #[arg(long)]
     pub(crate) full_refresh: bool,

@@ -12,6 +12,7 @@ use ballpoint_analyst::{Analyst, AnalystArgs, AnalystHandle};
 use ballpoint_chat::{Chat, ChatArgs, ChatHandle};
 use ballpoint_loader::Loader;
 use ballpoint_loader::actor::{Loader as LoaderActor, LoaderArgs};
+use ballpoint_loader::changes::actor::{Stream, StreamArgs};
 use ballpoint_metrics::MetricRegistryHandle;
 use ballpoint_metrics::registry::{self, MetricRegistry, MetricRegistryArgs};
 use ballpoint_orchestrator::{Orchestrator, OrchestratorArgs};
@@ -19,7 +20,6 @@ use ballpoint_reverse_etl::{ReverseEtl, ReverseEtlArgs, ReverseEtlHandle, WriteB
 use ballpoint_runtime::supervision::{
     ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
 };
-use ballpoint_source::watcher::{SourceWatcher, WatcherArgs};
 use ballpoint_transformer::LoadOptions;
 use ballpoint_transformer::actor::{Transformer, TransformerArgs};
 use ballpoint_transformer::lineage::LineageReader;
@@ -29,7 +29,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Own;
-use crate::{duties, stages};
+use crate::sources::Source;
+use crate::{duties, evidence, stages};
 
 /// Restarts allowed within [`WINDOW`] before an actor is parked.
 const RESTARTS_MAX: usize = 5;
@@ -49,7 +50,8 @@ pub(crate) fn system(
     root = root.child(ingest(own)?);
     let transform = stages::transform(&own.project, &own.databases, &own.clock, environment)?;
     let lineage = transform.clone().map(LineageReader::new).map(Arc::new);
-    root = root.child(analytics(own, queries, transform));
+    let tables = door.as_ref().is_some_and(|door| door.sql_listener.is_some());
+    root = root.child(analytics(own, queries, transform, tables));
     let write_backs = stages::write_backs(&own.project, &own.databases, &own.store);
     root = root.child(agents(own, scope, write_backs.as_ref()));
     if let Some(library) = &write_backs {
@@ -65,7 +67,7 @@ pub(crate) fn system(
 /// What answers questions and queries, without watching or building: for one command.
 pub(crate) fn answering(own: &Own, queries: PgPool, scope: &Scope) -> SupervisorSpec {
     SupervisorSpec::new("root", Strategy::OneForOne)
-        .child(analytics(own, queries, None))
+        .child(analytics(own, queries, None, false))
         .child(agents(own, scope, None))
 }
 
@@ -73,41 +75,56 @@ pub(crate) fn answering(own: &Own, queries: PgPool, scope: &Scope) -> Supervisor
 fn ingest(own: &Own) -> anyhow::Result<SupervisorSpec> {
     let mut ingest = SupervisorSpec::new("ingest", Strategy::OneForOne);
     for (name, config) in &own.project.config.sources {
-        let reader = Arc::new(stages::reader(&own.project, &own.databases, name)?);
-        let watcher = {
-            let (source, store) = (Arc::clone(&reader), own.store.clone());
-            kept(ActorSpec::new(
-                SourceWatcher::name(name),
-                SourceWatcher,
-                move || WatcherArgs {
-                    source: Arc::clone(&source),
-                    store: store.clone(),
-                    interval: SourceWatcher::INTERVAL,
-                },
-            ))
+        let source = Source::open(&own.project, &own.databases, name)?;
+        let watcher = kept(source.watcher(name, config, &own.store));
+        let reader = source.reader();
+        let library = Loader::new(own.store.clone(), &config.schema);
+        let stream = match reader.changes().filter(|_| reader.follows()) {
+            None => None,
+            Some(source) => {
+                let loader = library.clone();
+                Some(kept(ActorSpec::new(
+                    Stream::name(name),
+                    Stream,
+                    move || StreamArgs {
+                        loader: loader.clone(),
+                        source: source.clone(),
+                    },
+                )))
+            }
         };
-        let loader = {
-            let loader = Loader::new(own.store.clone(), &config.schema);
-            kept(ActorSpec::new(
-                LoaderActor::name(name),
-                LoaderActor,
-                move || LoaderArgs {
-                    loader: loader.clone(),
-                    reader: reader.clone(),
-                },
-            ))
-        };
-        ingest = ingest.child(
-            SupervisorSpec::new(format!("ingest.{name}"), Strategy::RestForOne)
-                .child(watcher)
-                .child(loader),
-        );
+        let loader = kept(ActorSpec::new(
+            LoaderActor::name(name),
+            LoaderActor,
+            move || LoaderArgs {
+                loader: library.clone(),
+                reader: reader.clone(),
+            },
+        ));
+        let mut own_tree = SupervisorSpec::new(format!("ingest.{name}"), Strategy::RestForOne)
+            .child(watcher)
+            .child(loader);
+        if let Some(stream) = stream {
+            own_tree = own_tree.child(stream);
+        }
+        ingest = ingest.child(own_tree);
     }
     Ok(ingest)
 }
 
-fn analytics(own: &Own, queries: PgPool, transform: Option<LoadOptions>) -> SupervisorSpec {
+fn analytics(
+    own: &Own,
+    queries: PgPool,
+    transform: Option<LoadOptions>,
+    tables: bool,
+) -> SupervisorSpec {
     let mut analytics = SupervisorSpec::new("analytics", Strategy::OneForOne);
+    let landing = own.project.config.sources.iter();
+    let evidence = Arc::new(evidence::Evidence {
+        store: own.store.clone(),
+        graph: transform.clone().map(LineageReader::new),
+        landing: landing.map(|(name, it)| (name.clone(), it.schema.clone())).collect(),
+    });
     if let Some(project) = transform {
         let (store, clock) = (own.store.clone(), own.clock.clone());
         analytics = analytics.child(kept(ActorSpec::new(
@@ -121,12 +138,16 @@ fn analytics(own: &Own, queries: PgPool, transform: Option<LoadOptions>) -> Supe
         )));
     }
     if let Some(metrics) = &own.project.config.metrics {
-        let args = MetricRegistryArgs::new(
-            own.project.folder.join(&metrics.path),
-            queries,
-            Some(own.store.clone()),
-            own.clock.clone(),
-        );
+        let args = MetricRegistryArgs {
+            tables,
+            lineage: Some(evidence),
+            ..MetricRegistryArgs::new(
+                own.project.folder.join(&metrics.path),
+                queries,
+                Some(own.store.clone()),
+                own.clock.clone(),
+            )
+        };
         analytics = analytics.child(kept(ActorSpec::new(
             registry::NAME,
             MetricRegistry,
@@ -206,6 +227,8 @@ fn orchestrator(own: &Own) -> anyhow::Result<ActorSpec> {
 /// What `web` stands behind.
 pub(crate) struct FrontDoor {
     pub(crate) listener: TcpListener,
+    /// Of the SQL API, where there are cubes to query.
+    pub(crate) sql_listener: Option<TcpListener>,
     pub(crate) doors: Doors,
     pub(crate) system: SystemFacts,
     pub(crate) readiness: watch::Receiver<Readiness>,
@@ -223,6 +246,7 @@ fn web(
     lineage: Option<Arc<LineageReader>>,
 ) -> ActorSpec {
     let listener = Arc::new(door.listener);
+    let sql_listener = door.sql_listener.map(Arc::new);
     let app = App {
         chat: ChatHandle::new(scope),
         metrics: MetricRegistryHandle::new(scope),
@@ -236,9 +260,11 @@ fn web(
         readiness: door.readiness,
         system: Arc::new(door.system),
         doors: Arc::new(door.doors),
+        waiting: Arc::default(),
     };
     kept(ActorSpec::new("web", Web, move || WebArgs {
         listener: Arc::clone(&listener),
+        sql_listener: sql_listener.clone(),
         app: app.clone(),
         program_ends: door.program_ends.clone(),
     }))

@@ -1,10 +1,15 @@
 //! One file a group of commands. Each opens what it needs, calls the stages, and prints.
 
 mod check;
+mod compare_cube;
+mod compare_dbt;
 mod dbt;
 mod init;
+mod mcp;
+mod metrics;
 mod operate;
 mod pass;
+mod proof;
 mod questions;
 mod reverse_etl;
 mod seed;
@@ -16,7 +21,7 @@ use std::sync::Arc;
 
 use ballpoint_runtime::clock::Clock;
 
-use crate::cli::{Cli, Command, Place};
+use crate::cli::{Cli, Command, CompareCommand, Place};
 use crate::config::{self, Environment, Project};
 
 /// What every command starts from.
@@ -59,6 +64,14 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         Command::Sync(args) => sync::sync(&context, args).await,
         Command::Dbt { args } => dbt::run(&context, args).await,
         Command::Query { query } => questions::query(&context, &query).await,
+        Command::Metrics(command) => metrics::run(&context, &command),
+        Command::Compare(CompareCommand::Dbt(args)) => compare_dbt::run(&context, args).await,
+        Command::Compare(CompareCommand::Cube {
+            url,
+            token,
+            queries,
+        }) => compare_cube::run(&context, &url, token.as_deref(), queries.as_deref()).await,
+        Command::Proof { id, replay } => proof::run(&context, &id, replay).await,
         Command::Ask(args) => questions::ask(&context, args).await,
         Command::Eval { file, backend } => questions::eval(&context, &file, backend).await,
         Command::ReverseEtl(command) => reverse_etl::run(&context, command).await,
@@ -68,5 +81,6 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         Command::Doctor => check::doctor(&context),
         Command::Seed(args) => seed::run(&context, args).await,
         Command::Init(args) => init::run(&context, args).await,
+        Command::Mcp => mcp::run(&context).await,
     }
 }

@@ -26,7 +26,7 @@ use crate::stack;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// Whoever answers.
-enum Answering {
+pub(super) enum Answering {
     Running(Remote),
     Own {
         own: Box<Own>,
@@ -37,7 +37,7 @@ enum Answering {
 }
 
 impl Answering {
-    async fn open(context: &Context) -> anyhow::Result<Self> {
+    pub(super) async fn open(context: &Context) -> anyhow::Result<Self> {
         let project = context.project()?;
         if project.config.metrics.is_none() {
             bail!(UserError(
@@ -61,7 +61,7 @@ impl Answering {
         }
     }
 
-    async fn close(self) -> anyhow::Result<()> {
+    pub(super) async fn close(self) -> anyhow::Result<()> {
         if let Self::Own { own, tree, .. } = self {
             tree.stop(SHUTDOWN_MAX).await;
             own.close().await?;
@@ -70,13 +70,16 @@ impl Answering {
     }
 
     /// Cube's reply to a query.
-    async fn load(&self, query: &Value) -> anyhow::Result<ApiReply> {
+    pub(super) async fn load(&self, query: &Value) -> anyhow::Result<ApiReply> {
         let request = json!({ "query": query });
         match self {
-            Self::Running(remote) => {
+            Self::Running(remote) => loop {
                 let (status, body) = remote.post_raw("/cubejs-api/v1/load", &request).await?;
-                Ok(ApiReply { status, body })
-            }
+                // A result that is being made; one with a stage waits for the first pass.
+                if body["error"] != "Continue wait" || body.get("stage").is_some() {
+                    return Ok(ApiReply { status, body });
+                }
+            },
             Self::Own { metrics, .. } => {
                 Ok(metrics.load(&request, &SecurityContext::default()).await)
             }

@@ -9,8 +9,8 @@ use serde_json::{Number, Value};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::{
-    AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr as _,
-    Statement as _, TypeInfo as _,
+    AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, Postgres, Row as _,
+    SqlSafeStr as _, Statement as _, TypeInfo as _,
 };
 
 use crate::plan::{Plan, QueryError, Statement};
@@ -57,7 +57,9 @@ impl Session {
              SET LOCAL timezone = 'UTC'; SELECT pg_backend_pid()",
             timeout.as_millis()
         );
-        let row = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *connection).await?;
+        let row = sqlx::raw_sql(AssertSqlSafe(begin))
+            .fetch_one(&mut *connection)
+            .await?;
         Ok(Self {
             pool: pool.clone(),
             backend: row.try_get(0)?,
@@ -137,7 +139,9 @@ impl Runner {
             Some(connection) => self.rows(connection, plan).await,
             None => Err(sqlx::Error::PoolClosed),
         };
-        let ended = session.end(if rows.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+        let ended = session
+            .end(if rows.is_ok() { "COMMIT" } else { "ROLLBACK" })
+            .await;
         let rows = rows.map_err(failed)?;
         ended.map_err(failed)?;
         Ok(rows)

@@ -150,7 +150,10 @@ impl Service {
     /// A member's definition, with the model's hash and its own.
     pub fn definition(&self, member: &str) -> Option<Value> {
         let model = &self.snapshot.model;
-        Some(Self::definition_of(model, model.member(model.find(member)?)))
+        Some(Self::definition_of(
+            model,
+            model.member(model.find(member)?),
+        ))
     }
 
     /// The same of a model's member.

@@ -39,7 +39,9 @@ fn comparable(row: &Map<String, Value>) -> String {
 
 fn rows(data: &Value, is_ordered: bool) -> Vec<String> {
     let rows = data.as_array().unwrap().iter();
-    let mut rows: Vec<String> = rows.map(|row| comparable(row.as_object().unwrap())).collect();
+    let mut rows: Vec<String> = rows
+        .map(|row| comparable(row.as_object().unwrap()))
+        .collect();
     if !is_ordered {
         rows.sort();
     }
@@ -60,7 +62,11 @@ async fn replay(service: &Service, case: &Value) -> Result<(), String> {
     if wanted != ours {
         let differs = |(a, b): &(&String, &String)| a != b;
         let pair = wanted.iter().zip(&ours).find(differs);
-        return Err(format!("{} rows, want {}: {pair:?}", ours.len(), wanted.len()));
+        return Err(format!(
+            "{} rows, want {}: {pair:?}",
+            ours.len(),
+            wanted.len()
+        ));
     }
     for assert in case["asserts"].as_array().unwrap() {
         if assert[1] == "total" && assert[2] != reply.body["total"] {
@@ -82,7 +88,10 @@ fn is_misplaced(case: &Value) -> bool {
 async fn cubes_own_shop_tests_pass() {
     let folder = folder();
     if !folder.is_dir() {
-        println!("skipped: Cube's e-commerce cases are not at {}", folder.display());
+        println!(
+            "skipped: Cube's e-commerce cases are not at {}",
+            folder.display()
+        );
         return;
     }
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
@@ -112,8 +121,14 @@ async fn cubes_own_shop_tests_pass() {
         }
     }
     println!("{passed} pass; {counted_as_cube} where months are counted as Cube counts them");
-    println!("days that Cube puts into a wrong bucket:\n{}", misplaced.join("\n"));
+    println!(
+        "days that Cube puts into a wrong bucket:\n{}",
+        misplaced.join("\n")
+    );
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(counted_as_cube >= PASS_MIN, "{counted_as_cube} cases, {PASS_MIN} have to pass");
+    assert!(
+        counted_as_cube >= PASS_MIN,
+        "{counted_as_cube} cases, {PASS_MIN} have to pass"
+    );
     assert!(misplaced.len() <= 11, "{}", misplaced.join("\n"));
 }

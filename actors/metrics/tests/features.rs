@@ -157,9 +157,18 @@ async fn measures_of_every_kind_have_the_values_that_the_rows_give() {
         rows.clone().find(|row| row["orders.city"] == city).unwrap()
     };
     let (goa, pune) = (row("Goa"), row("Pune"));
-    assert_eq!((number(goa, "orders.revenue"), number(goa, "listed")), (30.0, 30.0));
-    assert_eq!((number(pune, "orders.revenue"), number(pune, "listed")), (30.0, 30.0));
-    assert_eq!((number(goa, "per_item"), number(pune, "per_item")), (15.0, 10.0));
+    assert_eq!(
+        (number(goa, "orders.revenue"), number(goa, "listed")),
+        (30.0, 30.0)
+    );
+    assert_eq!(
+        (number(pune, "orders.revenue"), number(pune, "listed")),
+        (30.0, 30.0)
+    );
+    assert_eq!(
+        (number(goa, "per_item"), number(pune, "per_item")),
+        (15.0, 10.0)
+    );
     assert_eq!((number(goa, "spread"), number(pune, "spread")), (0.0, 16.0));
     assert_eq!(number(pune, "orders.revenue_north"), 10.0);
     // Shares, finer groups, filters that a measure does not heed, running totals.
@@ -177,7 +186,9 @@ async fn measures_of_every_kind_have_the_values_that_the_rows_give() {
     assert_eq!(number(&rows[1], "orders.revenue"), 10.0);
     assert_eq!(number(&rows[1], "orders.revenue_all_cities"), 40.0);
     assert_eq!(number(&rows[1], "orders.revenue_any_status"), 30.0);
-    let rows = shop.rows(json!({ "measures": ["orders.average_city"] }), &all).await;
+    let rows = shop
+        .rows(json!({ "measures": ["orders.average_city"] }), &all)
+        .await;
     assert_eq!(number(&rows[0], "orders.average_city"), 30.0);
     let time = json!({
         "dimension": "orders.placed_at", "granularity": "month",
@@ -194,7 +205,9 @@ async fn measures_of_every_kind_have_the_values_that_the_rows_give() {
     assert_eq!(running, [10.0, 60.0, 60.0]);
     // Claims and what the query filters by reach the cube's own SQL.
     let south = caller(json!({ "groups": ["owners"], "region": "south" }));
-    let rows = shop.rows(json!({ "measures": ["orders.count"] }), &south).await;
+    let rows = shop
+        .rows(json!({ "measures": ["orders.count"] }), &south)
+        .await;
     assert_eq!(rows, json!([{ "orders.count": "2" }]));
 }
 
@@ -203,7 +216,10 @@ async fn every_day_of_sixteen_years_is_in_its_own_half_year() {
     let shop = Shop::open().await;
     let days = "TRUNCATE orders; INSERT INTO orders (id, placed_at)
         SELECT row_number() OVER (), day FROM generate_series(timestamptz '2015-01-01Z', '2030-12-31Z', '1 day') AS day";
-    sqlx::raw_sql(days).execute(shop.service.runner.pool()).await.unwrap();
+    sqlx::raw_sql(days)
+        .execute(shop.service.runner.pool())
+        .await
+        .unwrap();
     let query = json!({
         "dimensions": ["orders.id"], "limit": 10_000,
         "timeDimensions": [
@@ -220,7 +236,11 @@ async fn every_day_of_sixteen_years_is_in_its_own_half_year() {
             row["orders.placed_at.half_year"].as_str().unwrap(),
         );
         let begins = if day[5..7] < *"07" { "01" } else { "07" };
-        assert_eq!(half, format!("{}-{begins}-01T00:00:00.000", &day[..4]), "{day}");
+        assert_eq!(
+            half,
+            format!("{}-{begins}-01T00:00:00.000", &day[..4]),
+            "{day}"
+        );
     }
 }
 
@@ -262,7 +282,10 @@ fn masked_members_are_shown_masked_and_cannot_be_guessed_by_filters() {
     assert!(anybody.contains("-1 AS \"orders__revenue\""), "{anybody}");
     assert!(anybody.contains("('***' = $"), "{anybody}");
     let owners = planned(query, &owner()).unwrap();
-    assert!(!owners.contains("***") && owners.contains("sum("), "{owners}");
+    assert!(
+        !owners.contains("***") && owners.contains("sum("),
+        "{owners}"
+    );
     // Nor do expressions of the query's own see through.
     let own = json!({ "measures": [{ "name": "x", "sql": "{orders.revenue} + 0" }] });
     let error = planned(own, &caller(json!({}))).unwrap_err();
@@ -303,12 +326,18 @@ fn a_queries_own_measure_is_read_by_a_grammar_of_its_own() {
         ("{orders.revenue}; DROP TABLE orders", "unexpected \";\""),
         ("pg_sleep(10)", "the function \"pg_sleep\" is not allowed"),
         ("{orders.city}", "is a dimension: put it into an aggregate"),
-        ("sum({orders.revenue})", "is a measure: it is aggregated already"),
+        (
+            "sum({orders.revenue})",
+            "is a measure: it is aggregated already",
+        ),
         ("1 + 1", "names no member"),
         ("{orders.revenue} +", "it ends too early"),
         ("{orders.revenu}", "Nearest: orders.revenue"),
         ("sum(sum(orders.id))", "an aggregate is inside another"),
-        ("'it''s' || (SELECT 1)", "neither a function nor Cube.member"),
+        (
+            "'it''s' || (SELECT 1)",
+            "neither a function nor Cube.member",
+        ),
     ];
     for (sql, said) in wrong {
         let query = json!({ "measures": [{ "name": "own", "sql": sql }] });
@@ -327,9 +356,18 @@ fn a_queries_own_measure_is_read_by_a_grammar_of_its_own() {
 #[test]
 fn what_cannot_be_read_says_where() {
     for (text, wanted) in [
-        ("cubes:\n  - name: a\n    sql_table: {{ nobody }}\n", "shop.yml:3: Jinja"),
-        ("cubes:\n  - name: a\n    sql_table: t\n    access_policy: [{member_level: {includes: '*'}}]\n", "needs a \"group\""),
-        ("cubes:\n  - name: a\n    sql: \"SELECT 1 WHERE {FILTER_PARAMS.a.b.filter('x')}\"\n", "unknown reference {a.b}"),
+        (
+            "cubes:\n  - name: a\n    sql_table: {{ nobody }}\n",
+            "shop.yml:3: Jinja",
+        ),
+        (
+            "cubes:\n  - name: a\n    sql_table: t\n    access_policy: [{member_level: {includes: '*'}}]\n",
+            "needs a \"group\"",
+        ),
+        (
+            "cubes:\n  - name: a\n    sql: \"SELECT 1 WHERE {FILTER_PARAMS.a.b.filter('x')}\"\n",
+            "unknown reference {a.b}",
+        ),
     ] {
         let error = compile(text).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");

@@ -131,10 +131,11 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
 fn nearly_valid() -> impl Strategy<Value = Value> {
     let mut all = Vec::new();
     places(&valid(), "", &mut all);
-    let hostile = "[a-z0-9'\"\\\\;%_$(){}. -]{0,16}".prop_map(|text| Value::from(format!("{MARK}{text}")));
-    let measure = "[a-z'();*+ -]{0,12}".prop_map(|text| {
-        json!({ "name": "own", "sql": format!("{{Orders.total}} + '{MARK}{text}") })
-    });
+    let hostile =
+        "[a-z0-9'\"\\\\;%_$(){}. -]{0,16}".prop_map(|text| Value::from(format!("{MARK}{text}")));
+    let measure = "[a-z'();*+ -]{0,12}".prop_map(
+        |text| json!({ "name": "own", "sql": format!("{{Orders.total}} + '{MARK}{text}") }),
+    );
     let other = prop_oneof![4 => hostile, 2 => measure, 2 => any_json()];
     prop::collection::vec((prop::sample::select(all), other), 0..4).prop_map(|changes| {
         let mut query = valid();
@@ -155,14 +156,20 @@ fn cases() -> u32 {
 }
 
 fn replies(query: &Value, multi: bool) -> [ApiReply; 2] {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let request = json!({ "query": query, "queryType": if multi { "multi" } else { "" } });
     runtime.block_on(async {
         // Nothing listens there: planning never asks the database.
         let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
         let service = Service::new(model(), pool, Clock::system());
         let context = SecurityContext::default();
-        [service.sql(&request, &context), service.dry_run(&request, &context)]
+        [
+            service.sql(&request, &context),
+            service.dry_run(&request, &context),
+        ]
     })
 }
 

@@ -20,6 +20,7 @@ use tower_http::trace::TraceLayer;
 
 use crate::doors::{self, Doors};
 use crate::error::ApiError;
+use crate::waiting::Waiting;
 use crate::{routes, table};
 
 pub use crate::routes::{Backend, Suggestions};
@@ -46,6 +47,8 @@ pub struct App {
     pub readiness: watch::Receiver<Readiness>,
     pub system: Arc<SystemFacts>,
     pub doors: Arc<Doors>,
+    /// Results that take longer than their clients' patience.
+    pub waiting: Arc<Waiting>,
 }
 
 /// How far the first pass is, kept by the composition root.

@@ -7,14 +7,19 @@ mod app;
 mod doors;
 mod error;
 mod extract;
+mod mcp;
 mod openapi;
 mod page;
 mod routes;
 mod shapes;
+mod sql;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use actor::{Web, WebArgs, WebMsg};
 pub use app::{App, Backend, Readiness, Suggestions, SystemFacts};
 pub use doors::{Doors, Identity, JwtKey, Keys, Pace, Role};
+pub use mcp::Mcp;
+pub use waiting::Waiting;

@@ -3,18 +3,24 @@
 
 use std::sync::LazyLock;
 
+use axum::extract::State;
+use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use include_dir::{Dir, File, include_dir};
 use sha2::{Digest, Sha256};
 
+use crate::app::App;
+use crate::routes::cube_socket;
 use crate::table::{OPEN, Route, get};
 
 static DIST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../dist");
 
-/// The addresses that the app draws itself.
-const PAGES: [&str; 7] = [
-    "/",
+/// Present when a client wants to speak Cube's WebSocket protocol, which is served at the root.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// The addresses that the app draws itself, beside the root.
+const PAGES: [&str; 6] = [
     "/ask",
     "/ask/{id}",
     "/pipeline",
@@ -55,6 +61,16 @@ pub(crate) fn routes() -> Vec<Route> {
         let answer = async move |asked: HeaderMap| serve(asset, &asked);
         if path == "/index.html" {
             table.extend(PAGES.map(|page| get(page, OPEN, answer)));
+            table.push(get(
+                "/",
+                OPEN,
+                async move |State(app): State<App>, upgrade: Upgrade, asked: HeaderMap| {
+                    match upgrade {
+                        Ok(upgrade) if app.system.has_metrics => cube_socket::accept(app, upgrade),
+                        _ => serve(asset, &asked),
+                    }
+                },
+            ));
         } else {
             table.push(get(path, OPEN, answer));
         }

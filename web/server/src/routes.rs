@@ -5,9 +5,14 @@ pub(crate) mod ask;
 pub(crate) mod bootstrap;
 pub(crate) mod conversations;
 mod cube;
+mod cube_jobs;
+pub(crate) mod cube_socket;
 pub(crate) mod events;
 mod health;
 pub(crate) mod lineage;
+pub(crate) mod live;
+mod mcp;
+mod openai;
 mod original;
 pub(crate) mod pipeline;
 pub(crate) mod runs;
@@ -34,8 +39,11 @@ pub(crate) fn all(has_metrics: bool) -> Vec<Route> {
         events::routes(),
         runs::routes(),
         lineage::routes(),
+        live::routes(),
         write_backs::routes(),
         watch::routes(),
+        openai::routes(),
+        mcp::routes(),
         original::routes(),
         openapi::routes(),
     ]
@@ -44,6 +52,7 @@ pub(crate) fn all(has_metrics: bool) -> Vec<Route> {
     .collect();
     if has_metrics {
         table.extend(cube::routes());
+        table.extend(cube_jobs::routes());
     }
     table
 }

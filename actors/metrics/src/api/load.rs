@@ -77,8 +77,7 @@ impl Service {
         }
         if let Some(rollup) = &answer.plan.rollup {
             let table = rollup.relation.replace('"', "");
-            result["usedPreAggregations"] =
-                json!({ table.clone(): { "targetTableName": table, "preAggregationId": rollup.name } });
+            result["usedPreAggregations"] = json!({ table.clone(): { "targetTableName": table, "preAggregationId": rollup.name } });
         }
         if let Some(total) = answer.rows.total {
             result["total"] = json!(total);

@@ -224,7 +224,11 @@ pub(super) fn read_filter(node: &Node<'_>, problems: &mut Problems) -> Option<Fi
             });
         }
     }
-    node.allow(&["member", "operator", "values", "unless"], "a filter", problems);
+    node.allow(
+        &["member", "operator", "values", "unless"],
+        "a filter",
+        problems,
+    );
     let (member, operator) = (
         node.text("member", problems),
         node.text("operator", problems),

@@ -223,7 +223,9 @@ fn read_stage(
         let mut list = |key: &str| member_list(names, cube, &grain, key, problems);
         stage.reduce_by = list("exclude").or(stage.reduce_by);
         stage.group_by = list("keep_only").or(stage.group_by);
-        stage.add_group_by.extend(list("include").unwrap_or_default());
+        stage
+            .add_group_by
+            .extend(list("include").unwrap_or_default());
     }
     for order in node.nodes("order_by", problems) {
         order.allow(&["sql", "dir"], "\"order_by\"", problems);
@@ -267,7 +269,11 @@ fn read_stage_filter(
     problems: &mut Problems,
 ) -> Option<StageFilter> {
     let filter = node.node("filter", problems)?;
-    filter.allow(&["mode", "exclude", "keep_only", "include"], "\"filter\"", problems);
+    filter.allow(
+        &["mode", "exclude", "keep_only", "include"],
+        "\"filter\"",
+        problems,
+    );
     let is_fixed = filter.text("mode", problems).as_deref() == Some("fixed");
     let own = &names.drafts[cube].name;
     let mut include = super::access::read_filters(&filter, "include", problems);

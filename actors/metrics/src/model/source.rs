@@ -173,7 +173,9 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &'a Value)> {
-        self.entries.iter().map(|(key, value)| (key.as_str(), *value))
+        self.entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), *value))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
+use super::access::read_filter;
 use super::members::member_alias;
 use super::reference::Names;
 use super::source::{Node, Problems, hint, scalar, to_json};
 use super::title::titleize;
-use super::access::read_filter;
 use super::{DefaultFilter, Definition, Member, MemberId, Model, Origin};
 use crate::query::Filter;
 
@@ -306,7 +306,8 @@ fn read_folder(
 /// The members that a view takes from the end of a join path.
 fn members_of(view: &super::Cube, path: &str) -> Vec<serde_json::Value> {
     let from = view.sources.iter().filter(|(_, source)| source == path);
-    from.map(|(at, _)| json!(view.members[*at].full_name)).collect()
+    from.map(|(at, _)| json!(view.members[*at].full_name))
+        .collect()
 }
 
 /// A folder whose own members and those of its folders are one list.

@@ -20,10 +20,10 @@ mod sub_query;
 mod writer;
 
 pub use error::QueryError;
-pub(crate) use resolve::may_show;
-pub use normalize::{Normalized, QueryType, normalize};
-pub use rollup::{Considered, Rollup};
 pub use folded::Folded;
+pub use normalize::{Normalized, QueryType, normalize};
+pub(crate) use resolve::may_show;
+pub use rollup::{Considered, Rollup};
 pub use statement::Statement;
 
 use std::sync::Arc;

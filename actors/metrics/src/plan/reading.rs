@@ -205,11 +205,16 @@ fn check_filter(filter: &Value, depth: usize) -> Result<(), String> {
     if depth > DEPTH_MAX {
         return Err("it is nested too deep".to_owned());
     }
-    if let Some((key, inner)) = entries.iter().find(|(key, _)| *key == "or" || *key == "and") {
+    if let Some((key, inner)) = entries
+        .iter()
+        .find(|(key, _)| *key == "or" || *key == "and")
+    {
         let Some(inner) = inner.as_array().filter(|_| entries.len() == 1) else {
             return Err(format!("\"{key}\" alone is a list of filters"));
         };
-        return inner.iter().try_for_each(|filter| check_filter(filter, depth + 1));
+        return inner
+            .iter()
+            .try_for_each(|filter| check_filter(filter, depth + 1));
     }
     if let Some(key) = entries
         .keys()
@@ -217,7 +222,9 @@ fn check_filter(filter: &Value, depth: usize) -> Result<(), String> {
     {
         return Err(format!("\"{key}\" is not allowed"));
     }
-    let named = ["member", "dimension"].iter().filter_map(|key| entries.get(*key));
+    let named = ["member", "dimension"]
+        .iter()
+        .filter_map(|key| entries.get(*key));
     let named: Vec<&Value> = named.collect();
     match named.as_slice() {
         [Value::String(_)] => {}

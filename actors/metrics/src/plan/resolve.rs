@@ -6,8 +6,8 @@ use jiff::civil::DateTime;
 
 use super::error::QueryError;
 use super::filters::OPERATORS;
-use super::normalize::Normalized;
 use super::needs::collect_cubes;
+use super::normalize::Normalized;
 use super::{Column, ColumnKind};
 use crate::model::{Definition, MemberId, Model, Policy, SecurityContext};
 use crate::query::{DateRange, Filter};
@@ -187,7 +187,10 @@ impl Lookup<'_> {
         let mut asked = Vec::new();
         collect_filter_members(self.model, &query.query.filters, &mut asked);
         asked.extend(resolved.ranges.iter().map(|range| range.0));
-        for default in views.iter().flat_map(|view| &self.model.cubes[*view].default_filters) {
+        for default in views
+            .iter()
+            .flat_map(|view| &self.model.cubes[*view].default_filters)
+        {
             let unless = |id: &MemberId| default.unless.contains(&self.model.member(*id).full_name);
             if !asked.iter().any(unless) {
                 resolved.filters.push(default.filter.clone());

@@ -4,9 +4,9 @@
 use ballpoint_postgres::ident::{quote, quote_literal};
 
 use super::error::QueryError;
+use super::fan_out::leaf_alias;
 use super::filters::Condition;
 use super::resolve::find;
-use super::fan_out::leaf_alias;
 use super::select::Select;
 use super::{Column, ColumnKind};
 use crate::model::{Aggregation, Measure, MemberId, Stage, StageFilter, Template, TimeShift};
@@ -237,7 +237,9 @@ impl<'a> Select<'a> {
             matches!(condition, Condition::Policy(_)) || members.iter().all(|id| heeds(writer, *id))
         });
         for filter in &filter.include {
-            let condition = self.writer.resolve_filter(filter, &|name| find(model, name))?;
+            let condition = self
+                .writer
+                .resolve_filter(filter, &|name| find(model, name))?;
             self.conditions.push(condition);
         }
         Ok(())

@@ -27,26 +27,26 @@ pub(super) const CLOSE: char = '\u{e001}';
 
 /// What a column of the planner's statement is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     Member(MemberId),
     Time(MemberId, String),
 }
 
 /// A SELECT at work.
 pub(super) struct Block<'a> {
-    service: &'a Service,
-    context: &'a SecurityContext,
+    pub(super) service: &'a Service,
+    pub(super) context: &'a SecurityContext,
     /// With what the SELECT brings along.
-    model: Model,
-    cube: usize,
+    pub(super) model: Model,
+    pub(super) cube: usize,
     /// What the table is called in the statement.
-    alias: String,
+    pub(super) alias: String,
     /// Columns that are asked of the planner; each is `__cN` in the rewritten SELECT.
-    wanted: Vec<Wanted>,
-    segments: Vec<MemberId>,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) segments: Vec<MemberId>,
     /// Members read inside expressions that the planner is given.
-    inside: Vec<MemberId>,
-    grouped: bool,
+    pub(super) inside: Vec<MemberId>,
+    pub(super) grouped: bool,
 }
 
 /// A table's alias.
@@ -255,7 +255,7 @@ impl<'a> Block<'a> {
     }
 
     /// Whether the expression aggregates.
-    fn measures_in(&self, expr: &Expr) -> bool {
+    pub(super) fn measures_in(&self, expr: &Expr) -> bool {
         let found = sqlparser::ast::visit_expressions(expr, |expr| match expr {
             Expr::Function(function) if is_aggregate(function) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
@@ -279,7 +279,7 @@ impl<'a> Block<'a> {
         Ok(self.column(wanted))
     }
 
-    fn dimension(&self, index: usize) -> Result<MemberId, SqlError> {
+    pub(super) fn dimension(&self, index: usize) -> Result<MemberId, SqlError> {
         let id = MemberId {
             cube: self.cube,
             index,
@@ -333,77 +333,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The measure that an aggregate stands for.
-    fn measure(&self, function: &Function) -> Result<MemberId, SqlError> {
-        let call = function.name.to_string().to_ascii_lowercase();
-        let plain = function.over.is_none()
-            && function.filter.is_none()
-            && function.within_group.is_empty();
-        let cube = &self.model.cubes[self.cube];
-        let of_cube = |index| MemberId {
-            cube: self.cube,
-            index,
-        };
-        let wrong = |why: String| Err(SqlError::new("42803", why));
-        let Some([argument]) = arguments(function).filter(|_| plain) else {
-            return wrong(format!(
-                "{call} over a cube takes one measure: write MEASURE(name)"
-            ));
-        };
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument else {
-            let counts = |member: &crate::model::Member| {
-                member.measure().is_some_and(|it| {
-                    it.aggregation == Aggregation::Count
-                        && it.sql.is_none()
-                        && it.filters.is_empty()
-                })
-            };
-            let rows = cube.members.iter().position(counts);
-            return match rows.filter(|_| call == "count") {
-                Some(index) => Ok(of_cube(index)),
-                None => wrong(format!(
-                    "\"{}\" has no measure that counts its rows",
-                    cube.name
-                )),
-            };
-        };
-        let Some(index) = member_of(argument) else {
-            return wrong(format!(
-                "{call} over a cube takes a measure, not an expression: the data model defines what is aggregated"
-            ));
-        };
-        let id = of_cube(index);
-        let member = self.model.member(id);
-        let Some(measure) = member.measure() else {
-            return wrong(format!(
-                "\"{}\" is a dimension: {call} takes a measure of \"{}\"",
-                member.name, cube.name
-            ));
-        };
-        let fits = match call.as_str() {
-            "measure" | "agg" => true,
-            "sum" => matches!(measure.aggregation, Aggregation::Sum | Aggregation::Count),
-            "count" => matches!(
-                measure.aggregation,
-                Aggregation::Count | Aggregation::CountDistinct | Aggregation::CountDistinctApprox
-            ),
-            "min" => measure.aggregation == Aggregation::Min,
-            "max" => measure.aggregation == Aggregation::Max,
-            "avg" => measure.aggregation == Aggregation::Avg,
-            _ => false,
-        };
-        if fits {
-            return Ok(id);
-        }
-        wrong(format!(
-            "\"{0}\" is a measure of type {1}: write MEASURE({0})",
-            member.name,
-            measure.aggregation.name()
-        ))
-    }
-
     /// The column of the planner's statement that holds this, asked for once.
-    fn column(&mut self, wanted: Wanted) -> Expr {
+    pub(super) fn column(&mut self, wanted: Wanted) -> Expr {
         let at = self
             .wanted
             .iter()
@@ -447,351 +378,5 @@ impl<'a> Block<'a> {
             parts,
             source: String::new(),
         })
-    }
-
-    /// What is shown keeps the name that it would have had.
-    fn keep_names(&self, select: &mut Select) {
-        for item in &mut select.projection {
-            let SelectItem::UnnamedExpr(expr) = item else {
-                continue;
-            };
-            let inner = match &*expr {
-                Expr::Cast { expr, .. } => expr,
-                other => other,
-            };
-            let of = |index| {
-                self.model
-                    .member(MemberId {
-                        cube: self.cube,
-                        index,
-                    })
-                    .name
-                    .clone()
-            };
-            let name = match inner {
-                Expr::Function(function) => {
-                    let measured = is_aggregate(function)
-                        .then(|| self.measure(function).ok())
-                        .flatten();
-                    match measured {
-                        Some(id) => self.model.member(id).name.clone(),
-                        None => function.name.to_string().to_ascii_lowercase(),
-                    }
-                }
-                inner => match member_of(inner) {
-                    Some(index) => of(index),
-                    None => continue,
-                },
-            };
-            let alias = Ident::with_quote('"', name);
-            *item = SelectItem::ExprWithAlias {
-                expr: expr.clone(),
-                alias,
-            };
-        }
-    }
-
-    /// The planner's statement for what was asked for, with its columns numbered.
-    fn table(mut self) -> Result<String, SqlError> {
-        if self.wanted.is_empty() {
-            // `select 1 from cube`: as many rows as there are.
-            let first = self.model.cubes[self.cube]
-                .members
-                .iter()
-                .position(|it| it.dimension().is_some());
-            let index =
-                first.ok_or_else(|| SqlError::unsupported("the cube has no dimension to read"))?;
-            self.column(Wanted::Member(MemberId {
-                cube: self.cube,
-                index,
-            }));
-        }
-        let name = |id: &MemberId| self.model.member(*id).full_name.clone();
-        let (mut measures, mut dimensions, mut times) = (Vec::new(), Vec::new(), Vec::new());
-        for wanted in &self.wanted {
-            match wanted {
-                Wanted::Time(id, granularity) => {
-                    times.push(json!({ "dimension": name(id), "granularity": granularity }));
-                }
-                Wanted::Member(id) => match self.model.member(*id).definition {
-                    Definition::Measure(_) => measures.push(name(id)),
-                    _ => dimensions.push(name(id)),
-                },
-            }
-        }
-        let mut query = json!({
-            "measures": measures, "dimensions": dimensions, "timeDimensions": times,
-            "segments": self.segments.iter().map(name).collect::<Vec<_>>(),
-            "filters": self.policy_filters(), "timezone": "UTC",
-        });
-        if !self.grouped {
-            query["ungrouped"] = json!(true);
-        }
-        let (_, mut queries) = plan::normalize(&query, self.service.clock.business_now())?;
-        let mut normalized = queries
-            .pop()
-            .ok_or_else(|| SqlError::new("42601", "nothing is asked for"))?;
-        normalized.query.limit = Some(u32::MAX);
-        normalized.order = Some(Vec::new());
-        let (rollups, _) = self
-            .service
-            .rollups
-            .usable(&self.model.hash, &self.service.results.versions);
-        let plan = plan::plan_with(&self.model, &normalized, self.context, &rollups)?;
-        let mut columns = Vec::new();
-        for (at, wanted) in self.wanted.iter().enumerate() {
-            let key = match wanted {
-                Wanted::Member(id) => name(id),
-                Wanted::Time(id, granularity) => format!("{}.{granularity}", name(id)),
-            };
-            let column = plan.columns.iter().find(|column| column.key == key);
-            let alias = column.map_or(key.as_str(), |column| column.alias.as_str());
-            columns.push(format!("{} AS \"__c{at}\"", quote(alias)));
-        }
-        let sql = plan.statement.literal_sql();
-        Ok(format!(
-            "(SELECT {} FROM ({sql}) AS planned)",
-            columns.join(", ")
-        ))
-    }
-
-    /// Conditions that are always true and name what a view's expressions stand for, so that the row
-    /// policies of the cubes behind it apply.
-    fn policy_filters(&self) -> Vec<serde_json::Value> {
-        let mut cubes = Vec::new();
-        let mut filters = Vec::new();
-        for id in &self.inside {
-            let Some(origin) = &self.model.member(*id).origin else {
-                continue;
-            };
-            let behind = origin.member.cube;
-            if cubes.contains(&behind) || self.model.cubes[behind].policies.is_none() {
-                continue;
-            }
-            cubes.push(behind);
-            let name = &self.model.member(*id).full_name;
-            let is = |operator: &str| json!({ "member": name, "operator": operator });
-            filters.push(json!({ "or": [is("set"), is("notSet")] }));
-        }
-        filters
-    }
-
-    fn unknown_column(&self, name: &str) -> SqlError {
-        let cube = &self.model.cubes[self.cube];
-        let members = cube
-            .members
-            .iter()
-            .filter(|it| it.public && it.segment().is_none());
-        let near = nearest(name, members.map(|it| it.name.as_str()), 1);
-        let error = SqlError::new(
-            "42703",
-            format!("column \"{name}\" of \"{}\" does not exist", cube.name),
-        );
-        match near.first() {
-            Some(near) => error.hint(format!("did you mean \"{near}\"?")),
-            None => error,
-        }
-    }
-
-    /// The member that a column names.
-    fn find(&self, idents: &[Ident]) -> Result<Option<usize>, SqlError> {
-        let Some((last, path)) = idents.split_last() else {
-            return Ok(None);
-        };
-        if let Some(table) = path.last() {
-            let same = |name: &str| match table.quote_style {
-                Some(_) => table.value == name,
-                None => table.value.eq_ignore_ascii_case(name),
-            };
-            let is_cube = find_cube(&self.model, &table.value, table.quote_style.is_some());
-            if !same(&self.alias) && is_cube != Some(self.cube) {
-                let message = format!("missing FROM-clause entry for table \"{}\"", table.value);
-                return Err(SqlError::new("42P01", message));
-            }
-        }
-        let members = &self.model.cubes[self.cube].members;
-        let shown = |it: &crate::model::Member| it.public && it.segment().is_none();
-        let exact = members
-            .iter()
-            .position(|it| shown(it) && it.name == last.value);
-        let folded = || {
-            let unquoted = last.quote_style.is_none();
-            members
-                .iter()
-                .position(|it| unquoted && shown(it) && it.name.eq_ignore_ascii_case(&last.value))
-        };
-        Ok(exact.or_else(folded))
-    }
-}
-
-/// Puts marks in the place of columns.
-struct Namer<'b> {
-    block: &'b Block<'b>,
-    /// Names that the SELECT gives to what it shows.
-    aliases: &'b [String],
-}
-
-impl Namer<'_> {
-    fn name(&mut self, expr: &mut Expr) -> Result<(), SqlError> {
-        no_queries(expr)?;
-        match expr.visit(self) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(error) => Err(*error),
-        }
-    }
-}
-
-impl VisitorMut for Namer<'_> {
-    type Break = Box<SqlError>;
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        let idents = match &*expr {
-            Expr::Identifier(ident) if ident.value.starts_with(OPEN) => {
-                return ControlFlow::Continue(());
-            }
-            Expr::Identifier(ident) => vec![ident.clone()],
-            Expr::CompoundIdentifier(idents) => idents.clone(),
-            _ => return ControlFlow::Continue(()),
-        };
-        match self.block.find(&idents) {
-            Ok(Some(index)) => {
-                *expr = Expr::Identifier(Ident::new(format!("{OPEN}m{index}{CLOSE}")));
-                ControlFlow::Continue(())
-            }
-            Ok(None) => {
-                let name = idents.last().map(|it| it.value.clone()).unwrap_or_default();
-                let aliased = idents.len() == 1
-                    && self.aliases.iter().any(|it| it.eq_ignore_ascii_case(&name));
-                if aliased {
-                    return ControlFlow::Continue(());
-                }
-                ControlFlow::Break(Box::new(self.block.unknown_column(&name)))
-            }
-            Err(error) => ControlFlow::Break(Box::new(error)),
-        }
-    }
-}
-
-/// Puts numbered columns in the place of groups, measures and, without groups, members.
-struct Replacer<'b, 'a> {
-    block: &'b mut Block<'a>,
-    groups: &'b [(Expr, Expr)],
-}
-
-impl Replacer<'_, '_> {
-    fn replaced(&mut self, expr: &Expr) -> Result<Option<Expr>, SqlError> {
-        if let Some((_, column)) = self.groups.iter().find(|(group, _)| group == expr) {
-            return Ok(Some(column.clone()));
-        }
-        if let Expr::Function(function) = expr
-            && is_aggregate(function)
-        {
-            let id = self.block.measure(function)?;
-            return Ok(Some(self.block.column(Wanted::Member(id))));
-        }
-        let Some(index) = member_of(expr) else {
-            return Ok(None);
-        };
-        let id = MemberId {
-            cube: self.block.cube,
-            index,
-        };
-        if self.block.grouped {
-            let member = self.block.model.member(id);
-            let message = match member.measure() {
-                Some(_) => format!("\"{0}\" is a measure: write MEASURE({0})", member.name),
-                None => format!(
-                    "column \"{}\" must appear in the GROUP BY clause",
-                    member.name
-                ),
-            };
-            return Err(SqlError::new("42803", message));
-        }
-        Ok(Some(self.block.column(Wanted::Member(id))))
-    }
-}
-
-impl VisitorMut for Replacer<'_, '_> {
-    type Break = Box<SqlError>;
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        match self.replaced(expr) {
-            Ok(Some(column)) => {
-                *expr = column;
-                ControlFlow::Continue(())
-            }
-            Ok(None) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(Box::new(error)),
-        }
-    }
-}
-
-/// The member whose mark an expression is.
-fn member_of(expr: &Expr) -> Option<usize> {
-    let Expr::Identifier(ident) = expr else {
-        return None;
-    };
-    let number = ident.value.strip_prefix(OPEN)?.strip_suffix(CLOSE)?;
-    number.strip_prefix('m')?.parse().ok()
-}
-
-fn alias_of(select: &Select) -> Option<String> {
-    match &select.from.first()?.relation {
-        sqlparser::ast::TableFactor::Table { alias, .. } => {
-            alias.as_ref().map(|it| it.name.value.clone())
-        }
-        _ => None,
-    }
-}
-
-fn item_expr(item: &SelectItem) -> Option<&Expr> {
-    match item {
-        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
-        _ => None,
-    }
-}
-
-fn arguments(function: &Function) -> Option<&[FunctionArg]> {
-    match &function.args {
-        FunctionArguments::List(list) => Some(&list.args),
-        _ => None,
-    }
-}
-
-/// A call that aggregates rows, and is not a window's.
-fn is_aggregate(function: &Function) -> bool {
-    const AGGREGATES: [&str; 16] = [
-        "measure",
-        "agg",
-        "count",
-        "sum",
-        "min",
-        "max",
-        "avg",
-        "array_agg",
-        "string_agg",
-        "bool_and",
-        "bool_or",
-        "every",
-        "stddev",
-        "variance",
-        "percentile_cont",
-        "mode",
-    ];
-    let name = function.name.to_string().to_ascii_lowercase();
-    function.over.is_none() && AGGREGATES.contains(&name.as_str())
-}
-
-/// A query inside an expression would be read where the cube is.
-fn no_queries(expr: &Expr) -> Result<(), SqlError> {
-    let found = sqlparser::ast::visit_expressions(expr, |expr| match expr {
-        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    match found.is_break() {
-        true => Err(SqlError::unsupported(
-            "a sub-query inside an expression over a cube is not supported: put the cube's SELECT inside instead",
-        )),
-        false => Ok(()),
     }
 }

@@ -10,7 +10,11 @@
 //! reached as the role that can read and nothing else.
 
 mod block;
+mod columns;
+mod expressions;
 mod functions;
+mod planned;
+mod replaced;
 mod rewrite;
 pub mod tables;
 

@@ -65,6 +65,17 @@ impl Doors {
         }
     }
 
+    /// Who logs in with this password, a token or signed claims; without one, whoever needs none.
+    pub(crate) fn identify_password(&self, password: Option<&str>) -> Option<Identity> {
+        let presented = Presented {
+            authorization: password,
+            by_cube_client: true,
+        };
+        let identity = self.keys.identify(&presented).ok()?;
+        self.pace.admit(identity.name(), Instant::now()).ok()?;
+        Some(identity)
+    }
+
     fn host_is_ours(&self, headers: &HeaderMap) -> bool {
         // HTTP/1.1 requires a Host; without one there is nothing that a browser could have rebound.
         text(headers, header::HOST).is_none_or(|host| self.hosts.contains(&host.to_lowercase()))
@@ -72,6 +83,22 @@ impl Doors {
 
     fn origin_is_allowed(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.origins.contains(&origin.to_lowercase()))
+    }
+
+    /// Who brings this token over a connection of Cube's clients, or Cube's words for nobody.
+    pub(crate) fn identify_cube_client(&self, token: &str) -> Result<Identity, &'static str> {
+        let presented = Presented {
+            authorization: Some(token),
+            by_cube_client: true,
+        };
+        self.keys
+            .identify(&presented)
+            .map_err(Refusal::as_cube_says_it)
+    }
+
+    /// Whether a caller may ask now, rather than too often.
+    pub(crate) fn admit(&self, identity: &Identity) -> bool {
+        self.pace.admit(identity.name(), Instant::now()).is_ok()
     }
 
     /// Tells browsers that the allowed origins may read our answers, and answers their preflights.

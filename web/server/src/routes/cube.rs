@@ -5,16 +5,16 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Extension, Path, Query, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ballpoint_metrics::ApiReply;
+use ballpoint_metrics::{ApiReply, SecurityContext, Served};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::doors::Identity;
 use crate::error::STARTING;
-use crate::table::{Route, VIEWER, get, post};
+use crate::table::{Route, VIEWER, delete, get, post};
 
 /// Cube's word for a result that is being made.
 const CONTINUE_WAIT: &str = "Continue wait";
@@ -24,6 +24,9 @@ pub(super) fn routes() -> Vec<Route> {
         get("/cubejs-api/v1/meta", VIEWER, meta),
         get("/cubejs-api/v1/load", VIEWER, load_get),
         post("/cubejs-api/v1/load", VIEWER, load_post),
+        get("/cubejs-api/v1/subscribe", VIEWER, load_get),
+        post("/cubejs-api/v1/subscribe", VIEWER, load_post),
+        delete("/cubejs-api/v1/running-query/{request}", VIEWER, cancel),
         get("/cubejs-api/v1/sql", VIEWER, sql_get),
         post("/cubejs-api/v1/sql", VIEWER, sql_post),
         get("/cubejs-api/v1/dry-run", VIEWER, dry_run_get),
@@ -39,27 +42,146 @@ async fn meta(
     Extension(who): Who,
     Query(parameters): Parameters,
 ) -> Response {
+    let context = who.security_context();
+    if let Err(refused) = allowed(&context, "meta") {
+        return refusal(refused);
+    }
     let request: Map<_, _> = parameters
         .into_iter()
         .map(|(k, v)| (k, Value::String(v)))
         .collect();
-    reply(
-        app.metrics
-            .meta(&Value::Object(request), &who.security_context())
-            .await,
-    )
+    reply(app.metrics.meta(&Value::Object(request), &context).await)
 }
 
 async fn load_get(
     State(app): State<App>,
     Extension(who): Who,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
     Query(parameters): Parameters,
 ) -> Response {
-    answer(&app, &who, from_url(parameters), Method::Load).await
+    let raw = raw.unwrap_or_default();
+    load(&app, &who, &headers, &raw, || from_url(parameters)).await
 }
 
-async fn load_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
-    answer(&app, &who, from_body(&body), Method::Load).await
+async fn load_post(
+    State(app): State<App>,
+    Extension(who): Who,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let raw = String::from_utf8_lossy(&body);
+    load(&app, &who, &headers, &raw, || from_body(&body)).await
+}
+
+/// A load goes out as the bytes that the registry keeps. One that takes longer than a client waits
+/// goes on without it.
+async fn load(
+    app: &App,
+    who: &Identity,
+    headers: &HeaderMap,
+    raw: &str,
+    request: impl FnOnce() -> Result<Value, String>,
+) -> Response {
+    let context = who.security_context();
+    if let Err(refused) = allowed(&context, "data") {
+        return refusal(refused);
+    }
+    if let Ok(service) = app.metrics.service().await
+        && let Some(kept) = service.served_before(raw, &context)
+    {
+        return bytes(kept);
+    }
+    let request = match request() {
+        Ok(request) => request,
+        Err(error) => return refusal((400, error)),
+    };
+    let key = format!("{context:?} {raw}");
+    let (metrics, raw) = (app.metrics.clone(), raw.to_owned());
+    let work = async move { metrics.load_served(&raw, || Ok(request), &context).await };
+    match app.waiting.outcome(key, request_name(headers), work).await {
+        Some(served) if is_early(app, &served) => early(),
+        Some(served) => bytes(served),
+        None => Json(json!({ "error": CONTINUE_WAIT })).into_response(),
+    }
+}
+
+/// Answers one request of a connection that waits as long as it takes.
+pub(super) async fn serve(
+    app: &App,
+    context: &SecurityContext,
+    method: Method,
+    request: &Value,
+) -> Served {
+    let metrics = &app.metrics;
+    let served = match method {
+        Method::Load => {
+            let raw = request.to_string();
+            metrics
+                .load_served(&raw, || Ok(request.clone()), context)
+                .await
+        }
+        Method::Sql => metrics.sql(request, context).await.into(),
+        Method::DryRun => metrics.dry_run(request, context).await.into(),
+    };
+    if is_early(app, &served) {
+        let body = json!({ "error": CONTINUE_WAIT, "stage": STARTING });
+        return ApiReply { status: 200, body }.into();
+    }
+    served
+}
+
+/// Whether the token's claims let it use this part of the API. Claims that name no scopes have all.
+pub(super) fn allowed(context: &SecurityContext, scope: &str) -> Result<(), (u16, String)> {
+    let claims = &context.claims;
+    let scopes = claims.get("scopes").or_else(|| claims.get("scope"));
+    let has = match scopes {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(scopes)) => scopes.iter().any(|it| it == scope),
+        Some(Value::String(scopes)) => scopes.split([' ', ',']).any(|it| it == scope),
+        Some(_) => false,
+    };
+    match has {
+        true => Ok(()),
+        false => Err((403, format!("API scope is missing: {scope}"))),
+    }
+}
+
+/// The client's name for its request: the same for each time that it comes again.
+fn request_name(headers: &HeaderMap) -> Option<&str> {
+    let name = headers.get("x-request-id")?.to_str().ok()?;
+    Some(name.split_once("-span").map_or(name, |(base, _)| base))
+}
+
+fn is_early(app: &App, served: &Served) -> bool {
+    if served.has_data() || served.status < 400 {
+        return false;
+    }
+    let body = serde_json::from_slice::<Value>(&served.body);
+    body.is_ok_and(|body| {
+        body["error"]
+            .as_str()
+            .is_some_and(|error| app.is_early(error))
+    })
+}
+
+fn bytes(served: Served) -> Response {
+    let status = StatusCode::from_u16(served.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (status, json, served.body).into_response()
+}
+
+pub(super) fn refusal((status, error): (u16, String)) -> Response {
+    let body = json!({ "error": error });
+    reply(ApiReply { status, body })
+}
+
+/// Ends a query that is still running, by the name that its client gave it.
+async fn cancel(State(app): State<App>, Path(request): Path<String>) -> Response {
+    let name = request
+        .split_once("-span")
+        .map_or(&*request, |(base, _)| base);
+    Json(json!({ "result": app.waiting.cancel(name) })).into_response()
 }
 
 async fn sql_get(
@@ -86,7 +208,9 @@ async fn dry_run_post(State(app): State<App>, Extension(who): Who, body: Bytes) 
     answer(&app, &who, from_body(&body), Method::DryRun).await
 }
 
-enum Method {
+/// What is asked of the registry.
+#[derive(Clone, Copy)]
+pub(super) enum Method {
     Load,
     Sql,
     DryRun,
@@ -98,23 +222,17 @@ async fn answer(
     request: Result<Value, String>,
     method: Method,
 ) -> Response {
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => {
-            return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
-        }
+    let context = who.security_context();
+    let scope = if matches!(method, Method::Sql) {
+        "sql"
+    } else {
+        "data"
     };
-    let (metrics, context) = (&app.metrics, who.security_context());
-    let answered = match method {
-        Method::Load => metrics.load(&request, &context).await,
-        Method::Sql => metrics.sql(&request, &context).await,
-        Method::DryRun => metrics.dry_run(&request, &context).await,
-    };
-    let error = answered.body["error"].as_str();
-    if error.is_some_and(|error| app.is_early(error)) {
-        return early();
+    match (request, allowed(&context, scope)) {
+        (_, Err(refused)) => refusal(refused),
+        (Err(error), _) => refusal((400, error)),
+        (Ok(request), Ok(())) => bytes(serve(app, &context, method, &request).await),
     }
-    reply(answered)
 }
 
 /// What Cube answers, with 200, while a result is not there yet: its clients ask again until it is,

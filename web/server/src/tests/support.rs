@@ -126,6 +126,7 @@ impl Stack {
                 },
             }),
             doors: Arc::new(Doors::new(listen, keys(), pace, &origins)),
+            waiting: Arc::default(),
         };
         let router = app.clone().router();
         let stack = Self {

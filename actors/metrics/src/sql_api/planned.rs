@@ -1,0 +1,96 @@
+//! What a SELECT asks of the planner, and the planner's statement as a table.
+
+use ballpoint_postgres::ident::quote;
+use serde_json::json;
+
+use super::SqlError;
+use super::block::{Block, Wanted};
+use crate::model::{Definition, MemberId};
+use crate::plan;
+
+impl Block<'_> {
+    /// The planner's statement for what was asked for, with its columns numbered.
+    pub(super) fn table(mut self) -> Result<String, SqlError> {
+        if self.wanted.is_empty() {
+            // `select 1 from cube`: as many rows as there are.
+            let first = self.model.cubes[self.cube]
+                .members
+                .iter()
+                .position(|it| it.dimension().is_some());
+            let index =
+                first.ok_or_else(|| SqlError::unsupported("the cube has no dimension to read"))?;
+            self.column(Wanted::Member(MemberId {
+                cube: self.cube,
+                index,
+            }));
+        }
+        let name = |id: &MemberId| self.model.member(*id).full_name.clone();
+        let (mut measures, mut dimensions, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for wanted in &self.wanted {
+            match wanted {
+                Wanted::Time(id, granularity) => {
+                    times.push(json!({ "dimension": name(id), "granularity": granularity }));
+                }
+                Wanted::Member(id) => match self.model.member(*id).definition {
+                    Definition::Measure(_) => measures.push(name(id)),
+                    _ => dimensions.push(name(id)),
+                },
+            }
+        }
+        let mut query = json!({
+            "measures": measures, "dimensions": dimensions, "timeDimensions": times,
+            "segments": self.segments.iter().map(name).collect::<Vec<_>>(),
+            "filters": self.policy_filters(), "timezone": "UTC",
+        });
+        if !self.grouped {
+            query["ungrouped"] = json!(true);
+        }
+        let (_, mut queries) = plan::normalize(&query, self.service.clock.business_now())?;
+        let mut normalized = queries
+            .pop()
+            .ok_or_else(|| SqlError::new("42601", "nothing is asked for"))?;
+        normalized.query.limit = Some(u32::MAX);
+        normalized.order = Some(Vec::new());
+        let (rollups, _) = self
+            .service
+            .rollups
+            .usable(&self.model.hash, &self.service.results.versions);
+        let plan = plan::plan_with(&self.model, &normalized, self.context, &rollups)?;
+        let mut columns = Vec::new();
+        for (at, wanted) in self.wanted.iter().enumerate() {
+            let key = match wanted {
+                Wanted::Member(id) => name(id),
+                Wanted::Time(id, granularity) => format!("{}.{granularity}", name(id)),
+            };
+            let column = plan.columns.iter().find(|column| column.key == key);
+            let alias = column.map_or(key.as_str(), |column| column.alias.as_str());
+            columns.push(format!("{} AS \"__c{at}\"", quote(alias)));
+        }
+        let sql = plan.statement.literal_sql();
+        Ok(format!(
+            "(SELECT {} FROM ({sql}) AS planned)",
+            columns.join(", ")
+        ))
+    }
+
+    /// Conditions that are always true and name what a view's expressions stand for, so that the row
+    /// policies of the cubes behind it apply.
+    pub(super) fn policy_filters(&self) -> Vec<serde_json::Value> {
+        let mut cubes = Vec::new();
+        let mut filters = Vec::new();
+        for id in &self.inside {
+            let Some(origin) = &self.model.member(*id).origin else {
+                continue;
+            };
+            let behind = origin.member.cube;
+            if cubes.contains(&behind) || self.model.cubes[behind].policies.is_none() {
+                continue;
+            }
+            cubes.push(behind);
+            let name = &self.model.member(*id).full_name;
+            let is = |operator: &str| json!({ "member": name, "operator": operator });
+            filters.push(json!({ "or": [is("set"), is("notSet")] }));
+        }
+        filters
+    }
+}
