@@ -112,10 +112,11 @@ pub(crate) fn timing(result: &NodeResult) -> Json {
     let Some(timing) = &result.timing else {
         return json!([]);
     };
-    let span = |name: &str, (from, to): (jiff::Timestamp, jiff::Timestamp)| {
-        json!({"name": name, "started_at": from.to_string(), "completed_at": to.to_string()})
-    };
-    json!([span("compile", timing.compile), span("execute", timing.execute)])
+    let span = |name: &str, (from, to): (jiff::Timestamp, jiff::Timestamp)| json!({"name": name, "started_at": from.to_string(), "completed_at": to.to_string()});
+    json!([
+        span("compile", timing.compile),
+        span("execute", timing.execute)
+    ])
 }
 
 /// Writes a JSON artifact into the project's `target/`.
@@ -157,8 +158,8 @@ pub(crate) fn write_sql(
         .join(&project.name)
         .join(&node.original_file_path);
     // What is declared in a properties file has a file of its own below that file's name.
-    let declared = node.original_file_path.ends_with(".yml")
-        || node.original_file_path.ends_with(".yaml");
+    let declared =
+        node.original_file_path.ends_with(".yml") || node.original_file_path.ends_with(".yaml");
     if node.test.is_some() {
         file = file.join(&node.path);
     } else if declared {

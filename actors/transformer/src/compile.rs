@@ -97,7 +97,12 @@ impl RunResolver {
             return RelationValue::cte(relation, name.clone());
         }
         let kind = self.compiler.catalog.kind(&relation);
-        RelationValue::new(relation, kind.map(kind_name))
+        let value = RelationValue::new(relation, kind.map(kind_name));
+        let empty = self.compiler.globals.flags.get("EMPTY");
+        match empty.and_then(Json::as_bool) {
+            Some(true) => value.without_rows(),
+            _ => value,
+        }
     }
 }
 
@@ -247,7 +252,9 @@ impl Compiler {
         let scope = self.inline_scope("the operation");
         let place = crate::error::Place::file("<operation>");
         let text = format!("{{{{ {call} }}}}");
-        self.project.engine.render_text(&text, &place, scope.value())
+        self.project
+            .engine
+            .render_text(&text, &place, scope.value())
     }
 
     /// The tested model over the names of the rows that stand for what it reads.
@@ -266,7 +273,9 @@ impl Compiler {
         }
         let env = Arc::make_mut(&mut globals.env);
         for (name, value) in &declared.env_vars {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             env.insert(name.clone(), text);
         }
         let compiler = Self {
@@ -284,10 +293,14 @@ impl Compiler {
                     .get(&given.unique_id)
                     .map(|source| source.relation.clone()),
             };
-            let name = relation.as_ref().map_or("input", |it| it.identifier.as_str());
+            let name = relation
+                .as_ref()
+                .map_or("input", |it| it.identifier.as_str());
             let cte = format!("__dbt__cte__{name}");
             if given.unique_id.is_empty() {
-                this = relation.clone().map(|relation| RelationValue::cte(relation, cte.clone()));
+                this = relation
+                    .clone()
+                    .map(|relation| RelationValue::cte(relation, cte.clone()));
             } else {
                 instead.insert(given.unique_id.clone(), cte.clone());
             }
@@ -357,7 +370,10 @@ impl Compiler {
     pub(crate) fn compile_inline(&self, sql: &str) -> Result<String, ProjectError> {
         let scope = self.inline_scope("the inline query");
         let place = crate::error::Place::file("<inline>");
-        let body = self.project.engine.render_text(sql, &place, scope.value())?;
+        let body = self
+            .project
+            .engine
+            .render_text(sql, &place, scope.value())?;
         let mut ctes = Vec::new();
         for (package, name) in scope.recorded().refs {
             if let Some(node) = self.project.find_ref(package.as_deref(), &name) {
@@ -367,12 +383,7 @@ impl Compiler {
         Ok(with_ctes(&body, &ctes))
     }
 
-    fn scope(
-        &self,
-        node: &Node,
-        incremental: bool,
-        extra: Vec<(String, Value)>,
-    ) -> Arc<NodeScope> {
+    fn scope(&self, node: &Node, incremental: bool, extra: Vec<(String, Value)>) -> Arc<NodeScope> {
         let depends_on = node.depends_on.clone();
         self.scope_reading(node, incremental, extra, depends_on, HashMap::new())
     }
@@ -450,7 +461,8 @@ fn overridden_macros(macros: &serde_json::Map<String, Json>) -> Vec<(String, Val
     let mut packages: HashMap<String, Vec<(String, Value)>> = HashMap::new();
     for (name, value) in macros {
         let answer = crate::jinja::builtins::mutable(value);
-        let function = Value::from_function(move |_: crate::jinja::macros::Arguments| answer.clone());
+        let function =
+            Value::from_function(move |_: crate::jinja::macros::Arguments| answer.clone());
         match name.split_once('.') {
             Some((package, inner)) => {
                 let package = packages.entry(package.to_owned()).or_default();

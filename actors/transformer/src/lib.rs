@@ -31,4 +31,4 @@ pub use project::node;
 pub use project::profile::Target;
 pub use project::{LoadOptions, Project, TargetChoice};
 pub use run::{NodeResult, Status};
-pub use select::{Selection, select};
+pub use select::{Indirect, Selection, State, select};

@@ -114,11 +114,7 @@ pub(crate) async fn columns_of(
     .bind(&oids)
     .fetch_all(&mut *conn)
     .await?;
-    Ok(types
-        .into_iter()
-        .map(|(name, _)| name)
-        .zip(names)
-        .collect())
+    Ok(types.into_iter().map(|(name, _)| name).zip(names).collect())
 }
 
 /// Column names and rows of a query, as JSON.

@@ -107,13 +107,23 @@ pub fn select(project: &Project, selection: &Selection) -> Result<BTreeSet<Strin
         (None, false) => evaluate(&context, &union_of(&selection.select)?, indirect)?,
         (None, true) => match yaml::default_selector(project)? {
             Some(spec) if selection.exclude.is_empty() => evaluate(&context, &spec, indirect)?,
-            _ => context.facts.iter().map(|fact| fact.id.to_owned()).collect(),
+            _ => context
+                .facts
+                .iter()
+                .map(|fact| fact.id.to_owned())
+                .collect(),
         },
     };
     for id in evaluate(&context, &union_of(&selection.exclude)?, indirect)? {
         chosen.remove(&id);
     }
-    let kind = |id: &str| context.facts.iter().find(|fact| fact.id == id).map(|fact| fact.kind);
+    let kind = |id: &str| {
+        context
+            .facts
+            .iter()
+            .find(|fact| fact.id == id)
+            .map(|fact| fact.kind)
+    };
     if !selection.resource_types.is_empty() || !selection.exclude_resource_types.is_empty() {
         chosen.retain(|id| {
             let Some(kind) = kind(id) else {
@@ -157,7 +167,10 @@ pub(crate) fn term_of(text: &str) -> Result<Term, ProjectError> {
     let (method, value) = match body.split_once(':') {
         Some((method, value)) => (method, value),
         None if body.contains('/') => ("path", body),
-        None if [".sql", ".py", ".csv", ".yml"].iter().any(|end| body.ends_with(end)) => {
+        None if [".sql", ".py", ".csv", ".yml"]
+            .iter()
+            .any(|end| body.ends_with(end)) =>
+        {
             ("file", body)
         }
         None => ("fqn", body),

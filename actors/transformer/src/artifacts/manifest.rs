@@ -105,10 +105,17 @@ fn with_defaults(value: &Json, mut defaults: Json) -> Json {
 }
 
 fn hooks(value: &Json) -> Json {
-    let hooks = value.as_array().into_iter().flatten().map(|hook| match hook {
-        Json::String(sql) => json!({"sql": sql, "transaction": true, "index": null}),
-        other => with_defaults(other, json!({"sql": "", "transaction": true, "index": null})),
-    });
+    let hooks = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|hook| match hook {
+            Json::String(sql) => json!({"sql": sql, "transaction": true, "index": null}),
+            other => with_defaults(
+                other,
+                json!({"sql": "", "transaction": true, "index": null}),
+            ),
+        });
     Json::Array(hooks.collect())
 }
 
@@ -175,9 +182,21 @@ pub(super) fn node_json(project: &Project, node: &Node) -> Json {
     );
     if node.resource_type == ResourceType::Model {
         let access = node.config.get("access").cloned();
-        map.insert("access".into(), access.unwrap_or_else(|| "protected".into()));
-        map.insert("constraints".into(), constraints(&node.constraints, Some(())).into());
-        for key in ["version", "latest_version", "deprecation_date", "defer_relation", "time_spine"] {
+        map.insert(
+            "access".into(),
+            access.unwrap_or_else(|| "protected".into()),
+        );
+        map.insert(
+            "constraints".into(),
+            constraints(&node.constraints, Some(())).into(),
+        );
+        for key in [
+            "version",
+            "latest_version",
+            "deprecation_date",
+            "defer_relation",
+            "time_spine",
+        ] {
             map.insert(key.into(), Json::Null);
         }
         map.insert("primary_key".into(), json!([]));
@@ -375,9 +394,16 @@ pub(crate) fn manifest(project: &Project, generated_at: &str) -> Json {
     meta["run_started_at"] = meta["invocation_started_at"].clone();
     let mut nodes = Map::new();
     let mut unit_tests = Map::new();
-    for node in project.nodes.values().chain(&project.on_run_start).chain(&project.on_run_end) {
+    for node in project
+        .nodes
+        .values()
+        .chain(&project.on_run_start)
+        .chain(&project.on_run_end)
+    {
         match node.resource_type {
-            ResourceType::UnitTest => unit_tests.insert(node.unique_id.clone(), unit_test_json(node)),
+            ResourceType::UnitTest => {
+                unit_tests.insert(node.unique_id.clone(), unit_test_json(node))
+            }
             _ => nodes.insert(node.unique_id.clone(), node_json(project, node)),
         };
     }
@@ -429,7 +455,12 @@ pub(crate) fn graph_value(project: &Project) -> Value {
         .nodes
         .values()
         .filter(|node| node.resource_type != ResourceType::UnitTest)
-        .map(|node| (node.unique_id.clone(), node_json_without_files(project, node)));
+        .map(|node| {
+            (
+                node.unique_id.clone(),
+                node_json_without_files(project, node),
+            )
+        });
     let sources = project
         .sources
         .iter()

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::arguments::{
     Arguments, Command, Common, CompileFlags, DocsCommand, NodeFlags, SourceCommand,
 };
+use super::hooks::{Hooks, When};
 use super::inspect::{debug, freshness, list, show};
 use super::log::Log;
 use super::operations::{clean, deps, docs_generate, retry, run_operation};
-use super::hooks::{Hooks, When};
 use super::session::{Asked, Session, Stop, session};
 use super::{CliEnv, EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE};
 use crate::artifacts;
@@ -95,7 +95,8 @@ async fn dispatch(command: Command, env: &CliEnv, log: &Log) -> Result<u8, Stop>
         Command::Debug(flags) => debug(env, log, &flags).await,
         Command::Clean(common) => clean(env, log, &common),
         Command::Clone(_) => Err(ProjectError::Configuration(
-            "dbt clone is not supported: PostgreSQL has no copy of a table that costs nothing".into(),
+            "dbt clone is not supported: PostgreSQL has no copy of a table that costs nothing"
+                .into(),
         )
         .into()),
     }
@@ -132,6 +133,7 @@ pub(super) fn asked<'a>(command: &'a str, flags: &'a NodeFlags) -> Asked<'a> {
         command,
         full_refresh: flags.full_refresh,
         store_failures: flags.store_failures,
+        empty: flags.empty,
         selection: Some(&flags.selection),
     }
 }
@@ -156,7 +158,9 @@ pub(super) fn deferred(
     for node in session.project.nodes.values() {
         let built = selected.contains(&node.unique_id);
         let here = exists(&node.relation) && !flags.favor_state;
-        let then = state.node(&node.unique_id).filter(|_| !built && !here && node.is_relation());
+        let then = state
+            .node(&node.unique_id)
+            .filter(|_| !built && !here && node.is_relation());
         let text = |key: &str| then.and_then(|then| then.get(key)?.as_str().map(str::to_owned));
         if let (Some(schema), Some(identifier)) = (text("schema"), text("alias")) {
             let database = text("database").unwrap_or_default();
@@ -215,9 +219,7 @@ async fn run_nodes(
     } else {
         let shown = log.clone();
         let told = move |progress: Progress<'_>| shown.progress(&progress);
-        results.extend(
-            run::run(&compiler, &pool, connections, selected, &options, &told).await,
-        );
+        results.extend(run::run(&compiler, &pool, connections, selected, &options, &told).await);
     }
     let at_end = hooks.run(When::End, &results).await;
     results.extend(at_end);
@@ -294,7 +296,9 @@ async fn compile(env: &CliEnv, log: &Log, flags: &CompileFlags) -> Result<u8, St
         compiler.queries = Some(crate::queries::port(&pool));
         let inline = inline.clone();
         let task = tokio::task::spawn_blocking(move || compiler.compile_inline(&inline));
-        let sql = task.await.map_err(|error| Stop::Failed(error.to_string()))??;
+        let sql = task
+            .await
+            .map_err(|error| Stop::Failed(error.to_string()))??;
         shown(&session, flags, "inline_query", &sql);
         return Ok(EXIT_DONE);
     }

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::arguments::{DebugFlags, FreshnessFlags, ListFlags, ShowFlags};
-use super::session::{Asked, Session, Stop, session};
 use super::log::Log;
-use super::{CliEnv, EXIT_DONE, EXIT_FAILED};
+use super::session::{Asked, Session, Stop, session};
+use super::{CliEnv, EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE};
 use crate::artifacts;
 use crate::project::node::ResourceType;
 use crate::queries::{blocking_compile, fetch};
@@ -81,7 +81,10 @@ fn listed(session: &Session, id: &str, output: &str) -> String {
         return match output {
             "name" => format!("{}.{}", source.source_name, source.name),
             "path" => source.original_file_path.clone(),
-            _ => format!("source:{}.{}.{}", source.package, source.source_name, source.name),
+            _ => format!(
+                "source:{}.{}.{}",
+                source.package, source.source_name, source.name
+            ),
         };
     }
     match project.exposures.get(id) {
@@ -110,7 +113,9 @@ pub(super) async fn show(env: &CliEnv, log: &Log, flags: &ShowFlags) -> Result<u
         compiler.queries = Some(crate::queries::port(&pool));
         let inline = inline.clone();
         let task = tokio::task::spawn_blocking(move || compiler.compile_inline(&inline));
-        let sql = task.await.map_err(|error| Stop::Failed(error.to_string()))??;
+        let sql = task
+            .await
+            .map_err(|error| Stop::Failed(error.to_string()))??;
         queries.push(("inline_query".to_owned(), sql));
     } else {
         let types = [
@@ -123,11 +128,18 @@ pub(super) async fn show(env: &CliEnv, log: &Log, flags: &ShowFlags) -> Result<u
         for id in session.select(&flags.selection, &types)? {
             let node = &session.project.nodes[&id];
             if node.resource_type == ResourceType::Seed {
-                queries.push((node.name.clone(), format!("select * from {}", node.relation)));
+                queries.push((
+                    node.name.clone(),
+                    format!("select * from {}", node.relation),
+                ));
                 continue;
             }
             match blocking_compile(&compiler, &pool, &id).await {
-                Ok(compiled) => queries.push((node.name.clone(), compiled.sql)),
+                Ok(compiled) => {
+                    let header = node.config.get("sql_header").and_then(|it| it.as_str());
+                    let header = header.map(|text| format!("{text}\n")).unwrap_or_default();
+                    queries.push((node.name.clone(), header + &compiled.sql));
+                }
                 Err(failure) => {
                     log.error(&failure.message);
                     return Ok(EXIT_FAILED);
@@ -144,7 +156,7 @@ pub(super) async fn show(env: &CliEnv, log: &Log, flags: &ShowFlags) -> Result<u
             Ok(table) => table,
             Err(error) => {
                 log.error(&format!("Database Error\n  {}", describe(&error)));
-                return Ok(EXIT_FAILED);
+                return Ok(EXIT_UNUSABLE);
             }
         };
         print_rows(log, flags, &name, &columns, &rows);
@@ -209,16 +221,23 @@ fn print_rows(
         serde_json::Value::Bool(flag) => if *flag { "True" } else { "False" }.to_owned(),
         other => other.to_string(),
     };
-    let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(text).collect()).collect();
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(text).collect())
+        .collect();
     let width = |index: usize| {
         let inner = cells.iter().map(|row| row[index].chars().count());
-        inner.chain([columns[index].chars().count()]).max().unwrap_or(0)
+        inner
+            .chain([columns[index].chars().count()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let line = |parts: &[String]| {
-        let padded = parts.iter().zip(&widths).map(|(text, width)| {
-            format!("{text:<width$}")
-        });
+        let padded = parts
+            .iter()
+            .zip(&widths)
+            .map(|(text, width)| format!("{text:<width$}"));
         format!("| {} |", padded.collect::<Vec<_>>().join(" | "))
     };
     log.plain(&line(columns));
@@ -229,11 +248,7 @@ fn print_rows(
     }
 }
 
-pub(super) async fn freshness(
-    env: &CliEnv,
-    log: &Log,
-    flags: &FreshnessFlags,
-) -> Result<u8, Stop> {
+pub(super) async fn freshness(env: &CliEnv, log: &Log, flags: &FreshnessFlags) -> Result<u8, Stop> {
     let asked = Asked {
         command: "freshness",
         selection: Some(&flags.selection),
@@ -282,17 +297,31 @@ pub(super) async fn debug(env: &CliEnv, log: &Log, flags: &DebugFlags) -> Result
     if flags.config_dir {
         let dir = flags.common.profiles_dir.clone();
         let dir = dir.unwrap_or_else(|| env.working_dir.clone());
-        log.info(&format!("To view your profiles.yml file, run: open {}", dir.display()));
+        log.info(&format!(
+            "To view your profiles.yml file, run: open {}",
+            dir.display()
+        ));
         return Ok(EXIT_DONE);
     }
     let asked = Asked {
         command: "debug",
         ..Asked::default()
     };
+    if let Some(dir) = flags.common.project_dir.as_ref() {
+        let dir = env.working_dir.join(dir);
+        if !dir.is_dir() {
+            let text = format!("--project-dir '{}' is no folder", dir.display());
+            return Err(crate::error::ProjectError::Configuration(text).into());
+        }
+    }
+    if flags.connection {
+        log.info("Skipping steps before connection verification");
+    }
     let session = match session(env, log, &flags.common, asked) {
         Ok(session) => session,
         Err(stop) => {
             // dbt calls a check that failed a failure, not a use that is wrong.
+            log.error("Profile loading failed for the following reason:");
             log.error(&stop.shown());
             log.error("1 check failed");
             return Ok(EXIT_FAILED);

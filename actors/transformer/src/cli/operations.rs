@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use super::arguments::{Common, DocsFlags, NodeFlags, OperationFlags};
 use super::commands::{asked, build};
 use super::log::Log;
-use super::session::{Asked, Stop, project_dir, session, vars};
+use super::session::{Asked, Session, Stop, project_dir, session, vars};
 use super::{CliEnv, EXIT_DONE, EXIT_FAILED};
 use crate::artifacts::{self, catalog};
 use crate::error::{ProjectError, nearest_hint};
@@ -48,7 +48,9 @@ pub(super) async fn run_operation(
     match done {
         Ok(()) => Ok(EXIT_DONE),
         Err(message) => {
-            log.error(&format!("Encountered an error while running operation: {message}"));
+            log.error(&format!(
+                "Encountered an error while running operation: {message}"
+            ));
             Ok(EXIT_FAILED)
         }
     }
@@ -56,11 +58,16 @@ pub(super) async fn run_operation(
 
 /// `name(a=1)` of a macro's name and its arguments as YAML.
 fn operation_call(project: &Project, name: &str, args: &str) -> Result<String, ProjectError> {
-    let given = vars(Some(args))
-        .map_err(|error| ProjectError::Configuration(error.to_string().replace("--vars", "--args")))?;
+    let given = vars(Some(args)).map_err(|error| {
+        ProjectError::Configuration(error.to_string().replace("--vars", "--args"))
+    })?;
     let plain = name.rsplit('.').next().unwrap_or(name);
     if !project.engine.has_macro(plain) {
-        let known = project.engine.macros.iter().map(|known| known.name.as_str());
+        let known = project
+            .engine
+            .macros
+            .iter()
+            .map(|known| known.name.as_str());
         return Err(ProjectError::Configuration(format!(
             "dbt could not find a macro with the name '{name}' in any package{}",
             nearest_hint(plain, known)
@@ -77,12 +84,12 @@ fn operation_call(project: &Project, name: &str, args: &str) -> Result<String, P
         let found = project.engine.macros.iter().find(|known| {
             known.name == plain && known.package != "dbt" && known.package != project.name
         });
-        let here = project
-            .engine
-            .macros
-            .iter()
-            .any(|known| known.name == plain && (known.package == project.name || known.package == "dbt"));
-        found.filter(|_| !here).map(|known| format!("{}.{plain}", known.package))
+        let here = project.engine.macros.iter().any(|known| {
+            known.name == plain && (known.package == project.name || known.package == "dbt")
+        });
+        found
+            .filter(|_| !here)
+            .map(|known| format!("{}.{plain}", known.package))
     };
     let name = match name.contains('.') {
         true => name.to_owned(),
@@ -108,7 +115,10 @@ pub(super) async fn retry(env: &CliEnv, log: &Log, flags: NodeFlags) -> Result<u
     let text = std::fs::read_to_string(&file).map_err(|error| missing(error.to_string()))?;
     let earlier: Json = serde_json::from_str(&text).map_err(|error| missing(error.to_string()))?;
     let arguments = earlier.get("args").cloned().unwrap_or_default();
-    let command = arguments.get("which").and_then(Json::as_str).unwrap_or("build");
+    let command = arguments
+        .get("which")
+        .and_then(Json::as_str)
+        .unwrap_or("build");
     let results = earlier.get("results").and_then(Json::as_array);
     let ids: BTreeSet<String> = results
         .into_iter()
@@ -142,11 +152,7 @@ pub(super) async fn retry(env: &CliEnv, log: &Log, flags: NodeFlags) -> Result<u
     build(env, log, command, &again).await
 }
 
-pub(super) async fn docs_generate(
-    env: &CliEnv,
-    log: &Log,
-    flags: &DocsFlags,
-) -> Result<u8, Stop> {
+pub(super) async fn docs_generate(env: &CliEnv, log: &Log, flags: &DocsFlags) -> Result<u8, Stop> {
     let nodes = &flags.nodes;
     let session = session(env, log, &nodes.common, asked("generate", nodes))?;
     log.info(&session.found());
@@ -176,6 +182,10 @@ pub(super) async fn docs_generate(
     }
     let artifact = catalog::catalog(&session.project, &rows, &selected, &session.now());
     artifacts::write(&session.target_dir, "catalog.json", &artifact)?;
+    copy_assets(&session)?;
+    if flags.no_compile {
+        return Ok(EXIT_DONE);
+    }
     session.write_results(&[])?;
     let mut manifest = artifacts::manifest(&session.project, &session.now());
     for (id, sql) in compiled {
@@ -189,6 +199,29 @@ pub(super) async fn docs_generate(
     let file = session.target_dir.join("catalog.json");
     log.info(&format!("Catalog written to {}", file.display()));
     Ok(if failed { EXIT_FAILED } else { EXIT_DONE })
+}
+
+/// `asset-paths` of the project, beside the artifacts that a documentation site shows.
+fn copy_assets(session: &Session) -> std::io::Result<()> {
+    let paths = session
+        .project
+        .file
+        .get("asset-paths")
+        .and_then(Json::as_array);
+    for folder in paths.into_iter().flatten().filter_map(Json::as_str) {
+        let source = session.project.root.join(folder);
+        for file in crate::project::files::walk(&source) {
+            let Ok(inner) = file.strip_prefix(&session.project.root) else {
+                continue;
+            };
+            let copy = session.target_dir.join(inner);
+            if let Some(parent) = copy.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::copy(&file, copy)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn deps(env: &CliEnv, log: &Log, common: &Common) -> Result<u8, Stop> {

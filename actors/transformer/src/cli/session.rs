@@ -81,7 +81,10 @@ impl Stop {
         let (kind, text) = match self {
             Self::Project(error) => (error.category(), error.to_string()),
             Self::Unreachable(error) => ("Database Error", error.to_string()),
-            Self::Database(error) => ("Database Error", format!("database error: {}", describe(error))),
+            Self::Database(error) => (
+                "Database Error",
+                format!("database error: {}", describe(error)),
+            ),
             Self::Failed(message) => ("Database Error", format!("database error: {message}")),
             Self::Output(error) => ("Runtime Error", format!("target folder: {error}")),
         };
@@ -124,6 +127,7 @@ pub(super) struct Asked<'a> {
     pub(super) command: &'a str,
     pub(super) full_refresh: bool,
     pub(super) store_failures: bool,
+    pub(super) empty: bool,
     pub(super) selection: Option<&'a SelectionFlags>,
 }
 
@@ -150,6 +154,7 @@ pub(super) fn session(
     };
     let mut flags = Map::new();
     flags.insert("STORE_FAILURES".into(), asked.store_failures.into());
+    flags.insert("EMPTY".into(), asked.empty.into());
     flags.insert("DEBUG".into(), common.debug.into());
     flags.insert("LOG_FORMAT".into(), common.log_format.as_str().into());
     if let Some(selection) = asked.selection {
@@ -279,7 +284,11 @@ impl Session {
     /// Connections for queries in the middle of a render; none is opened before one is needed.
     pub(super) fn lazy_pool(&self) -> PgPool {
         PgPoolOptions::new()
-            .max_connections(u32::try_from(self.threads).unwrap_or(u32::MAX).saturating_add(1))
+            .max_connections(
+                u32::try_from(self.threads)
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(1),
+            )
             .acquire_timeout(Duration::from_secs(30))
             .connect_lazy_with(self.project.target.connect_options())
     }

@@ -12,10 +12,16 @@ use super::values::{MutableDict, MutableList};
 
 /// Built-in generic tests and cross-database macros, in dbt's own language.
 pub(crate) const LIBRARY: [(&str, &str); 6] = [
-    ("dbt/generic_tests.sql", include_str!("library/generic_tests.sql")),
+    (
+        "dbt/generic_tests.sql",
+        include_str!("library/generic_tests.sql"),
+    ),
     ("dbt/naming.sql", include_str!("library/naming.sql")),
     ("dbt/types.sql", include_str!("library/types.sql")),
-    ("dbt/expressions.sql", include_str!("library/expressions.sql")),
+    (
+        "dbt/expressions.sql",
+        include_str!("library/expressions.sql"),
+    ),
     ("dbt/dates.sql", include_str!("library/dates.sql")),
     ("dbt/relations.sql", include_str!("library/relations.sql")),
 ];
@@ -59,10 +65,13 @@ pub(crate) fn install(env: &mut Environment<'static>) {
     env.add_function("fromyaml", |text: String, default: Option<Value>| {
         or_default(fromyaml(&text), default)
     });
-    env.add_function("toyaml", |value: Value, _: Arguments| -> Result<String, Error> {
-        serde_norway::to_string(&to_json(&value)?)
-            .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
-    });
+    env.add_function(
+        "toyaml",
+        |value: Value, _: Arguments| -> Result<String, Error> {
+            serde_norway::to_string(&to_json(&value)?)
+                .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+        },
+    );
     env.add_function("local_md5", |text: Value| {
         crate::project::md5_hex(&text.to_string())
     });
@@ -74,9 +83,10 @@ pub(crate) fn install(env: &mut Environment<'static>) {
     env.add_filter("as_native", |value: Value| value);
     env.add_filter("as_text", |value: Value| value.to_string());
     env.add_filter("as_number", |value: Value| number(&value));
-    env.add_filter("attr", |value: Value, name: String| -> Result<Value, Error> {
-        value.get_attr(&name)
-    });
+    env.add_filter(
+        "attr",
+        |value: Value, name: String| -> Result<Value, Error> { value.get_attr(&name) },
+    );
 }
 
 fn or_default(parsed: Result<Value, Error>, default: Option<Value>) -> Result<Value, Error> {
@@ -114,7 +124,10 @@ fn diff_of_two_dicts(left: &Value, right: &Value) -> Result<Value, Error> {
     let lower = |value: &Value| value.to_string().to_lowercase();
     let mut known: Vec<(String, Vec<String>)> = Vec::new();
     for (key, items) in MutableDict::of(right)? {
-        known.push((lower(&key), items.try_iter()?.map(|item| lower(&item)).collect()));
+        known.push((
+            lower(&key),
+            items.try_iter()?.map(|item| lower(&item)).collect(),
+        ));
     }
     let mut diff = Vec::new();
     for (key, items) in MutableDict::of(left)? {
@@ -178,6 +191,8 @@ fn set(items: Option<Value>) -> Result<Value, Error> {
             }
         }
     }
+    // Sets that hold the same are the same: their order is one.
+    unique.sort();
     Ok(MutableList::value(unique))
 }
 
@@ -205,6 +220,9 @@ fn tojson(value: &Value) -> Result<String, Error> {
 /// A template value as JSON: lists, dicts and plain data; anything else is its text.
 pub(crate) fn to_json(value: &Value) -> Result<serde_json::Value, Error> {
     use minijinja::value::ValueKind;
+    if super::relation::relation_of(value).is_some() {
+        return Ok(value.to_string().into());
+    }
     Ok(match value.kind() {
         ValueKind::Undefined | ValueKind::None => serde_json::Value::Null,
         ValueKind::Bool => serde_json::Value::Bool(value.is_true()),

@@ -98,9 +98,7 @@ impl Object for ColumnValue {
     ) -> Result<Value, Error> {
         Ok(match method {
             "is_string" => Value::from(self.is_string()),
-            "is_number" => {
-                Value::from(self.is_float() || self.is_integer() || self.is_numeric())
-            }
+            "is_number" => Value::from(self.is_float() || self.is_integer() || self.is_numeric()),
             "is_float" => Value::from(self.is_float()),
             "is_integer" => Value::from(self.is_integer()),
             "is_numeric" => Value::from(self.is_numeric()),

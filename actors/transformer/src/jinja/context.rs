@@ -365,7 +365,9 @@ fn project_names(
 fn render_text(state: &mut State<'_, '_>, text: String) -> Result<String, Error> {
     let scope = state.lookup(SCOPE).unwrap_or_default();
     let lifted = super::lift::lift(&text, &|_| None)?;
-    state.env().render_named_str("<text>", &lifted.source, scope)
+    state
+        .env()
+        .render_named_str("<text>", &lifted.source, scope)
 }
 
 fn doc(globals: &Arc<Globals>, package: &str) -> Value {
@@ -536,6 +538,14 @@ impl Object for ConfigValue {
                 pairs.push((key.to_string(), given.get_item(&key)?));
             }
         }
+        for (one, other) in [("pre_hook", "pre-hook"), ("post_hook", "post-hook")] {
+            let given = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
+            if given(one) && given(other) {
+                return Err(failed(format!(
+                    "config() has both '{one}' and '{other}', which are one: give one of them"
+                )));
+            }
+        }
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, value) in pairs {
             let json = super::builtins::to_json(&value)?;
@@ -580,10 +590,20 @@ impl Object for ConfigValue {
                     "persist_relation_docs" => "relation",
                     _ => "columns",
                 };
-                let wanted = self.known.get("persist_docs").and_then(|docs| docs.get(what));
+                let wanted = self
+                    .known
+                    .get("persist_docs")
+                    .and_then(|docs| docs.get(what));
                 Ok(Value::from(wanted.and_then(Json::as_bool).unwrap_or(false)))
             }
-            ("set", _) => Ok(Value::from("")),
+            ("set", _) => {
+                drop(recorded);
+                let value = positional.get(1).cloned().unwrap_or_default();
+                let json = super::builtins::to_json(&value)?;
+                let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+                crate::project::config::merge_config(&mut recorded.config, &name, json);
+                Ok(Value::from(""))
+            }
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }

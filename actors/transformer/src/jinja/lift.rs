@@ -184,8 +184,8 @@ fn lift_block(
     let block = LiftedBlock {
         kind,
         params: params(source, &tokens[open + 3..open_end])?,
-        header: source[tokens[open + 2].1.end_offset as usize
-            ..tokens[open_end].1.start_offset as usize]
+        header: source
+            [tokens[open + 2].1.end_offset as usize..tokens[open_end].1.start_offset as usize]
             .trim()
             .to_owned(),
         // The leading comment keeps the file's line numbers, the trailing one keeps a last newline.

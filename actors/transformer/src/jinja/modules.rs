@@ -148,7 +148,12 @@ impl Moment {
                 .unwrap_or_default(),
             None => String::new(),
         };
-        format!("{date}{separator}{:02}:{:02}:{:02}{fraction}{zone}", time.hour(), time.minute(), time.second())
+        format!(
+            "{date}{separator}{:02}:{:02}:{:02}{fraction}{zone}",
+            time.hour(),
+            time.minute(),
+            time.second()
+        )
     }
 
     fn epoch(&self) -> f64 {
@@ -180,7 +185,11 @@ impl Moment {
                 "second" => time = time.with().second(small).build().map_err(failed)?,
                 "microsecond" => {
                     let nanos = (number * 1_000) as i32;
-                    time = time.with().subsec_nanosecond(nanos).build().map_err(failed)?;
+                    time = time
+                        .with()
+                        .subsec_nanosecond(nanos)
+                        .build()
+                        .map_err(failed)?;
                 }
                 _ => return Err(failed(format!("replace() knows no '{name}'"))),
             }
@@ -245,7 +254,10 @@ impl Object for Moment {
             "isoweekday" => Value::from(self.time.weekday().to_monday_one_offset()),
             "replace" => self.replaced(keywords)?,
             "astimezone" => {
-                let zone = positional.first().and_then(zone_of).unwrap_or(TimeZone::UTC);
+                let zone = positional
+                    .first()
+                    .and_then(zone_of)
+                    .unwrap_or(TimeZone::UTC);
                 let here = self.zone.clone().unwrap_or(TimeZone::UTC);
                 let zoned = self.time.to_zoned(here).map_err(failed)?;
                 Self {
@@ -333,7 +345,9 @@ impl Object for Zone {
         method: &str,
         args: &[Value],
     ) -> Result<Value, Error> {
-        let given = args.first().and_then(|value| value.downcast_object_ref::<Moment>());
+        let given = args
+            .first()
+            .and_then(|value| value.downcast_object_ref::<Moment>());
         match (method, given) {
             ("localize", Some(moment)) => Ok(Moment {
                 zone: Some(self.0.clone()),
@@ -350,7 +364,9 @@ impl Object for Zone {
 }
 
 fn zone_of(value: &Value) -> Option<TimeZone> {
-    value.downcast_object_ref::<Zone>().map(|zone| zone.0.clone())
+    value
+        .downcast_object_ref::<Zone>()
+        .map(|zone| zone.0.clone())
 }
 
 fn pytz() -> Value {
@@ -391,7 +407,15 @@ impl Object for MomentClass {
 
     fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         let (positional, mut keywords) = split_keywords(args)?;
-        let names = ["year", "month", "day", "hour", "minute", "second", "microsecond"];
+        let names = [
+            "year",
+            "month",
+            "day",
+            "hour",
+            "minute",
+            "second",
+            "microsecond",
+        ];
         let mut parts = [0_i64; 7];
         for (index, name) in names.iter().enumerate() {
             let given = positional
@@ -436,7 +460,10 @@ impl Object for MomentClass {
         };
         Ok(match method {
             "now" | "utcnow" | "today" => {
-                let zone = positional.first().cloned().or_else(|| take(&mut keywords, "tz"));
+                let zone = positional
+                    .first()
+                    .cloned()
+                    .or_else(|| take(&mut keywords, "tz"));
                 match zone.as_ref().and_then(zone_of) {
                     Some(zone) => {
                         let utc = self.now.to_zoned(TimeZone::UTC).map_err(failed)?;
@@ -588,7 +615,10 @@ impl Match {
                 None => key.as_usize(),
             },
         };
-        let found = index.and_then(|index| self.groups.get(index)).cloned().flatten();
+        let found = index
+            .and_then(|index| self.groups.get(index))
+            .cloned()
+            .flatten();
         found.map_or_else(|| Value::from(()), Value::from)
     }
 }
@@ -669,22 +699,27 @@ fn re() -> Value {
                 .map(ToString::to_string)
                 .collect();
             if texts.len() < 2 {
-                return Err(failed("a function of modules.re takes a pattern and a text"));
+                return Err(failed(
+                    "a function of modules.re takes a pattern and a text",
+                ));
             }
             run(&texts, ignore_case)
         })
     };
     let findall = |texts: &[String], ignore_case: bool| {
         let regex = compiled(&texts[0], ignore_case)?;
-        let found = regex.captures_iter(&texts[1]).map(|groups| match groups.len() {
-            1 => Value::from(&groups[0]),
-            2 => Value::from(groups.get(1).map_or("", |group| group.as_str())),
-            _ => {
-                let row = groups.iter().skip(1);
-                let row = row.map(|group| Value::from(group.map_or("", |group| group.as_str())));
-                Value::from(Tuple::new(row.collect::<Vec<_>>()))
-            }
-        });
+        let found = regex
+            .captures_iter(&texts[1])
+            .map(|groups| match groups.len() {
+                1 => Value::from(&groups[0]),
+                2 => Value::from(groups.get(1).map_or("", |group| group.as_str())),
+                _ => {
+                    let row = groups.iter().skip(1);
+                    let row =
+                        row.map(|group| Value::from(group.map_or("", |group| group.as_str())));
+                    Value::from(Tuple::new(row.collect::<Vec<_>>()))
+                }
+            });
         Ok(MutableList::value(found.collect()))
     };
     let sub = |texts: &[String], ignore_case: bool| {
@@ -700,9 +735,28 @@ fn re() -> Value {
     };
     let escape = Value::from_function(|text: String, _: Kwargs| regex::escape(&text));
     Value::from_pairs([
-        ("match", call(|texts, case| Ok(matched(&compiled(&format!("^(?:{})", texts[0]), case)?, &texts[1])))),
-        ("fullmatch", call(|texts, case| Ok(matched(&compiled(&format!("^(?:{})$", texts[0]), case)?, &texts[1])))),
-        ("search", call(|texts, case| Ok(matched(&compiled(&texts[0], case)?, &texts[1])))),
+        (
+            "match",
+            call(|texts, case| {
+                Ok(matched(
+                    &compiled(&format!("^(?:{})", texts[0]), case)?,
+                    &texts[1],
+                ))
+            }),
+        ),
+        (
+            "fullmatch",
+            call(|texts, case| {
+                Ok(matched(
+                    &compiled(&format!("^(?:{})$", texts[0]), case)?,
+                    &texts[1],
+                ))
+            }),
+        ),
+        (
+            "search",
+            call(|texts, case| Ok(matched(&compiled(&texts[0], case)?, &texts[1]))),
+        ),
         ("findall", call(findall)),
         ("sub", call(sub)),
         ("split", call(split)),

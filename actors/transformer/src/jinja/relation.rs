@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ballpoint_postgres::ident;
-use minijinja::value::{DynObject, Object, ObjectRepr, Value};
+use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Value};
 use minijinja::{Error, ErrorKind, State};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,17 @@ impl RelationValue {
         Self {
             text: Some(name),
             ..Self::new(relation, None)
+        }
+    }
+
+    /// `--empty`: the relation's columns and none of its rows.
+    pub(crate) fn without_rows(self) -> Self {
+        let (name, identifier) = (self.rendered(), &self.relation.identifier);
+        let text =
+            format!("(select * from {name} where false limit 0) _dbt_limit_subq_{identifier}");
+        Self {
+            text: Some(text),
+            ..self
         }
     }
 
@@ -205,8 +216,17 @@ impl Object for RelationApi {
 }
 
 impl Object for RelationValue {
+    /// A mapping, as packages ask before they take something for a relation.
     fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
+        ObjectRepr::Map
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        true
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Str(&["database", "schema", "identifier", "type", "metadata"])
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
@@ -218,6 +238,7 @@ impl Object for RelationValue {
             "is_table" => Value::from(self.kind == Some("table")),
             "is_view" => Value::from(self.kind == Some("view")),
             "is_materialized_view" => Value::from(self.kind == Some("materialized_view")),
+            "metadata" => Value::from_pairs([("type", "PostgresRelation")]),
             "is_cte" => Value::from(self.text.is_some()),
             "is_pointer" | "is_function" => Value::from(false),
             "can_be_renamed" => Value::from(matches!(self.kind, Some("table" | "view"))),
@@ -246,6 +267,11 @@ impl Object for RelationValue {
     ) -> Result<Value, Error> {
         let mut copy = RelationValue::clone(self);
         match method {
+            "get" => {
+                let found = args.first().and_then(|key| self.get_value(key));
+                let default = || args.get(1).cloned().unwrap_or_else(|| Value::from(()));
+                return Ok(found.unwrap_or_else(default));
+            }
             "render" => return Ok(Value::from(self.rendered())),
             "include" | "quote" => {
                 let (_, mut keywords) = split_keywords(args)?;

@@ -109,6 +109,7 @@ impl Object for MutableList {
                 let mut items = held(&self.0);
                 if !items.contains(&item) {
                     items.push(item);
+                    items.sort();
                 }
             }
             "union" | "intersection" | "difference" => {

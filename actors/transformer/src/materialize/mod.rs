@@ -134,7 +134,10 @@ pub(crate) fn create(node: &Node, kind: RelationKind, relation: &Relation, sql: 
         _ => "",
     };
     if node.is_contracted() {
-        return format!("{header}{}", contract::create(node, unlogged, relation, sql));
+        return format!(
+            "{header}{}",
+            contract::create(node, unlogged, relation, sql)
+        );
     }
     format!("{header}create {unlogged}table {relation} as (\n{sql}\n);\n")
 }

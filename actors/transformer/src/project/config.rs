@@ -100,11 +100,6 @@ pub(crate) fn as_list(value: Json) -> Vec<Json> {
     }
 }
 
-/// Hooks as they are written: they are rendered when they run.
-pub(crate) fn raw(value: &Json) -> Json {
-    value.clone()
-}
-
 /// Merges every key of `more` into `config`.
 pub(crate) fn merge_all(config: &mut Map<String, Json>, more: &Map<String, Json>) {
     for (name, value) in more {

@@ -126,7 +126,6 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
     let place = Place::file(PROJECT_FILE);
     let scope = project_scope(&globals);
     let root_file = yaml::rendered(&without_hooks(&main.raw), &engine, &place, &scope)?;
-    let query_comment = main.raw.get("query-comment").cloned().unwrap_or_default();
     let selectors = selectors_of(&main)?;
     let mut loader = Loader {
         package: main,
@@ -171,7 +170,6 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
         selectors,
         disabled: loader.disabled_ids,
         file: loader.root_file,
-        query_comment,
         warnings: loader.warnings,
         engine: loader.engine,
         globals: loader.globals,
@@ -263,31 +261,13 @@ fn target_of(
 
 /// The project file without what is rendered later, in the context of a node.
 fn without_hooks(file: &Json) -> Json {
-    fn strip(value: &Json) -> Json {
-        match value {
-            Json::Object(map) => Json::Object(
-                map.iter()
-                    .filter(|(key, _)| {
-                        let key = key.trim_start_matches('+');
-                        !matches!(
-                            key,
-                            "on-run-start" | "on-run-end" | "query-comment" | "vars"
-                        )
-                    })
-                    .map(|(key, value)| {
-                        let hook = matches!(
-                            key.trim_start_matches('+'),
-                            "pre-hook" | "post-hook" | "pre_hook" | "post_hook"
-                        );
-                        let value = if hook { config::raw(value) } else { strip(value) };
-                        (key.clone(), value)
-                    })
-                    .collect(),
-            ),
-            other => other.clone(),
+    let mut file = file.clone();
+    if let Some(map) = file.as_object_mut() {
+        for key in ["on-run-start", "on-run-end", "query-comment", "vars"] {
+            map.remove(key);
         }
     }
-    strip(file)
+    file
 }
 
 impl Loader {
@@ -422,20 +402,8 @@ impl Loader {
         place: &Place,
     ) -> Result<Map<String, Json>, ProjectError> {
         let scope = package_scope(&self.globals, &self.package.name);
-        let mut rendered = Map::new();
-        for (key, value) in config {
-            // Hooks are rendered when they run.
-            let hook = matches!(
-                key.as_str(),
-                "pre-hook" | "post-hook" | "pre_hook" | "post_hook"
-            );
-            let value = match hook {
-                true => value.clone(),
-                false => yaml::rendered(value, &self.engine, place, &scope)?,
-            };
-            rendered.insert(key.clone(), value);
-        }
-        Ok(rendered)
+        let rendered = yaml::rendered(&Json::Object(config.clone()), &self.engine, place, &scope)?;
+        Ok(rendered.as_object().cloned().unwrap_or_default())
     }
 
     /// A description with its `doc()` calls filled in.

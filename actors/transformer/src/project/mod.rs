@@ -102,7 +102,6 @@ pub struct Project {
     pub disabled: Vec<String>,
     /// The project file, rendered.
     pub(crate) file: Json,
-    pub(crate) query_comment: Json,
     /// What was odd but no error.
     pub warnings: Vec<String>,
     pub(crate) engine: Engine,

@@ -160,12 +160,15 @@ pub(crate) fn read_target(
     };
     let text = std::fs::read_to_string(file).map_err(|error| ProjectError::Read {
         place: place.clone(),
-        reason: error.to_string(),
+        reason: format!(
+            "{error}: dbt looked for a profiles.yml file in {}",
+            file.parent().unwrap_or(file).display()
+        ),
     })?;
     let yaml = super::yaml::parse(&text, file)?;
     let found = yaml
         .get(profile)
-        .ok_or_else(|| wrong(format!("profile '{profile}' is not defined")))?;
+        .ok_or_else(|| wrong(format!("Could not find profile named '{profile}'")))?;
     let found = super::yaml::rendered(found, engine, &place, &project_scope(globals))?;
     let name = match (wanted, found.get("target").and_then(Json::as_str)) {
         (Some(name), _) | (None, Some(name)) => name.to_owned(),
@@ -174,7 +177,15 @@ pub(crate) fn read_target(
     let output = found
         .get("outputs")
         .and_then(|outputs| outputs.get(&name))
-        .ok_or_else(|| wrong(format!("profile '{profile}' has no target named '{name}'")))?;
+        .ok_or_else(|| {
+            let outputs = found.get("outputs").and_then(Json::as_object);
+            let known: Vec<&str> = outputs.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+            wrong(format!(
+                "The profile '{profile}' does not have a target named '{name}'. The valid target names \
+                 for this profile are: {}",
+                known.join(", ")
+            ))
+        })?;
     let text = |keys: &[&str]| {
         keys.iter()
             .find_map(|key| output.get(*key))

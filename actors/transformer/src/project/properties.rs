@@ -551,7 +551,8 @@ impl FileReader<'_> {
                 .or_else(|| item.get("config").and_then(|config| config.get(key)))
                 .cloned()
         };
-        let inherited = |table: &Json, key: &str| setting(table, key).or_else(|| setting(item, key));
+        let inherited =
+            |table: &Json, key: &str| setting(table, key).or_else(|| setting(item, key));
         let mut tables = Vec::new();
         for table in self.items(item.get("tables")) {
             let name = self.name(table, "source table")?;
@@ -577,7 +578,8 @@ impl FileReader<'_> {
                 }
                 _ => freshness(&own),
             });
-            let text_of = |key: &str| inherited(table, key).and_then(|it| it.as_str().map(str::to_owned));
+            let text_of =
+                |key: &str| inherited(table, key).and_then(|it| it.as_str().map(str::to_owned));
             tables.push(SourceTable {
                 identifier: text(table, "identifier").unwrap_or_else(|| name.clone()),
                 schema: text(item, "schema").unwrap_or_else(|| source.clone()),

@@ -43,11 +43,25 @@ pub(crate) fn rendered(
         ),
         Json::Object(map) => Json::Object(
             map.iter()
-                .map(|(key, item)| Ok((key.clone(), rendered(item, engine, place, scope)?)))
+                .map(|(key, item)| {
+                    let item = match is_hook(key) {
+                        true => item.clone(),
+                        false => rendered(item, engine, place, scope)?,
+                    };
+                    Ok((key.clone(), item))
+                })
                 .collect::<Result<_, ProjectError>>()?,
         ),
         other => other.clone(),
     })
+}
+
+/// Whether a key holds hooks: they are rendered when they run, in the context of their node.
+pub(crate) fn is_hook(key: &str) -> bool {
+    matches!(
+        key.trim_start_matches('+'),
+        "pre-hook" | "post-hook" | "pre_hook" | "post_hook"
+    )
 }
 
 /// Rendered text read as YAML would read it: numbers and booleans come back as such.

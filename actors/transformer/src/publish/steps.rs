@@ -367,9 +367,7 @@ impl<'a> Build<'a> {
                         materialize::take_snapshot(&mut sender, node, &compiled.sql, existing)
                             .await?
                     }
-                    _ => {
-                        incremental::merge_into(&mut sender, node, &target, &compiled.sql).await?
-                    }
+                    _ => incremental::merge_into(&mut sender, node, &target, &compiled.sql).await?,
                 };
                 materialize::finish(&mut sender, node, &target, false).await?;
                 self.hooks(node, &compiled.post_hooks).await?;

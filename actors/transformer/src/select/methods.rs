@@ -147,8 +147,8 @@ pub(super) fn matching(
         "metric" | "semantic_model" | "saved_query" => BTreeSet::new(),
         "group" | "access" => chosen(&|fact| {
             let given = fact.config.and_then(|config| config.get(method)?.as_str());
-            let default = (method == "access" && fact.kind == ResourceType::Model)
-                .then_some("protected");
+            let default =
+                (method == "access" && fact.kind == ResourceType::Model).then_some("protected");
             given.or(default) == Some(value)
         }),
         "resource_type" => chosen(&|fact| fact.kind.name() == value),
@@ -213,7 +213,10 @@ fn by_fqn(fqn: &[String], value: &str, matcher: &GlobMatcher) -> bool {
     let wanted: Vec<&str> = value.split('.').collect();
     // With the package's name and without.
     (0..2.min(fqn.len())).any(|from| {
-        let parts: Vec<&str> = fqn[from..].iter().flat_map(|part| part.split('.')).collect();
+        let parts: Vec<&str> = fqn[from..]
+            .iter()
+            .flat_map(|part| part.split('.'))
+            .collect();
         prefix_matches(&parts, &wanted)
     })
 }
@@ -249,9 +252,12 @@ fn by_source(fact: &Facts<'_>, value: &str) -> bool {
     match parts.as_slice() {
         [wanted] => is(wanted, source),
         [first, second] => {
-            (is(first, source) && is(second, table)) || (is(first, fact.package) && is(second, source))
+            (is(first, source) && is(second, table))
+                || (is(first, fact.package) && is(second, source))
         }
-        [package, wanted, name] => is(package, fact.package) && is(wanted, source) && is(name, table),
+        [package, wanted, name] => {
+            is(package, fact.package) && is(wanted, source) && is(name, table)
+        }
         _ => false,
     }
 }
@@ -290,7 +296,12 @@ mod tests {
     #[test]
     fn a_path_selects_what_is_below_it() {
         let is = |pattern: &str| within("models/staging/a.sql", &path_glob(pattern).unwrap());
-        assert!(is("models/staging") && is("models/staging/") && is("models/*") && is("models/**/a.sql"));
+        assert!(
+            is("models/staging")
+                && is("models/staging/")
+                && is("models/*")
+                && is("models/**/a.sql")
+        );
         assert!(!is("models/marts") && !is("staging"));
     }
 }

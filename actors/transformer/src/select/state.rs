@@ -58,7 +58,8 @@ impl State {
     /// # Errors
     /// When the folder has no manifest, or one that is no JSON.
     pub fn read(folder: &Path, current: &Path) -> Result<Self, ProjectError> {
-        let optional = |folder: &Path, name: &str| match std::fs::read_to_string(folder.join(name)) {
+        let optional = |folder: &Path, name: &str| match std::fs::read_to_string(folder.join(name))
+        {
             Ok(text) => parsed(&folder.join(name), &text),
             Err(_) => Ok(Json::Null),
         };
@@ -108,7 +109,10 @@ pub(super) fn matching(
             let ids: BTreeSet<&str> = with_status
                 .filter_map(|result| result.get("unique_id")?.as_str())
                 .collect();
-            all().filter(|id| ids.contains(id)).map(str::to_owned).collect()
+            all()
+                .filter(|id| ids.contains(id))
+                .map(str::to_owned)
+                .collect()
         }
         "source_status" => by_source_status(state, value)?
             .into_iter()
@@ -144,7 +148,9 @@ fn by_source_status(state: &State, value: &str) -> Result<Vec<String>, ProjectEr
     let text = |result: &Json, key: &str| result.get(key).and_then(Json::as_str).map(str::to_owned);
     let earlier = results(&state.sources);
     let before = |id: &str| {
-        let known = earlier.iter().find(|it| text(it, "unique_id").as_deref() == Some(id));
+        let known = earlier
+            .iter()
+            .find(|it| text(it, "unique_id").as_deref() == Some(id));
         known.and_then(|it| text(it, "max_loaded_at"))
     };
     let mut ids = Vec::new();
@@ -167,12 +173,7 @@ fn by_source_status(state: &State, value: &str) -> Result<Vec<String>, ProjectEr
     Ok(ids)
 }
 
-fn compared(
-    project: &Project,
-    state: &State,
-    id: &str,
-    value: &str,
-) -> Result<bool, ProjectError> {
+fn compared(project: &Project, state: &State, id: &str, value: &str) -> Result<bool, ProjectError> {
     let earlier = state.node(id);
     Ok(match value {
         "new" => earlier.is_none(),
@@ -215,12 +216,17 @@ fn is_modified(
     then: &Json,
     aspect: Option<&str>,
 ) -> bool {
-    let differs = |name: &str, test: &dyn Fn() -> bool| aspect.is_none_or(|it| it == name) && test();
+    let differs =
+        |name: &str, test: &dyn Fn() -> bool| aspect.is_none_or(|it| it == name) && test();
     if let Some(node) = project.nodes.get(id) {
         return differs("body", &|| body_differs(project, node, then))
             || differs("configs", &|| config_differs(node, then, COMPARED))
-            || differs("relation", &|| config_differs(node, then, &["database", "schema", "alias"]))
-            || differs("persisted_descriptions", &|| descriptions_differ(node, then))
+            || differs("relation", &|| {
+                config_differs(node, then, &["database", "schema", "alias"])
+            })
+            || differs("persisted_descriptions", &|| {
+                descriptions_differ(node, then)
+            })
             || differs("contract", &|| columns_differ(node, then))
             || differs("macros", &|| macros_differ(project, state, node));
     }
@@ -254,7 +260,8 @@ fn config_differs(node: &Node, then: &Json, keys: &[&str]) -> bool {
 fn descriptions_differ(node: &Node, then: &Json) -> bool {
     let persists = |what: &str| {
         let docs = node.config.get("persist_docs");
-        docs.and_then(|docs| docs.get(what)?.as_bool()).unwrap_or(false)
+        docs.and_then(|docs| docs.get(what)?.as_bool())
+            .unwrap_or(false)
     };
     let text = |value: Option<&Json>| value.and_then(Json::as_str).unwrap_or_default().to_owned();
     let relation = persists("relation") && text(then.get("description")) != node.description;
@@ -284,7 +291,12 @@ fn columns_differ(node: &Node, then: &Json) -> bool {
     let before: Vec<(&str, Option<&str>)> = known
         .into_iter()
         .flatten()
-        .map(|(name, column)| (name.as_str(), column.get("data_type").and_then(Json::as_str)))
+        .map(|(name, column)| {
+            (
+                name.as_str(),
+                column.get("data_type").and_then(Json::as_str),
+            )
+        })
         .collect();
     enforced != node.is_contracted() || now != before
 }
@@ -308,13 +320,18 @@ fn macros_differ(project: &Project, state: &State, node: &Node) -> bool {
             continue;
         }
         let of = |package: &str, name: &str| format!("macro.{package}.{name}");
-        let Some(known) = own.iter().find(|known| of(&known.package, &known.name) == id) else {
+        let Some(known) = own
+            .iter()
+            .find(|known| of(&known.package, &known.name) == id)
+        else {
             continue;
         };
         if before(&id) != Some(known.source.as_str()) {
             return true;
         }
-        let called = own.iter().filter(|other| known.source.contains(&other.name));
+        let called = own
+            .iter()
+            .filter(|other| known.source.contains(&other.name));
         pending.extend(called.map(|other| of(&other.package, &other.name)));
     }
     false

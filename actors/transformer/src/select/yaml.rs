@@ -10,7 +10,10 @@ use crate::project::Project;
 const NESTING_MAX: usize = 20;
 
 fn declared(project: &Project) -> &[Json] {
-    let list = project.selectors.as_ref().and_then(|it| it.get("selectors"));
+    let list = project
+        .selectors
+        .as_ref()
+        .and_then(|it| it.get("selectors"));
     list.and_then(Json::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -32,7 +35,9 @@ fn nested(project: &Project, name: &str, depth: usize) -> Result<Spec, ProjectEr
     }
     let named = |it: &&Json| it.get("name").and_then(Json::as_str) == Some(name);
     let Some(found) = declared(project).iter().find(named) else {
-        let known = declared(project).iter().filter_map(|it| it.get("name")?.as_str());
+        let known = declared(project)
+            .iter()
+            .filter_map(|it| it.get("name")?.as_str());
         return Err(ProjectError::Configuration(format!(
             "Could not find selector named {name}, expected one of [{}]{}",
             known.clone().collect::<Vec<_>>().join(", "),
@@ -66,7 +71,11 @@ fn spec(project: &Project, definition: &Json, depth: usize) -> Result<Spec, Proj
     let map = match definition {
         Json::String(text) => return term_of(text).map(Spec::Term),
         Json::Object(map) => map,
-        _ => return Err(wrong("a definition is neither a text nor a mapping".to_owned())),
+        _ => {
+            return Err(wrong(
+                "a definition is neither a text nor a mapping".to_owned(),
+            ));
+        }
     };
     if let Some(parts) = map.get("union").and_then(Json::as_array) {
         return combined(project, parts, depth, Spec::Union);
@@ -127,13 +136,17 @@ fn term(map: &Map<String, Json>, method: &str, value: &Json) -> Result<Term, Pro
     };
     let indirect = match map.get("indirect_selection").and_then(Json::as_str) {
         Some(name) => Some(Indirect::parse(name).ok_or_else(|| {
-            wrong(format!("indirect_selection is eager, cautious, buildable or empty, not '{name}'"))
+            wrong(format!(
+                "indirect_selection is eager, cautious, buildable or empty, not '{name}'"
+            ))
         })?),
         None => None,
     };
     Ok(Term {
         method: method.to_owned(),
-        value: value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        value: value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned),
         parents: depth("parents", "parents_depth"),
         children: depth("children", "children_depth"),
         childrens_parents: flag("childrens_parents"),

@@ -146,3 +146,22 @@
 {% macro make_hook_config(sql, inside_transaction) -%}
     {{ return({'sql': sql, 'transaction': inside_transaction} | tojson) }}
 {%- endmacro %}
+
+{% macro default__drop_schema_named(schema_name) -%}
+    {%- do adapter.drop_schema(api.Relation.create(schema=schema_name)) -%}
+{%- endmacro %}
+
+{% macro default__create_view_as(relation, sql) -%}
+    create view {{ relation }} as (
+        {{ sql }}
+    );
+{%- endmacro %}
+{% macro default__get_create_view_as_sql(relation, sql) -%}{{ return(create_view_as(relation, sql)) }}{%- endmacro %}
+{% macro default__create_table_as(temporary, relation, compiled_code) -%}
+    create {% if temporary %}temporary {% endif %}table {{ relation.include(database=not temporary, schema=not temporary) }} as (
+        {{ compiled_code }}
+    );
+{%- endmacro %}
+{% macro default__get_create_table_as_sql(temporary, relation, sql) -%}
+    {{ return(create_table_as(temporary, relation, sql)) }}
+{%- endmacro %}

@@ -20,7 +20,15 @@ impl Loader {
     }
 
     pub(super) fn tests_of_patch(&mut self, patch: &Patch) -> Result<(), ProjectError> {
-        let attached = format!("{}.{}.{}", patch.kind, self.package.name, patch.name);
+        // dbt lets the tests of a seed or a snapshot stand below `models:`.
+        let kinds = [patch.kind, "seed", "snapshot"];
+        let named = |kind: &str| format!("{kind}.{}.{}", self.package.name, patch.name);
+        let attached = kinds
+            .iter()
+            .take(if patch.kind == "model" { 3 } else { 1 })
+            .map(|kind| named(kind))
+            .find(|id| self.nodes.contains_key(id))
+            .unwrap_or_else(|| named(patch.kind));
         if !self.nodes.contains_key(&attached) {
             if !self.disabled.contains(&patch.name) && !is_elsewhere(patch.kind) {
                 let message = format!(

@@ -3,6 +3,7 @@
 use minijinja::value::Value;
 use serde_json::{Map, json};
 
+use super::unit_tests::{Input, input};
 use super::{Loader, Patches, config};
 use crate::error::{Place, ProjectError};
 use crate::jinja::builtins::mutable;
@@ -85,7 +86,10 @@ impl Loader {
         patch: Option<&Patch>,
     ) -> Result<(), ProjectError> {
         if let Some(patch) = patch {
-            config::merge_all(settings, &self.rendered_config(&patch.config, &patch.place)?);
+            config::merge_all(
+                settings,
+                &self.rendered_config(&patch.config, &patch.place)?,
+            );
         }
         Ok(())
     }
@@ -272,6 +276,18 @@ impl Loader {
             .collect();
         node.refs = recorded.refs;
         node.sources = recorded.sources;
+        let columns = node.columns.iter().flat_map(|column| &column.constraints);
+        let foreign: Vec<Input> = columns
+            .chain(&node.constraints)
+            .filter_map(|constraint| input(constraint.get("to")?.as_str()?))
+            .collect();
+        for named in foreign {
+            match named {
+                Input::Ref(package, name) => node.refs.push((package, name)),
+                Input::Source(source, table) => node.sources.push((source, table)),
+                Input::This => {}
+            }
+        }
         node.relation = self.relation(&node)?;
         self.insert(node)
     }
@@ -312,7 +328,10 @@ impl Loader {
                     Some(schema) => format!("{}_{}", self.target.schema, schema.trim()),
                     None => self.target.schema.clone(),
                 },
-                identifier: custom(node, "alias").unwrap_or(&node.name).trim().to_owned(),
+                identifier: custom(node, "alias")
+                    .unwrap_or(&node.name)
+                    .trim()
+                    .to_owned(),
             },
             false => self.named_by_macros(node)?,
         };

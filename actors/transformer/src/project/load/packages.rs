@@ -196,10 +196,7 @@ pub(crate) fn declared(reader: &Reader) -> Result<Vec<Declared>, ProjectError> {
             let shown = ["local", "package", "git", "tarball"].iter();
             all.push(Declared {
                 local: text("local"),
-                shown: shown
-                    .filter_map(|key| text(key))
-                    .next()
-                    .unwrap_or_default(),
+                shown: shown.filter_map(|key| text(key)).next().unwrap_or_default(),
             });
         }
     }
@@ -264,7 +261,9 @@ fn docs_blocks(text: &str) -> Vec<(String, String)> {
         let Some(close) = rest[open..].find("%}").map(|at| open + at + 2) else {
             break;
         };
-        let name = tag.strip_prefix("docs").filter(|name| name.starts_with(' '));
+        let name = tag
+            .strip_prefix("docs")
+            .filter(|name| name.starts_with(' '));
         let Some(name) = name else {
             rest = &rest[close..];
             continue;
@@ -308,7 +307,8 @@ pub(super) fn check_version(file: &Json) -> Result<(), ProjectError> {
     };
     let ours = version(crate::artifacts::DBT_VERSION);
     for range in &wanted {
-        let (operator, text) = range.split_at(range.find(|c: char| c.is_ascii_digit()).unwrap_or(0));
+        let (operator, text) =
+            range.split_at(range.find(|c: char| c.is_ascii_digit()).unwrap_or(0));
         let other = version(text);
         let holds = match operator.trim() {
             ">=" => ours >= other,
@@ -359,7 +359,10 @@ pub(crate) fn install(root: &Path) -> Result<Vec<String>, ProjectError> {
             let name = package.shown.rsplit('/').next().unwrap_or_default();
             let name = name.trim_end_matches(".git");
             if vendored(&folder, name) {
-                lines.push(format!("Using {} as it is in {}", package.shown, main.paths.packages));
+                lines.push(format!(
+                    "Using {} as it is in {}",
+                    package.shown, main.paths.packages
+                ));
                 continue;
             }
             return Err(ProjectError::Unsupported {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use serde_json::Value as Json;
+
 use super::Loader;
 use super::unit_tests::Input;
 use crate::error::{Place, ProjectError, nearest_hint};
@@ -48,7 +50,47 @@ impl Loader {
                 exposure.depends_on = ids;
             }
         }
+        self.point_constraints();
         Ok(graph)
+    }
+
+    /// `to: ref('x')` of a foreign key as the relation that it means.
+    fn point_constraints(&mut self) {
+        let ids: Vec<String> = self
+            .nodes
+            .values()
+            .filter(|node| {
+                let columns = node.columns.iter().flat_map(|column| &column.constraints);
+                let mut all = columns.chain(&node.constraints);
+                all.any(|constraint| constraint.get("to").is_some())
+            })
+            .map(|node| node.unique_id.clone())
+            .collect();
+        for id in ids {
+            let Some(mut node) = self.nodes.remove(&id) else {
+                continue;
+            };
+            let package = node.package.clone();
+            let columns = node.columns.iter_mut().flat_map(|it| &mut it.constraints);
+            for constraint in columns.chain(&mut node.constraints) {
+                let named = constraint.get("to").and_then(Json::as_str);
+                let relation = match named.and_then(super::unit_tests::input) {
+                    Some(Input::Ref(given, name)) => {
+                        find_ref(&self.nodes, &self.root, &package, given.as_deref(), &name)
+                            .map(|found| found.relation.to_string())
+                    }
+                    Some(Input::Source(source, table)) => {
+                        find_source(&self.sources, &package, &source, &table)
+                            .map(|found| found.relation.to_string())
+                    }
+                    _ => None,
+                };
+                if let Some(relation) = relation {
+                    constraint["to"] = relation.into();
+                }
+            }
+            self.nodes.insert(id, node);
+        }
     }
 
     fn place_of(&self, node: &Node, needle: &str) -> Place {
@@ -207,9 +249,9 @@ pub(in crate::project) fn find_ref<'n>(
     match package {
         Some(package) => of(package),
         None => of(asking).or_else(|| of(root)).or_else(|| {
-            nodes.values().find(|node| {
-                node.name == name && REFERABLE.contains(&node.resource_type.name())
-            })
+            nodes
+                .values()
+                .find(|node| node.name == name && REFERABLE.contains(&node.resource_type.name()))
         }),
     }
 }

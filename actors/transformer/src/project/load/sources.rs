@@ -25,10 +25,7 @@ impl Loader {
         }
         let scope = package_scope(&self.globals, &self.package.name);
         let text = |value: &str| self.engine.render_text(value, &table.place, scope.clone());
-        let mut fqn = self.fqn(
-            "",
-            table.file.split_once('/').map_or("", |(_, rest)| rest),
-        );
+        let mut fqn = self.fqn("", table.file.split_once('/').map_or("", |(_, rest)| rest));
         fqn.pop();
         fqn.extend([table.source.clone(), table.name.clone()]);
         let mut settings = self.folder_config("sources", &fqn);

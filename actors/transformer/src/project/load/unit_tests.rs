@@ -123,11 +123,16 @@ impl Loader {
                         .list(&format!("{folder}/fixtures"), &[ending])
                 });
                 let mut files = files.filter(|file| {
-                    let stem = file.rsplit('/').next().and_then(|file| file.split('.').next());
+                    let stem = file
+                        .rsplit('/')
+                        .next()
+                        .and_then(|file| file.split('.').next());
                     stem == Some(name.trim_end_matches(".csv").trim_end_matches(".sql"))
                 });
                 let file = files.next().ok_or_else(|| {
-                    wrong(format!("there is no fixture file '{name}.{ending}' below tests/fixtures"))
+                    wrong(format!(
+                        "there is no fixture file '{name}.{ending}' below tests/fixtures"
+                    ))
                 })?;
                 Some(self.package.reader.text(&file)?)
             }
