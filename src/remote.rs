@@ -71,6 +71,20 @@ impl Remote {
         Ok((status, reply.json().await.unwrap_or(json!({}))))
     }
 
+    /// The reply to a message of the MCP protocol, as text; empty where the message has none.
+    pub(crate) async fn mcp(
+        &self,
+        message: &Value,
+        headers: &[(&'static str, String)],
+    ) -> anyhow::Result<String> {
+        let mut request = self.http.post(format!("{}/mcp", self.base)).json(message);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let reply = request.bearer_auth(&self.token).send().await;
+        Ok(reply.context(self.unreachable())?.text().await?)
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let reply = request
             .bearer_auth(&self.token)

@@ -30,10 +30,10 @@ use crate::error::{ApiError, STARTING};
 use crate::table::{Route, VIEWER, post};
 
 /// Pieces on their way to the client; the turn waits for one that reads slowly.
-const PIECES_MAX: usize = 32;
+pub(super) const PIECES_MAX: usize = 32;
 
 /// A comment while a slow step runs.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// What the SDK knows the protocol and its version by.
 const PROTOCOL: (HeaderName, HeaderValue) = (

@@ -2,6 +2,10 @@
 
 mod doors;
 mod events;
+mod mcp;
+mod openai;
 mod page;
+mod proofs;
+mod sql;
 mod support;
 mod turns;
