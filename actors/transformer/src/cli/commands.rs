@@ -110,7 +110,15 @@ pub(super) async fn build(
 ) -> Result<u8, Stop> {
     let session = session(env, log, &flags.common, asked(command, flags))?;
     log.info(&session.found());
-    let selected = session.select(&flags.selection, resource_types(command))?;
+    let mut selected = session.select(&flags.selection, resource_types(command))?;
+    // A file without a query is no model to build.
+    let nodes = &session.project.nodes;
+    selected.retain(|id| {
+        let empty = nodes
+            .get(id)
+            .filter(|node| node.resource_type == ResourceType::Model);
+        empty.is_none_or(|node| !node.raw_code.trim().is_empty())
+    });
     let runnable = selected
         .iter()
         .any(|id| session.project.nodes.contains_key(id));

@@ -484,7 +484,7 @@ impl Object for VarFunction {
         ObjectRepr::Plain
     }
 
-    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
+    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
         let (positional, mut keywords) = split_keywords(args)?;
         let name = positional
             .first()
@@ -495,6 +495,10 @@ impl Object for VarFunction {
             .cloned()
             .or_else(|| take(&mut keywords, "default"));
         match (self.vars().get(&name), default) {
+            // A variable's text is rendered where it is asked for.
+            (Some(Json::String(text)), _) if text.contains("{{") || text.contains("{%") => {
+                render_text(state, text.clone()).map(Value::from)
+            }
             (Some(value), _) => Ok(mutable(value)),
             (None, Some(default)) => Ok(default),
             (None, None) => Err(failed(format!(

@@ -1,10 +1,12 @@
 //! Snapshots: every version of a row, with when it held. The statements are those of dbt-postgres.
 
+mod write;
+
 use serde_json::Value as Json;
 
 use ballpoint_postgres::ident;
 
-use super::incremental::{Column, columns_of, columns_of_query, quoted_list};
+use super::incremental::{Column, columns_of, columns_of_query};
 use super::{Built, Sender, create_as, create_indexes, created, named};
 use crate::catalog::RelationKind;
 use crate::project::config;
@@ -254,47 +256,12 @@ impl Strategy {
             self.row_changed,
         );
         let mut parts = vec!["insertions", "updates"];
-        let latest_is_deleted = format!(
-            "not (snapshotted_data.{is_deleted} = 'True' and {})",
-            self.holds("snapshotted_data.")
-        );
         if self.hard_deletes != HardDeletes::Ignore {
-            sql.push_str(&format!(
-                ",\ndeletes as (\n  select 'delete' as dbt_change_type, source_data.*,\n    {NOW} as \
-                 {valid_from}, {NOW} as {updated_at}, {NOW} as {valid_to},\n    \
-                 snapshotted_data.{scd_id}{}\n  from snapshotted_data\n  left join \
-                 deletes_source_data as source_data on {join}\n  where source_data.{first} is \
-                 null{}\n)",
-                when(format!(", snapshotted_data.{is_deleted}")),
-                when(format!(" and {latest_is_deleted}")),
-            ));
+            sql.push_str(&self.deletes());
             parts.push("deletes");
         }
         if is_new_record {
-            let columns: Vec<String> = given
-                .iter()
-                .map(|(name, _)| {
-                    let from = match known.iter().any(|(other, _)| other == name) {
-                        true => "snapshotted_data",
-                        false => "source_data",
-                    };
-                    format!("{from}.{}", ident::quote(name))
-                })
-                .chain(
-                    self.key_columns()
-                        .iter()
-                        .map(|key| format!("snapshotted_data.{key}")),
-                )
-                .collect();
-            let hash = hash_of(&[format!("snapshotted_data.{scd_id}"), NOW.to_owned()]);
-            sql.push_str(&format!(
-                ",\ndeletion_records as (\n  select 'insert' as dbt_change_type, {},\n    {NOW} as \
-                 {valid_from}, {NOW} as {updated_at}, snapshotted_data.{valid_to} as {valid_to},\n    \
-                 {hash} as {scd_id}, 'True' as {is_deleted}\n  from snapshotted_data\n  left join \
-                 deletes_source_data as source_data on {join}\n  where source_data.{first} is null \
-                 and {latest_is_deleted}\n)",
-                columns.join(", "),
-            ));
+            sql.push_str(&self.deletion_records(known, given));
             parts.push("deletion_records");
         }
         let selects: Vec<String> = parts
@@ -302,6 +269,78 @@ impl Strategy {
             .map(|part| format!("select * from {part}"))
             .collect();
         format!("{sql}\n{}", selects.join("\nunion all\n"))
+    }
+
+    /// The latest version of a row does not say yet that it is gone.
+    fn not_yet_deleted(&self) -> String {
+        format!(
+            "not (snapshotted_data.{} = 'True' and {})",
+            self.names.is_deleted,
+            self.holds("snapshotted_data.")
+        )
+    }
+
+    /// Rows whose time is over because the source has them no more.
+    fn deletes(&self) -> String {
+        let Names {
+            valid_from,
+            valid_to,
+            scd_id,
+            updated_at,
+            is_deleted,
+        } = &self.names;
+        let (column, condition) = match self.hard_deletes {
+            HardDeletes::NewRecord => (
+                format!(", snapshotted_data.{is_deleted}"),
+                format!(" and {}", self.not_yet_deleted()),
+            ),
+            _ => (String::new(), String::new()),
+        };
+        format!(
+            ",\ndeletes as (\n  select 'delete' as dbt_change_type, source_data.*,\n    {NOW} as \
+             {valid_from}, {NOW} as {updated_at}, {NOW} as {valid_to},\n    \
+             snapshotted_data.{scd_id}{column}\n  from snapshotted_data\n  left join \
+             deletes_source_data as source_data on {}\n  where source_data.{} is null{condition}\n)",
+            self.join(),
+            self.first_key(),
+        )
+    }
+
+    /// Rows that say that a row is gone.
+    fn deletion_records(&self, known: &[Column], given: &[Column]) -> String {
+        let Names {
+            valid_from,
+            valid_to,
+            scd_id,
+            updated_at,
+            is_deleted,
+        } = &self.names;
+        let columns: Vec<String> = given
+            .iter()
+            .map(|(name, _)| {
+                let from = match known.iter().any(|(other, _)| other == name) {
+                    true => "snapshotted_data",
+                    false => "source_data",
+                };
+                format!("{from}.{}", ident::quote(name))
+            })
+            .chain(
+                self.key_columns()
+                    .iter()
+                    .map(|key| format!("snapshotted_data.{key}")),
+            )
+            .collect();
+        let hash = hash_of(&[format!("snapshotted_data.{scd_id}"), NOW.to_owned()]);
+        format!(
+            ",\ndeletion_records as (\n  select 'insert' as dbt_change_type, {},\n    {NOW} as \
+             {valid_from}, {NOW} as {updated_at}, snapshotted_data.{valid_to} as {valid_to},\n    \
+             {hash} as {scd_id}, 'True' as {is_deleted}\n  from snapshotted_data\n  left join \
+             deletes_source_data as source_data on {}\n  where source_data.{} is null and {}\n)",
+            columns.join(", "),
+            self.join(),
+            self.first_key(),
+            self.not_yet_deleted(),
+        )
     }
 }
 
@@ -374,7 +413,7 @@ pub(crate) async fn build(
         return Ok(created(RelationKind::Table, rows));
     }
     let known = columns_of(sender.conn, &relation.in_schema()).await?;
-    check_target(node, &strategy, &known)?;
+    write::check_target(node, &strategy, &known)?;
     let given = match strategy.hard_deletes {
         HardDeletes::NewRecord => columns_of_query(sender, sql).await?,
         _ => Vec::new(),
@@ -386,82 +425,5 @@ pub(crate) async fn build(
         let before = create.split(sql).next().unwrap_or_default();
         Failure::from(error).pointing_at(node, sql, before)
     })?;
-    apply(sender, node, &strategy, &known, staging).await
-}
-
-/// The columns that the configuration needs are in the table.
-fn check_target(node: &Node, strategy: &Strategy, known: &[Column]) -> Result<(), Failure> {
-    let names = &strategy.names;
-    let mut needed = vec![
-        &names.valid_from,
-        &names.valid_to,
-        &names.scd_id,
-        &names.updated_at,
-    ];
-    if strategy.hard_deletes == HardDeletes::NewRecord {
-        needed.push(&names.is_deleted);
-    }
-    let missing: Vec<&str> = needed
-        .into_iter()
-        .filter(|name| {
-            known
-                .iter()
-                .all(|(other, _)| !other.eq_ignore_ascii_case(name))
-        })
-        .map(String::as_str)
-        .collect();
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::lasting(format!(
-            "{}: Snapshot target is missing configured columns (missing \"{}\"). See \
-             https://docs.getdbt.com/docs/build/snapshots#snapshot-meta-fields for more information.",
-            named(node),
-            missing.join("\", \"")
-        ))),
-    }
-}
-
-/// Writes what was staged into the table.
-async fn apply(
-    sender: &mut Sender<'_>,
-    node: &Node,
-    strategy: &Strategy,
-    known: &[Column],
-    staging: &str,
-) -> Result<Built, Failure> {
-    let (relation, names) = (&node.relation, &strategy.names);
-    let own = strategy.key_columns();
-    let staged: Vec<Column> = columns_of(sender.conn, &format!("pg_temp.{staging}"))
-        .await?
-        .into_iter()
-        .filter(|(name, _)| name != "dbt_change_type" && !own.contains(name))
-        .collect();
-    for (name, data_type) in &staged {
-        if known.iter().all(|(other, _)| other != name) {
-            let name = ident::quote(name);
-            sender
-                .run(&format!(
-                    "alter table {relation} add column {name} {data_type}"
-                ))
-                .await?;
-        }
-    }
-    let columns: Vec<String> = staged.into_iter().map(|(name, _)| name).collect();
-    let list = quoted_list(&columns);
-    let (valid_to, scd_id) = (&names.valid_to, &names.scd_id);
-    let holds = strategy.holds(&format!("{relation}."));
-    let update = format!(
-        "update {relation} set {valid_to} = DBT_INTERNAL_SOURCE.{valid_to} \
-         from {staging} as DBT_INTERNAL_SOURCE \
-         where DBT_INTERNAL_SOURCE.{scd_id}::text = {relation}.{scd_id}::text \
-         and DBT_INTERNAL_SOURCE.dbt_change_type::text in ('update'::text, 'delete'::text) and {holds}"
-    );
-    sender.run(&update).await?;
-    let insert = format!(
-        "insert into {relation} ({list}) select {list} from {staging} as DBT_INTERNAL_SOURCE \
-         where DBT_INTERNAL_SOURCE.dbt_change_type::text = 'insert'::text"
-    );
-    let rows = sender.run(&insert).await?;
-    sender.run(&format!("drop table {staging}")).await?;
-    Ok(Built::rows("INSERT 0", rows))
+    write::apply(sender, node, &strategy, &known, staging).await
 }

@@ -1,7 +1,7 @@
 //! Models, seeds, singular tests and analyses: a file each becomes a node.
 
 use minijinja::value::Value;
-use serde_json::{Map, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::unit_tests::{Input, input};
 use super::{Loader, Patches, config};
@@ -276,6 +276,7 @@ impl Loader {
             .collect();
         node.refs = recorded.refs;
         node.sources = recorded.sources;
+        self.read_by_hooks(&mut node)?;
         let columns = node.columns.iter().flat_map(|column| &column.constraints);
         let foreign: Vec<Input> = columns
             .chain(&node.constraints)
@@ -290,6 +291,36 @@ impl Loader {
         }
         node.relation = self.relation(&node)?;
         self.insert(node)
+    }
+
+    /// What the hooks of a node read, so that it is built before.
+    fn read_by_hooks(&self, node: &mut Node) -> Result<(), ProjectError> {
+        let hooks = ["pre-hook", "post-hook"].into_iter().flat_map(|key| {
+            let list = node.config.get(key).and_then(Json::as_array);
+            list.into_iter().flatten()
+        });
+        let texts = hooks.filter_map(|hook| hook.as_str().or_else(|| hook.get("sql")?.as_str()));
+        let texts: Vec<String> = texts
+            .filter(|text| text.contains("ref(") || text.contains("source("))
+            .map(str::to_owned)
+            .collect();
+        for text in &texts {
+            let scope = self.scope(&node.name, &node.config, Vec::new());
+            self.engine.render_text(text, &node.place, scope.value())?;
+            let recorded = scope.recorded();
+            if node.resource_type == ResourceType::Seed {
+                return Err(ProjectError::Yaml {
+                    place: node.place.clone(),
+                    message: format!(
+                        "Seeds cannot depend on other nodes: a hook of '{}' calls ref() or source()",
+                        node.name
+                    ),
+                });
+            }
+            node.refs.extend(recorded.refs);
+            node.sources.extend(recorded.sources);
+        }
+        Ok(())
     }
 
     /// A model, a seed and a snapshot may not share a name: ref() could not tell them apart.
