@@ -1,5 +1,5 @@
 # Each target is one plain command; what takes logic is in tools/ or in the program.
-.PHONY: demo test soak check bench bench-dbt bench-el bench-metrics fuzz-metrics web screens dist
+.PHONY: demo test soak check bench bench-dbt dbt-functional bench-el bench-metrics fuzz-metrics web screens dist
 
 demo: ## build and start Ballpoint on its embedded default
 	@tools/setup demo
@@ -25,6 +25,10 @@ bench-el: ## extract and load beside psql, dlt, ingestr and sling, printed
 bench-dbt: ## transformation beside dbt-core and psql, printed
 	@tools/setup test
 	BALLPOINT_DBT_VENV="$${BALLPOINT_DBT_VENV:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ballpoint/dbt-venv}" cargo bench --bench dbt
+
+dbt-functional: ## dbt-postgres' own functional tests through our binary; ADAPTERS=a checkout of dbt-labs/dbt-adapters
+	cargo build -p ballpoint-transformer --example dbt
+	DBT_BIN="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/examples/dbt" tools/dbt-functional "$(ADAPTERS)"
 
 bench-metrics: ## the metrics' figures beside an axum echo, printed
 	@tools/setup bench-metrics
