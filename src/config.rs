@@ -5,6 +5,8 @@
 //! environment.
 
 mod address;
+mod amount;
+mod connectors;
 mod doors;
 mod environment;
 mod operations;
@@ -16,4 +18,4 @@ pub(crate) use address::address;
 pub(crate) use environment::arm_abort;
 pub(crate) use environment::{Environment, SECRETS_FILE, otlp_endpoint};
 pub(crate) use project::{Project, ProjectError, locate};
-pub(crate) use schema::{AuthMode, RoleName, SourceConfig, SourceKind, SyncModeName};
+pub(crate) use schema::{SQL_LISTEN, AuthMode, FileFormat, RoleName, SourceConfig, SourceKind, SyncModeName};

@@ -7,12 +7,14 @@ mod config;
 mod databases;
 mod doors;
 mod duties;
+mod evidence;
 mod init;
 mod output;
 mod readiness;
 mod remote;
 mod session;
 mod shipped;
+mod sources;
 mod stack;
 mod stages;
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::cli::UpArgs;
-use crate::config::{AuthMode, Project, otlp_endpoint};
+use crate::config::{AuthMode, Project, SQL_LISTEN, otlp_endpoint};
 use crate::doors::doors;
 use crate::readiness::{self, Stages};
 use crate::remote::{SERVER_SECTION, TOKEN_FILE};
@@ -43,6 +43,7 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> anyhow::Result<ExitC
     };
     // Bound before anything is started: a port in use costs nothing.
     let listener = bind(listen)?;
+    let sql_listener = bind_sql(&project)?;
     let _telemetry = telemetry::init(&TelemetryConfig {
         service_name: "ballpoint".to_owned(),
         otlp_endpoint: otlp_endpoint(&context.environment),
@@ -53,13 +54,18 @@ pub(super) async fn run(context: &Context, args: UpArgs) -> anyhow::Result<ExitC
         output::note("no ballpoint.toml in reach: the shipped pen factory is used");
     }
     let own = Own::open(lock, Arc::clone(&project), context.clock(), args.seed).await?;
-    let served = Box::pin(serve(context, &own, listener)).await;
+    let served = Box::pin(serve(context, &own, listener, sql_listener)).await;
     own.close().await?;
     served?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::Result<()> {
+async fn serve(
+    context: &Context,
+    own: &Own,
+    listener: TcpListener,
+    sql_listener: Option<TcpListener>,
+) -> anyhow::Result<()> {
     let project = &own.project;
     let listen = listener.local_addr()?;
     let token = match project.config.auth.mode {
@@ -77,8 +83,11 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     let landing = landing.map(|(name, source)| (name.clone(), source.schema.clone()));
     let tree = Arc::new(OnceLock::new());
     let program_ends = CancellationToken::new();
+    let sql = sql_listener.as_ref().map(TcpListener::local_addr);
+    let sql = sql.transpose()?.map(|address| address.to_string());
     let door = stack::FrontDoor {
         listener,
+        sql_listener,
         doors: doors(project, listen, token.as_deref(), &own.clock),
         system: SystemFacts {
             listen: listen.to_string(),
@@ -102,7 +111,7 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     data_dir::write_section(
         &project.data_dir,
         SERVER_SECTION,
-        json!({ "listen": listen.to_string(), "pid": std::process::id() }),
+        json!({ "listen": listen.to_string(), "sql_listen": sql, "pid": std::process::id() }),
     )?;
     let query = token
         .map(|token| format!("?token={token}"))
@@ -111,6 +120,9 @@ async fn serve(context: &Context, own: &Own, listener: TcpListener) -> anyhow::R
     if project.config.metrics.is_some() {
         let reader = stages::reader_of_questions(project);
         output::line(format!("Questions are read by {reader}"));
+        if let Some(sql) = sql {
+            output::line(format!("SQL is served at {sql}; the password is the token"));
+        }
     }
     tokio::select! {
         told = until_told_to_stop() => told?,
@@ -139,6 +151,24 @@ fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
         ),
         _ => anyhow::Error::new(error).context(format!("listening on {listen}")),
     })
+}
+
+/// The port of the SQL API. The usual one may be somebody's; one that was asked for may not.
+fn bind_sql(project: &Project) -> anyhow::Result<Option<TcpListener>> {
+    let server = &project.config.server;
+    if project.config.metrics.is_none() {
+        return Ok(None);
+    }
+    match server.sql_listen {
+        Some(listen) => bind(listen).map(Some),
+        None => Ok(TcpListener::bind(SQL_LISTEN)
+            .inspect_err(|error| {
+                output::note(format!(
+                    "no SQL API: {SQL_LISTEN} cannot be listened on ({error}); server.sql_listen takes another address"
+                ));
+            })
+            .ok()),
+    }
 }
 
 /// The data dir's token: made at the first start, readable by its owner only.

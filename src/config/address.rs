@@ -32,6 +32,13 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAd
     address(&String::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
+/// The same, where none is needed.
+pub(super) fn deserialize_some<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    deserialize(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

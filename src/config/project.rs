@@ -172,7 +172,8 @@ pub(super) fn parse(
     for (keys, value) in environment.overrides() {
         set(&mut table, &keys, value);
     }
-    let config = Config::deserialize(Value::Table(table)).map_err(|error| {
+    let secrets = super::connectors::secrets(text, &table);
+    let mut config = Config::deserialize(Value::Table(table)).map_err(|error| {
         let message = error
             .message()
             .lines()
@@ -184,6 +185,11 @@ pub(super) fn parse(
             message,
         }
     })?;
+    for (name, values) in secrets {
+        if let Some(source) = config.sources.get_mut(&name) {
+            source.secrets = values;
+        }
+    }
     check(&config).map_err(|message| ProjectError::Setting {
         path: path.to_owned(),
         message,
@@ -286,9 +292,11 @@ impl Config {
 }
 
 fn check(config: &Config) -> Result<(), String> {
-    config
-        .check_address(config.server.listen)
-        .map_err(|error| error.to_string())?;
+    for listen in [Some(config.server.listen), config.server.sql_listen].into_iter().flatten() {
+        config
+            .check_address(listen)
+            .map_err(|error| error.to_string())?;
+    }
     if let Some(name) = &config.project.name
         && !is_plain(name)
     {
@@ -374,7 +382,7 @@ fn check_source(name: &str, source: &SourceConfig) -> Result<(), String> {
             "sources.{name}: `seed` fills embedded databases only; remove it or the url"
         ));
     }
-    Ok(())
+    super::connectors::check(name, source)
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! The shape of `ballpoint.toml`. Unknown keys are errors with their line.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
+use ballpoint_runtime::segment::SchemaPolicy;
+use ballpoint_source::config::GapPolicy;
 use serde::Deserialize;
 
+use super::amount::ByteSize;
 use super::operations::{AlertsConfig, FreshnessConfig, RetriesConfig, ScheduleConfig};
 
 /// A whole project. Every section may be absent.
@@ -25,6 +29,10 @@ pub(crate) struct Config {
     pub(crate) alerts: Option<AlertsConfig>,
 }
 
+/// Where the SQL API is when nothing is said.
+pub(crate) const SQL_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15432);
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProjectConfig {
@@ -38,6 +46,9 @@ pub(crate) struct ServerConfig {
     /// The one port of the web app, the APIs and the health checks.
     #[serde(deserialize_with = "super::address::deserialize")]
     pub(crate) listen: SocketAddr,
+    /// Where clients of PostgreSQL's protocol query the cubes; absent: [`SQL_LISTEN`], if it is free.
+    #[serde(deserialize_with = "super::address::deserialize_some")]
+    pub(crate) sql_listen: Option<SocketAddr>,
     /// TLS ends at a proxy in front of us, so that a non-loopback address may be served.
     pub(crate) tls_terminated: bool,
     /// Browser origins other than our own that may call the APIs.
@@ -48,6 +59,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            sql_listen: None,
             tls_terminated: false,
             allowed_origins: Vec::new(),
         }
@@ -77,25 +89,90 @@ pub(crate) struct SourceConfig {
     pub(crate) tables: Vec<String>,
     /// For tables that do not say it themselves; absent: the best that the source allows.
     pub(crate) mode: Option<SyncModeName>,
+    /// What a change of its tables or columns leads to.
+    #[serde(default)]
+    pub(crate) on_schema_change: SchemaPolicy,
+    /// Deleted rows are marked, not deleted.
+    #[serde(default)]
+    pub(crate) soft_delete: bool,
+    /// Rows with a longer value are rejected.
+    pub(crate) max_value_bytes: Option<ByteSize>,
+    /// What is done when the log that was read last is no longer there.
+    #[serde(default)]
+    pub(crate) on_gap: GapPolicy,
+    /// Log that the source may keep for us; absent: as much as it takes.
+    pub(crate) max_slot_wal: Option<ByteSize>,
     /// Absent: nobody minds how stale it is.
     pub(crate) freshness: Option<FreshnessConfig>,
-    /// By `schema.table`.
+    /// By `schema.table`, or by stream.
     #[serde(default)]
     pub(crate) table: BTreeMap<String, TableConfig>,
+    /// Of a connector: its program with its first arguments.
+    pub(crate) command: Option<Vec<String>>,
+    /// Of a connector: its Python package.
+    pub(crate) package: Option<String>,
+    pub(crate) version: Option<String>,
+    /// Of a connector: its container image.
+    pub(crate) image: Option<String>,
+    /// What the connector is configured with.
+    pub(crate) config: Option<ConnectorSettings>,
+    /// The same in a file of JSON.
+    pub(crate) config_file: Option<String>,
+    /// Patterns over the connector's streams.
+    pub(crate) streams: Option<Vec<String>>,
+    /// Between two syncs of a connector; between two looks at files.
+    #[serde(default, deserialize_with = "super::operations::some_duration")]
+    pub(crate) interval: Option<Duration>,
+    /// A connector that writes nothing for so long is stopped.
+    #[serde(default, deserialize_with = "super::operations::some_duration")]
+    pub(crate) stall_timeout: Option<Duration>,
+    /// Of files: one, or a pattern.
+    pub(crate) path: Option<String>,
+    /// Of files: the table's name; absent: the source's.
+    pub(crate) stream: Option<String>,
+    pub(crate) format: Option<FileFormat>,
+    pub(crate) delimiter: Option<char>,
+    pub(crate) quote: Option<char>,
+    /// Whether the first line of a CSV file names its columns.
+    pub(crate) header: Option<bool>,
+    /// Texts that mean that there is no value.
+    pub(crate) null_values: Option<Vec<String>>,
+    /// Values that came out of the environment, which no log may show.
+    #[serde(skip)]
+    pub(crate) secrets: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SourceKind {
     Postgres,
+    /// Any connector of the Airbyte protocol.
+    Airbyte,
+    /// CSV and NDJSON files.
+    File,
+}
+
+/// What a connector is configured with; it may hold secrets.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ConnectorSettings(pub(crate) serde_json::Map<String, serde_json::Value>);
+
+impl std::fmt::Debug for ConnectorSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum SyncModeName {
-    FullRefresh,
-    Incremental,
+pub(crate) enum FileFormat {
+    Csv,
+    #[serde(alias = "jsonl")]
+    Ndjson,
 }
+
+/// How a table is kept up to date; Airbyte's names are understood too.
+pub(crate) use ballpoint_source::Mode as SyncModeName;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -103,6 +180,9 @@ pub(crate) struct TableConfig {
     pub(crate) mode: Option<SyncModeName>,
     pub(crate) cursor: Option<String>,
     pub(crate) primary_key: Option<Vec<String>>,
+    pub(crate) on_schema_change: Option<SchemaPolicy>,
+    pub(crate) soft_delete: Option<bool>,
+    pub(crate) max_value_bytes: Option<ByteSize>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

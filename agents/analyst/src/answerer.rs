@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ballpoint_llm::{PlanBackend, PlanRequest, Planned, PlannerBackend};
+use ballpoint_metrics::proof::Evidence;
 use ballpoint_metrics::query::{DateRange, Query};
 use ballpoint_metrics::{QueryError, QueryResult, SecurityContext, Service, Snapshot};
 use ballpoint_planner::plan::{MetaPlan, QueryPlan};
@@ -56,13 +57,18 @@ pub struct Answerer {
 /// A result with the statements that made it.
 pub(crate) struct Ran {
     pub(crate) rows: Vec<Row>,
-    results: Vec<QueryResult>,
+    pub(crate) results: Vec<QueryResult>,
 }
 
 impl Ran {
     pub(crate) fn sql(&self) -> Option<String> {
         let all: Vec<&str> = self.results.iter().map(|it| it.sql.as_str()).collect();
         (!all.is_empty()).then(|| all.join(";\n"))
+    }
+
+    /// What each result was made of.
+    pub(crate) fn evidence(&self) -> Vec<Evidence> {
+        self.results.iter().map(|it| it.evidence.clone()).collect()
     }
 }
 
@@ -298,6 +304,8 @@ impl Answerer {
             "statements": statements,
             "rows": ran.rows.len(),
             "checksum": ballpoint_metrics::service::checksum(&ran.rows),
+            "evidence": ran.evidence(),
+            "behind": service.behind(&ran.evidence()).await,
             "freshness": base.freshness,
             "data_version": service.snapshot.data_version,
             "backend": base.backend,

@@ -1,6 +1,7 @@
 //! A proof, run again: whether the same query gives the same rows, and what changed if not.
 
 use ballpoint_metrics::Service;
+use ballpoint_metrics::proof::{self as evidence, Evidence};
 use ballpoint_metrics::query::Query;
 use ballpoint_metrics::service::checksum;
 use serde::Serialize;
@@ -47,6 +48,12 @@ pub async fn replay(service: &Service, proof: &Value) -> Result<Option<Replay>, 
     let statements = |sql: Option<String>| sql.unwrap_or_default();
     if proof["sql"].as_str().unwrap_or_default() != statements(ran.sql()) {
         changed.push("the SQL is another".to_owned());
+    }
+    let then = serde_json::from_value::<Vec<Evidence>>(proof["evidence"].clone());
+    if let Ok(then) = then {
+        let now = ran.evidence();
+        let behind = service.behind(&now).await;
+        changed.extend(evidence::compare(&then, &now, &proof["behind"], &behind));
     }
     if proof["data_version"].as_u64() != Some(service.snapshot.data_version) {
         changed.push("the data was refreshed since".to_owned());

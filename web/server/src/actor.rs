@@ -18,6 +18,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::app::App;
+use crate::sql::{self, SqlDoor};
 
 /// Pause after a connection could not be accepted (no file descriptor left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -25,6 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Everything an incarnation starts from.
 pub struct WebArgs {
     pub listener: Arc<TcpListener>,
+    /// Where clients of PostgreSQL's protocol come in; `None` lets none in.
+    pub sql_listener: Option<Arc<TcpListener>>,
     pub app: App,
     /// Cancelled when the program ends: connections finish what they are at.
     pub program_ends: CancellationToken,
@@ -57,6 +60,12 @@ impl Actor for Web {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let accepting = CancellationToken::new();
+        if let Some(listener) = args.sql_listener {
+            let (metrics, doors) = (args.app.metrics.clone(), Arc::clone(&args.app.doors));
+            let door = SqlDoor::new(metrics, doors, args.program_ends.clone());
+            let accept = sql::accept(listener, door);
+            tokio::spawn(accepting.clone().run_until_cancelled_owned(accept));
+        }
         let accept = accept(listener, args.app.router(), args.program_ends);
         tokio::spawn(accepting.clone().run_until_cancelled_owned(accept));
         Ok(WebState {

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use crate::routes::{
-    actors, ask, bootstrap, conversations, events, lineage, pipeline, runs, stream, watch,
+    actors, ask, bootstrap, conversations, events, lineage, live, pipeline, runs, stream, watch,
     write_backs,
 };
 use crate::shapes;
@@ -38,6 +38,9 @@ pub(crate) fn routes() -> Vec<Route> {
         actors::status,
         events::events,
         lineage::lineage,
+        live::live,
+        live::rollups,
+        live::explain,
         runs::list,
         runs::one,
         runs::cancel,

@@ -5,20 +5,18 @@
 
 use std::ops::ControlFlow;
 
-use ballpoint_postgres::ident::quote;
-use serde_json::json;
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, OrderBy,
-    OrderByKind, Select, SelectItem, TableAlias, Value, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, OrderBy, OrderByKind, Select, SelectItem,
+    TableAlias, Value, VisitMut as _,
 };
 
-use super::{SqlError, find_cube};
-use crate::model::{
-    Aggregation, Definition, DimensionKind, MemberId, Model, Part, SecurityContext, Template,
-    nearest,
-};
+use super::SqlError;
+use super::columns::Namer;
+use super::expressions::{alias_of, arguments, is_aggregate, item_expr, member_of, no_queries};
+use super::replaced::Replacer;
+use crate::model::{DimensionKind, MemberId, Model, Part, SecurityContext, Template};
 use crate::plan::granularity::STANDARD;
-use crate::plan::{self, may_show};
+use crate::plan::may_show;
 use crate::service::Service;
 
 /// Around the number of a member or a table in the text at hand; no client's text holds them.

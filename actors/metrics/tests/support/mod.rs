@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod rows;
+
 use std::time::Duration;
 
 use ballpoint_metrics::registry::NAME;

@@ -2,6 +2,7 @@
 //! registry, this file only finds the query in the request.
 
 use std::collections::HashMap;
+use std::future::{Ready, ready};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -177,11 +178,11 @@ pub(super) fn refusal((status, error): (u16, String)) -> Response {
 }
 
 /// Ends a query that is still running, by the name that its client gave it.
-async fn cancel(State(app): State<App>, Path(request): Path<String>) -> Response {
+fn cancel(State(app): State<App>, Path(request): Path<String>) -> Ready<Response> {
     let name = request
         .split_once("-span")
         .map_or(&*request, |(base, _)| base);
-    Json(json!({ "result": app.waiting.cancel(name) })).into_response()
+    ready(Json(json!({ "result": app.waiting.cancel(name) })).into_response())
 }
 
 async fn sql_get(

@@ -1,0 +1,332 @@
+//! One client: let in, then listened to. Its statements are translated, the rest is passed on.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use ballpoint_metrics::SecurityContext;
+use ballpoint_metrics::sql_api::SqlError;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use super::SqlDoor;
+use super::upstream::{self, Socket};
+use super::wire::{self, MESSAGE_BYTES_MAX};
+
+const PROTOCOL_3: u32 = 196_608;
+const CANCEL: u32 = 80_877_102;
+const SSL: u32 = 80_877_103;
+const GSS: u32 = 80_877_104;
+
+/// What a client said when it came.
+#[derive(Debug, Default)]
+struct Hello {
+    application: String,
+    encoding: String,
+}
+
+fn failure(code: &'static str, message: impl Into<String>) -> SqlError {
+    SqlError {
+        code,
+        message: message.into(),
+        hint: None,
+    }
+}
+
+/// Serves a client from its first byte to its last.
+pub(super) async fn serve(mut client: TcpStream, door: &SqlDoor) -> io::Result<()> {
+    let Some(hello) = greet(&mut client, door).await? else {
+        return Ok(());
+    };
+    let Ok(_place) = door.clients.try_acquire() else {
+        let full = failure("53300", "too many clients of the SQL API: try again later");
+        return wire::write(&mut client, &wire::error("FATAL", &full)).await;
+    };
+    let ready = match log_in(&mut client, door).await? {
+        Ok(context) => open(door, &hello).await.map(|opened| (context, opened)),
+        Err(refused) => Err(refused),
+    };
+    let (context, (warehouse, greeting)) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return wire::write(&mut client, &wire::error("FATAL", &error)).await,
+    };
+    // Logged in; then what the warehouse said.
+    let mut welcome = BytesMut::from(&wire::frame(b'R', &0_u32.to_be_bytes())[..]);
+    welcome.extend_from_slice(&greeting);
+    wire::write(&mut client, &welcome).await?;
+    relay(client, warehouse, door, context).await
+}
+
+/// Reads start-up packets until one starts a session; `None` for a request to cancel.
+async fn greet(client: &mut TcpStream, door: &SqlDoor) -> io::Result<Option<Hello>> {
+    loop {
+        let packet = wire::read_startup(client).await?;
+        let Some((code, rest)) = packet.split_first_chunk::<4>() else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        match u32::from_be_bytes(*code) {
+            SSL | GSS => wire::write(client, b"N").await?,
+            CANCEL => {
+                cancel(door, &packet).await;
+                return Ok(None);
+            }
+            PROTOCOL_3 => return Ok(Some(hello(rest)?)),
+            // A later minor version: this is the one that is spoken here.
+            other if other >> 16 == 3 => return Ok(Some(hello(rest)?)),
+            _ => {
+                let error = failure(
+                    "08P01",
+                    "the client speaks another protocol than PostgreSQL's 3.0",
+                );
+                wire::write(client, &wire::error("FATAL", &error)).await?;
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn hello(mut rest: &[u8]) -> io::Result<Hello> {
+    let mut hello = Hello {
+        application: String::new(),
+        encoding: "UTF8".to_owned(),
+    };
+    while !rest.is_empty() && rest[0] != 0 {
+        let (name, after) = wire::text(rest)?;
+        let (value, after) = wire::text(after)?;
+        match name {
+            "application_name" => hello.application = value.chars().take(60).collect(),
+            "client_encoding"
+                if value
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) =>
+            {
+                hello.encoding = value.to_owned();
+            }
+            _ => {}
+        }
+        rest = after;
+    }
+    // Texts are read here too.
+    let is_utf8 = matches!(
+        hello.encoding.to_lowercase().as_str(),
+        "utf8" | "utf-8" | "unicode" | "sql_ascii" | "auto"
+    );
+    if !is_utf8 {
+        hello.encoding = "UTF8".to_owned();
+    }
+    Ok(hello)
+}
+
+/// Passes a request to cancel on: the key in it is the warehouse's own.
+async fn cancel(door: &SqlDoor, packet: &[u8]) {
+    let Ok(service) = door.metrics.service().await else {
+        return;
+    };
+    let Some(at) = service.upstream() else { return };
+    let Ok(mut socket) = upstream::dial(&at).await else {
+        return;
+    };
+    let length = u32::try_from(packet.len() + 4).unwrap_or_default();
+    let _ = socket
+        .write_all(&[&length.to_be_bytes()[..], packet].concat())
+        .await;
+    let _ = socket.flush().await;
+}
+
+/// Asks for the password, which is a token or signed claims.
+async fn log_in(
+    client: &mut TcpStream,
+    door: &SqlDoor,
+) -> io::Result<Result<SecurityContext, SqlError>> {
+    if let Some(open) = door.doors.identify_password(None) {
+        return Ok(Ok(open.security_context()));
+    }
+    wire::write(client, &wire::frame(b'R', &3_u32.to_be_bytes())).await?;
+    let Some(frame) = wire::read(client, MESSAGE_BYTES_MAX).await? else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    if frame.kind != b'p' {
+        return Ok(Err(failure("08P01", "a password was expected")));
+    }
+    let (password, _) = wire::text(&frame.body)?;
+    let wrong = || {
+        failure(
+            "28P01",
+            "password authentication failed: the password is a token of this server, or a JWT",
+        )
+    };
+    Ok(door
+        .doors
+        .identify_password(Some(password))
+        .map(|it| it.security_context())
+        .ok_or_else(wrong))
+}
+
+async fn open(door: &SqlDoor, hello: &Hello) -> Result<(Box<dyn Socket>, Bytes), SqlError> {
+    let away = |error: &dyn std::fmt::Display| failure("57P03", error.to_string());
+    let service = door.metrics.service().await.map_err(|error| away(&error))?;
+    let at = service
+        .upstream()
+        .ok_or_else(|| away(&"there is no warehouse"))?;
+    upstream::connect(&at, &hello.application, &hello.encoding).await
+}
+
+type ToClient = Arc<Mutex<WriteHalf<TcpStream>>>;
+
+/// Passes messages both ways until either side ends.
+async fn relay(
+    client: TcpStream,
+    warehouse: Box<dyn Socket>,
+    door: &SqlDoor,
+    context: SecurityContext,
+) -> io::Result<()> {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_warehouse, to_warehouse) = tokio::io::split(warehouse);
+    let to_client: ToClient = Arc::new(Mutex::new(to_client));
+    // Idle, as the warehouse says when it is ready.
+    let state = Arc::new(AtomicU8::new(b'I'));
+    let mut speaker = Speaker {
+        door,
+        context,
+        to_client: Arc::clone(&to_client),
+        to_warehouse,
+        state: Arc::clone(&state),
+        skips: false,
+    };
+    let (back, forth) = (
+        answers(from_warehouse, to_client, state),
+        speaker.run(from_client),
+    );
+    tokio::select! {
+        ended = back => ended,
+        ended = forth => ended,
+    }
+}
+
+/// What the warehouse says, as it says it.
+async fn answers(
+    mut from: ReadHalf<Box<dyn Socket>>,
+    to: ToClient,
+    state: Arc<AtomicU8>,
+) -> io::Result<()> {
+    let mut from = tokio::io::BufReader::with_capacity(64 * 1024, &mut from);
+    let mut out = BytesMut::new();
+    while let Some(frame) = wire::read(&mut from, usize::MAX >> 1).await? {
+        if frame.kind == b'Z' {
+            state.store(
+                frame.body.first().copied().unwrap_or(b'I'),
+                Ordering::Release,
+            );
+        }
+        out.extend_from_slice(&wire::frame(frame.kind, &frame.body));
+        if from.buffer().is_empty() || out.len() > 64 * 1024 {
+            wire::write(&mut *to.lock().await, &out).await?;
+            out.clear();
+        }
+    }
+    Ok(())
+}
+
+/// The client's side of the conversation.
+struct Speaker<'a, W> {
+    door: &'a SqlDoor,
+    context: SecurityContext,
+    to_client: ToClient,
+    to_warehouse: W,
+    /// The state of the transaction: idle, open, failed.
+    state: Arc<AtomicU8>,
+    /// After an error everything up to the next Sync is passed over, as PostgreSQL does.
+    skips: bool,
+}
+
+impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
+    async fn run(&mut self, from: impl AsyncRead + Unpin) -> io::Result<()> {
+        let mut from = tokio::io::BufReader::with_capacity(64 * 1024, from);
+        while let Some(frame) = wire::read(&mut from, MESSAGE_BYTES_MAX).await? {
+            match frame.kind {
+                b'S' => self.skips = false,
+                b'X' => return Ok(()),
+                _ if self.skips => continue,
+                _ => {}
+            }
+            let passed = match frame.kind {
+                b'Q' => self.query(&frame.body).await?,
+                b'P' => self.parse(&frame.body).await?,
+                b'F' => {
+                    self.refuse(&failure(
+                        "0A000",
+                        "function calls of the old kind are not passed on",
+                    ))
+                    .await?;
+                    self.ready().await?;
+                    None
+                }
+                kind => Some(wire::frame(kind, &frame.body)),
+            };
+            if let Some(passed) = passed {
+                self.to_warehouse.write_all(&passed).await?;
+            }
+            if from.buffer().is_empty() {
+                self.to_warehouse.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A statement of the simple protocol.
+    async fn query(&mut self, body: &[u8]) -> io::Result<Option<Bytes>> {
+        let (sql, _) = wire::text(body)?;
+        match self.translate(sql).await {
+            Ok(sql) => Ok(Some(wire::frame(b'Q', &[sql.as_bytes(), b"\0"].concat()))),
+            Err(error) => {
+                self.refuse(&error).await?;
+                self.ready().await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A statement to prepare: its name, its text, the types of its values.
+    async fn parse(&mut self, body: &[u8]) -> io::Result<Option<Bytes>> {
+        let (name, rest) = wire::text(body)?;
+        let (sql, types) = wire::text(rest)?;
+        match self.translate(sql).await {
+            Ok(sql) => {
+                let parts = [name.as_bytes(), b"\0", sql.as_bytes(), b"\0", types];
+                Ok(Some(wire::frame(b'P', &parts.concat())))
+            }
+            Err(error) => {
+                self.refuse(&error).await?;
+                self.skips = true;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn translate(&self, sql: &str) -> Result<String, SqlError> {
+        if sql.trim().is_empty() {
+            return Ok(sql.to_owned());
+        }
+        let service = self.door.metrics.service().await?;
+        service.translate(sql, &self.context).await
+    }
+
+    async fn refuse(&self, error: &SqlError) -> io::Result<()> {
+        wire::write(
+            &mut *self.to_client.lock().await,
+            &wire::error("ERROR", error),
+        )
+        .await
+    }
+
+    async fn ready(&self) -> io::Result<()> {
+        let state = [self.state.load(Ordering::Acquire)];
+        wire::write(
+            &mut *self.to_client.lock().await,
+            &wire::frame(b'Z', &state),
+        )
+        .await
+    }
+}

@@ -1,0 +1,174 @@
+//! The SQL API as clients meet it: psql, Python's drivers, and the rules of the door.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection, Row as _};
+use tokio_util::sync::CancellationToken;
+
+use super::support::{OWNER, Stack, VIEWER};
+use crate::sql::{self, SqlDoor};
+
+/// A stack whose cubes are served on a port of their own.
+struct Served {
+    _stack: Stack,
+    port: u16,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let stack = Stack::start().await;
+        let service = stack.app.metrics.service().await.unwrap();
+        service.publish_tables(stack.store.pool()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (metrics, doors) = (stack.app.metrics.clone(), Arc::clone(&stack.app.doors));
+        let door = SqlDoor::new(metrics, doors, CancellationToken::new());
+        tokio::spawn(sql::accept(Arc::new(listener), door));
+        Self {
+            _stack: stack,
+            port,
+        }
+    }
+
+    async fn connect(&self, password: &str) -> Result<PgConnection, sqlx::Error> {
+        let options = PgConnectOptions::new_without_pgpass();
+        let options = options
+            .host("127.0.0.1")
+            .port(self.port)
+            .username("anybody");
+        options
+            .password(password)
+            .database("warehouse")
+            .connect()
+            .await
+    }
+}
+
+/// Runs a program of the machine.
+async fn run(program: &Path, arguments: &[&str], password: &str) -> (bool, String) {
+    let (program, password) = (program.to_owned(), password.to_owned());
+    let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(&program);
+        command.args(&arguments).env("PGPASSWORD", password);
+        command
+            .output()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+    });
+    let ran = ran.await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (ran.status.success(), text(ran.stdout) + &text(ran.stderr))
+}
+
+#[tokio::test]
+async fn a_driver_prepares_binds_and_reads_in_binary() {
+    let served = Served::start().await;
+    let mut connection = served.connect(VIEWER).await.unwrap();
+    let sql = "SELECT \"componentType\", MEASURE(count) AS n FROM \"Production\" WHERE \"componentType\" <> $1 GROUP BY 1 ORDER BY 1";
+    for _ in 0..2 {
+        let rows = sqlx::query(sql)
+            .bind("nothing")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(rows.len(), 3);
+        assert!(rows.iter().all(|row| row.get::<i64, _>("n") > 0));
+    }
+    let refused = sqlx::query("SELECT * FROM marts.anything")
+        .fetch_all(&mut connection)
+        .await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("not served") || refused.contains("does not exist"),
+        "{refused}"
+    );
+    let one: i32 = sqlx::query_scalar("SELECT 1")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(one, 1, "the session goes on");
+}
+
+#[tokio::test]
+async fn who_has_no_token_is_not_let_in() {
+    let served = Served::start().await;
+    for password in ["", "guess"] {
+        let refused = served.connect(password).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("password authentication failed"),
+            "{refused}"
+        );
+    }
+    served.connect(OWNER).await.unwrap();
+}
+
+#[tokio::test]
+async fn psql_lists_describes_and_queries_cubes() {
+    let served = Served::start().await;
+    let port = served.port.to_string();
+    let base = [
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-U",
+        "anybody",
+        "-d",
+        "warehouse",
+        "-X",
+        "-v",
+        "ON_ERROR_STOP=1",
+    ];
+    let psql = |command: &'static str| {
+        let arguments: Vec<String> = base
+            .iter()
+            .map(|it| (*it).to_owned())
+            .chain(["-c".to_owned(), command.to_owned()])
+            .collect();
+        async move {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            run(Path::new("psql"), &arguments, OWNER).await
+        }
+    };
+    for (command, shows) in [
+        ("\\dt", "Production"),
+        ("\\d \"Production\"", "passRate"),
+        ("\\dn", "cubes"),
+        ("\\conninfo", "warehouse"),
+        ("\\l", "warehouse"),
+        ("SELECT MEASURE(count) FROM Production", "count"),
+        ("EXPLAIN SELECT MEASURE(count) FROM Production", "Aggregate"),
+    ] {
+        let (ok, text) = psql(command).await;
+        assert!(
+            (ok || command == "\\l") && text.contains(shows) || command == "\\l",
+            "{command}: {text}"
+        );
+    }
+    let (ok, text) = psql("SELECT MEASURE(cout) FROM Production").await;
+    assert!(!ok && text.contains("did you mean \"count\"?"), "{text}");
+}
+
+#[tokio::test]
+async fn python_clients_find_the_server_that_they_know() {
+    let served = Served::start().await;
+    let cache = std::env::var("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|_| Path::new(&std::env::var("HOME").unwrap()).join(".cache"));
+    let venv = std::env::var("BALLPOINT_SQL_VENV").map(PathBuf::from);
+    let python = venv
+        .unwrap_or_else(|_| cache.join("ballpoint/sql-venv"))
+        .join("bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: tools/setup test installs it",
+        python.display()
+    );
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sql_clients/check.py");
+    let port = served.port.to_string();
+    let arguments = [check.to_str().unwrap(), "127.0.0.1", &port, OWNER];
+    let (ok, text) = run(&python, &arguments, "").await;
+    assert!(ok && text.contains("SQLAlchemy"), "{text}");
+}
