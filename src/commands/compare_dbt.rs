@@ -48,7 +48,8 @@ pub(super) async fn run(context: &Context, args: CompareDbtArgs) -> anyhow::Resu
         out: Arc::new(|_| {}),
     };
     let ground = ground(&args, &env).await?;
-    let names = ["dbt", "ballpoint"].map(|side| format!("ballpoint_compare_{side}_{}", std::process::id()));
+    let names =
+        ["dbt", "ballpoint"].map(|side| format!("ballpoint_compare_{side}_{}", std::process::id()));
     for name in &names {
         create(&ground, name).await?;
     }
@@ -74,7 +75,10 @@ fn dbt_program(
     if let Some(named) = named {
         return Ok(named.clone());
     }
-    let folders = environment.get("PATH").map(String::as_str).unwrap_or_default();
+    let folders = environment
+        .get("PATH")
+        .map(String::as_str)
+        .unwrap_or_default();
     let mut programs = std::env::split_paths(folders).map(|folder| folder.join("dbt"));
     programs.find(|program| program.is_file()).ok_or_else(|| {
         let message = "there is no dbt on the path: name one with --dbt, such as \
@@ -124,14 +128,21 @@ async fn ground(args: &CompareDbtArgs, env: &CliEnv) -> anyhow::Result<Ground> {
 
 async fn connect(target: &Target, database: &str) -> anyhow::Result<PgConnection> {
     let options = target.connect_options().database(database);
-    PgConnection::connect_with(&options)
-        .await
-        .with_context(|| format!("cannot connect to {}:{}/{database}", target.host, target.port))
+    PgConnection::connect_with(&options).await.with_context(|| {
+        format!(
+            "cannot connect to {}:{}/{database}",
+            target.host, target.port
+        )
+    })
 }
 
 async fn create(ground: &Ground, name: &str) -> anyhow::Result<()> {
     // A template must have no connection, not even ours.
-    let from = if ground.template.as_deref() == Some("postgres") { "template1" } else { "postgres" };
+    let from = if ground.template.as_deref() == Some("postgres") {
+        "template1"
+    } else {
+        "postgres"
+    };
     let mut conn = connect(&ground.target, from).await?;
     let template = match &ground.template {
         Some(template) => format!(" template {}", ident::quote(template)),
@@ -153,7 +164,10 @@ async fn create(ground: &Ground, name: &str) -> anyhow::Result<()> {
 
 async fn drop_database(target: &Target, name: &str) -> anyhow::Result<()> {
     let mut conn = connect(target, "postgres").await?;
-    let sql = format!("drop database if exists {} with (force)", ident::quote(name));
+    let sql = format!(
+        "drop database if exists {} with (force)",
+        ident::quote(name)
+    );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await?;
     Ok(conn.close().await?)
 }
@@ -213,8 +227,14 @@ fn report(context: &Context, found: &Comparison) -> anyhow::Result<ExitCode> {
         }
         for one in &found.differences {
             output::line(format!("{} differs: {}", one.what, one.of));
-            output::line(format!("  dbt:       {}", one.dbt.replace('\n', "\n             ")));
-            output::line(format!("  ballpoint: {}", one.ballpoint.replace('\n', "\n             ")));
+            output::line(format!(
+                "  dbt:       {}",
+                one.dbt.replace('\n', "\n             ")
+            ));
+            output::line(format!(
+                "  ballpoint: {}",
+                one.ballpoint.replace('\n', "\n             ")
+            ));
         }
         output::line(format!("{} differences", found.differences.len()));
     }

@@ -36,11 +36,15 @@ async fn main() {
     let databases = ["pens_dbt", "pens", "views_dbt", "views", "rows_dbt", "rows"];
     let options = ClusterOptions::new(folder.path().join("server"), databases);
     let cluster = Cluster::open(&options).await.unwrap();
-    let venv = std::env::var("BALLPOINT_DBT_VENV")
-        .expect("BALLPOINT_DBT_VENV must name a virtual environment with dbt-core and dbt-postgres");
+    let venv = std::env::var("BALLPOINT_DBT_VENV").expect(
+        "BALLPOINT_DBT_VENV must name a virtual environment with dbt-core and dbt-postgres",
+    );
     let dbt = Path::new(&venv).join("bin/dbt");
     let bench = Bench { cluster, dbt };
-    println!("medians of {ROUNDS} rounds, {THREADS} threads; load {}", load());
+    println!(
+        "medians of {ROUNDS} rounds, {THREADS} threads; load {}",
+        load()
+    );
     bench.shipped(folder.path()).await;
     bench.views(folder.path()).await;
     bench.parse(folder.path());
@@ -71,7 +75,11 @@ impl Bench {
         ["dbt", "ours"].map(|side| {
             let folder = at.join(format!("{name}_{side}"));
             projects::copy(project, &folder);
-            let database = if side == "dbt" { format!("{name}_dbt") } else { name.to_owned() };
+            let database = if side == "dbt" {
+                format!("{name}_dbt")
+            } else {
+                name.to_owned()
+            };
             let url = self.cluster.url(&database);
             projects::write_profile(&folder, profile, &url, THREADS);
             folder
@@ -98,9 +106,17 @@ impl Bench {
         self.ours(&ours, &vars);
         let floor = Floor::of(&ours, &self.cluster.url("pens"), THREADS);
         let rounds = rounds(|| {
-            (self.dbt(&theirs, &vars), self.ours(&ours, &vars), floor.run())
+            (
+                self.dbt(&theirs, &vars),
+                self.ours(&ours, &vars),
+                floor.run(),
+            )
         });
-        report("shipped project, build", &rounds, "20 times dbt-core, 1.3 times psql");
+        report(
+            "shipped project, build",
+            &rounds,
+            "20 times dbt-core, 1.3 times psql",
+        );
     }
 
     async fn views(&self, at: &Path) {
@@ -111,7 +127,11 @@ impl Bench {
         self.ours(&ours, &["run"]);
         let floor = Floor::of(&ours, &self.cluster.url("views"), THREADS);
         let runs = rounds(|| {
-            (self.dbt(&theirs, &["run"]), self.ours(&ours, &["run"]), floor.run())
+            (
+                self.dbt(&theirs, &["run"]),
+                self.ours(&ours, &["run"]),
+                floor.run(),
+            )
         });
         report("500 views, run", &runs, "20 times dbt-core");
         let parse = rounds(|| {
@@ -159,10 +179,16 @@ impl Bench {
             (
                 with_new_rows(&urls[0], &|| self.dbt(&theirs, &["run"])),
                 with_new_rows(&urls[1], &|| self.ours(&ours, &["run"])),
-                with_new_rows(&urls[1], &|| timed(|| floor::psql(&urls[1], projects::ROWS_BARE))),
+                with_new_rows(&urls[1], &|| {
+                    timed(|| floor::psql(&urls[1], projects::ROWS_BARE))
+                }),
             )
         });
-        report("1,000,000-row incremental, 1,000 new rows", &all, "1.2 times the bare SQL");
+        report(
+            "1,000,000-row incremental, 1,000 new rows",
+            &all,
+            "1.2 times the bare SQL",
+        );
     }
 }
 

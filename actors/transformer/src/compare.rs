@@ -115,7 +115,7 @@ impl Pair {
         let dbt = Program::Dbt(options.dbt.clone());
         let ours = match &options.program {
             Some(program) => Program::Ballpoint(program.clone()),
-            None => Program::InProcess(options.env.clone()),
+            None => Program::InProcess(Box::new(options.env.clone())),
         };
         let pool = |target: &Target| {
             sqlx::postgres::PgPoolOptions::new()

@@ -19,7 +19,12 @@ pub(crate) struct Floor {
 /// Runs statements with psql and waits.
 pub(crate) fn psql(url: &str, sql: &str) {
     let mut child = start(url);
-    child.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(sql.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "psql failed");
 }
@@ -70,7 +75,10 @@ impl Floor {
             let lines = BufReader::new(child.stdout.take().unwrap()).lines();
             let done = done.clone();
             std::thread::spawn(move || {
-                for line in lines.map_while(Result::ok).filter(|line| line == "node-is-done") {
+                for line in lines
+                    .map_while(Result::ok)
+                    .filter(|line| line == "node-is-done")
+                {
                     assert_eq!(line, "node-is-done");
                     if done.send(number).is_err() {
                         break;
@@ -114,7 +122,10 @@ fn level(id: &str, manifest: &Value, known: &mut BTreeMap<String, usize>) -> usi
     if let Some(level) = known.get(id) {
         return *level;
     }
-    let parents = manifest["parent_map"][id].as_array().cloned().unwrap_or_default();
+    let parents = manifest["parent_map"][id]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let highest = parents
         .iter()
         .filter_map(Value::as_str)
@@ -129,7 +140,10 @@ fn level(id: &str, manifest: &Value, known: &mut BTreeMap<String, usize>) -> usi
 /// What was sent for a node, from `target/run`.
 fn sent(folder: &Path, node: &Value) -> Option<String> {
     let package = node["package_name"].as_str()?;
-    let mut file = folder.join("target/run").join(package).join(node["original_file_path"].as_str()?);
+    let mut file = folder
+        .join("target/run")
+        .join(package)
+        .join(node["original_file_path"].as_str()?);
     if node["test_metadata"].is_object() {
         file = file.join(node["path"].as_str()?);
     }

@@ -84,7 +84,10 @@ pub(crate) async fn land_pens(url: &str) {
                  add _ab_cdc_deleted_at timestamptz;
              analyze raw.{source}_production"
         );
-        sqlx::raw_sql(AssertSqlSafe(land)).execute(&mut conn).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(land))
+            .execute(&mut conn)
+            .await
+            .unwrap();
     }
 }
 
@@ -110,7 +113,11 @@ pub(crate) fn write_views(folder: &Path, count: usize) {
                 )
             }
         };
-        write(folder, &format!("models/layer_{layer}/m_{number}.sql"), &body);
+        write(
+            folder,
+            &format!("models/layer_{layer}/m_{number}.sql"),
+            &body,
+        );
         properties.push_str(&format!(
             "  - name: m_{number}\n    description: View {number}\n    columns:\n      - {{name: id, \
              description: A number}}\n"
@@ -121,7 +128,11 @@ pub(crate) fn write_views(folder: &Path, count: usize) {
 
 /// A project of one incremental model over a million rows.
 pub(crate) fn write_rows(folder: &Path) {
-    write(folder, "dbt_project.yml", "name: rows\nversion: '1'\nprofile: rows\n");
+    write(
+        folder,
+        "dbt_project.yml",
+        "name: rows\nversion: '1'\nprofile: rows\n",
+    );
     write(
         folder,
         "models/sources.yml",

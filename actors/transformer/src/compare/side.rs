@@ -22,7 +22,7 @@ pub enum Program {
     /// Our program.
     Ballpoint(PathBuf),
     /// This crate, without a process of its own.
-    InProcess(CliEnv),
+    InProcess(Box<CliEnv>),
 }
 
 /// A copy of a project and a database to build it in.
@@ -189,7 +189,7 @@ impl Side {
                 let mut lines = sink.lock().unwrap_or_else(PoisonError::into_inner);
                 lines.push(line.to_owned());
             }),
-            ..env.clone()
+            ..CliEnv::clone(env)
         };
         let code = Box::pin(cli::run(args, &env)).await;
         let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);

@@ -84,9 +84,8 @@ impl Schedule {
             .enumerate()
             .map(|(index, id)| (id.as_str(), index))
             .collect();
-        let runs = |id: &str| {
-            selected.contains(id) && project.nodes.get(id).is_some_and(|node| runs_at_all(node))
-        };
+        let runs =
+            |id: &str| selected.contains(id) && project.nodes.get(id).is_some_and(runs_at_all);
         // Over the whole project: what a node reads, and the nearest of it that runs.
         let mut ancestors: Vec<Bits> = Vec::with_capacity(order.len());
         let mut nearest: Vec<BTreeSet<usize>> = Vec::with_capacity(order.len());
