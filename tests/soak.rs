@@ -77,7 +77,11 @@ fn main() {
 }
 
 async fn soak() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().unwrap())
+    };
     let (first, runs) = match number("BALLPOINT_SOAK_SEED") {
         Some(seed) => (seed, 1),
         None => (SEED, number("BALLPOINT_SOAK_RUNS").unwrap_or(RUNS)),
@@ -99,7 +103,12 @@ async fn soak() {
     for (step, count) in &deaths {
         println!("soak: died {count} times at {step}");
     }
-    assert!(wrong.is_empty(), "{} of {runs} runs went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {runs} runs went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     if runs >= RUNS {
         let steps = SNAPSHOT_STEPS.iter().chain(&STREAM_STEPS);
         let missed: Vec<_> = steps.filter(|step| !deaths.contains_key(**step)).collect();
@@ -133,14 +142,22 @@ async fn run(seed: u64, at: u64, deaths: &mut BTreeMap<String, u32>) -> Result<S
                     tokio::join!(ended, writer::large_transaction(pair.source.pool())).0
                 }
                 Some(_) => child.until_aborted(PATIENCE).await,
-                None => child.kill_after(Duration::from_millis(random.random_range(0..400))).await,
+                None => {
+                    child
+                        .kill_after(Duration::from_millis(random.random_range(0..400)))
+                        .await
+                }
             };
             match (death, step) {
                 (Death::Aborted, Some(step)) => *deaths.entry(step.to_owned()).or_default() += 1,
-                (Death::Killed, None) => *deaths.entry("a random moment".to_owned()).or_default() += 1,
+                (Death::Killed, None) => {
+                    *deaths.entry("a random moment".to_owned()).or_default() += 1
+                }
                 // The first life may have been the one that made the slot.
                 (Death::Killed, Some(_)) => {}
-                (Death::Ended(how), _) => return Err(format!("the follower ended by itself: {how}")),
+                (Death::Ended(how), _) => {
+                    return Err(format!("the follower ended by itself: {how}"));
+                }
                 (Death::Aborted, None) => return Err("the follower aborted by itself".to_owned()),
             }
         }
@@ -148,5 +165,7 @@ async fn run(seed: u64, at: u64, deaths: &mut BTreeMap<String, u32>) -> Result<S
     let written = writer.finish().await;
     Child::start(&pair, None, true).until_done(CATCH_UP).await?;
     pair.compare(gaps).await?;
-    Ok(format!("{written} transactions, {lives} lives, raw equals the source"))
+    Ok(format!(
+        "{written} transactions, {lives} lives, raw equals the source"
+    ))
 }

@@ -63,7 +63,10 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
-        let (one, other) = (cluster(&["shop"]).await, cluster(&["warehouse", "native"]).await);
+        let (one, other) = (
+            cluster(&["shop"]).await,
+            cluster(&["warehouse", "native"]).await,
+        );
         let (source_url, warehouse_url) = (one.1.url("shop"), other.1.url("warehouse"));
         let options = || PoolOptions::named("bench");
         let source = connect(&source_url, options()).await.unwrap();
@@ -100,7 +103,9 @@ impl Bench {
             let at = u32::try_from(at).unwrap();
             let (from, to) = (1 + at * BURST, (at + 1) * BURST);
             // A session of its own: the settings end with it.
-            let burst = connect(&self.source_url, PoolOptions::named("burst")).await.unwrap();
+            let burst = connect(&self.source_url, PoolOptions::named("burst"))
+                .await
+                .unwrap();
             run(&burst, &format!(
                 "set synchronous_commit = off;
                  do $$ begin for id in {from}..{to} loop insert into production select {}; commit; end loop; end $$",
@@ -267,7 +272,10 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn peak_rss_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap();
     let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib / 1024.0
 }

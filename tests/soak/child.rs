@@ -50,7 +50,9 @@ pub(crate) async fn follow(order: Order) {
     if order.confirms_early {
         fail::cfg("changes.confirm_early", "return").unwrap();
     }
-    let pool = connect(&order.warehouse, PoolOptions::named("soak")).await.unwrap();
+    let pool = connect(&order.warehouse, PoolOptions::named("soak"))
+        .await
+        .unwrap();
     let store = Store::open(pool).await.unwrap();
     let mut config = PostgresSourceConfig::new("shop", &order.source);
     config.mode = Some(Mode::Cdc);
@@ -128,7 +130,10 @@ impl Child {
         };
         match status.unwrap() {
             status if status.success() => Ok(()),
-            status => Err(format!("catching up ended with {status} after {:?}", begun.elapsed())),
+            status => Err(format!(
+                "catching up ended with {status} after {:?}",
+                begun.elapsed()
+            )),
         }
     }
 }

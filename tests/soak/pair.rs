@@ -36,12 +36,10 @@ impl Pair {
     /// Drops the slot of the source behind the warehouse's back. False when there is none, or none
     /// that the warehouse knows of.
     pub(crate) async fn drop_slot(&self) -> bool {
-        let known: i64 = sqlx::query_scalar(
-            "select count(*) from ballpoint.streams",
-        )
-        .fetch_one(self.warehouse.pool())
-        .await
-        .unwrap_or_default();
+        let known: i64 = sqlx::query_scalar("select count(*) from ballpoint.streams")
+            .fetch_one(self.warehouse.pool())
+            .await
+            .unwrap_or_default();
         let begun = Instant::now();
         loop {
             let dropped = sqlx::query(

@@ -379,7 +379,11 @@ mod tests {
 
     #[test]
     fn a_log_position_reads_what_it_writes() {
-        for (text, value) in [("0/0", 0), ("16/B374D848", 0x16_B374_D848), ("FFFFFFFF/FFFFFFFF", u64::MAX)] {
+        for (text, value) in [
+            ("0/0", 0),
+            ("16/B374D848", 0x16_B374_D848),
+            ("FFFFFFFF/FFFFFFFF", u64::MAX),
+        ] {
             let lsn: Lsn = text.parse().unwrap();
             assert_eq!((lsn.0, lsn.to_string().as_str()), (value, text));
         }
@@ -396,7 +400,12 @@ mod tests {
         let fields: Vec<_> = tuple.fields().collect();
         assert_eq!(
             fields,
-            [Field::Null, Field::Unchanged, Field::Text(b"hi"), Field::Binary(&[7])]
+            [
+                Field::Null,
+                Field::Unchanged,
+                Field::Text(b"hi"),
+                Field::Binary(&[7])
+            ]
         );
         for cut in 0..taken {
             assert!(Tuple::parse(&data.slice(..cut), 4).is_none(), "{cut}");

@@ -29,8 +29,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A source without followed tables may get some.
 const IDLE_INTERVAL: Duration = Duration::from_secs(15);
-/// Somebody else follows the source: a sync, or a predecessor whose session has not ended yet.
-const BUSY_INTERVAL: Duration = Duration::from_millis(50);
+/// Somebody else follows the source: a sync, a predecessor whose session has not ended yet, or, for
+/// long, another process. Each later look waits twice as long.
+const BUSY_MIN: Duration = Duration::from_millis(20);
+const BUSY_MAX: Duration = Duration::from_secs(2);
 
 /// What the actor works with.
 #[derive(Clone)]
@@ -136,16 +138,20 @@ impl Actor for Stream {
 
 /// Follows for ever, with growing pauses while that fails.
 async fn keep_following(follower: &Follower) {
-    let mut failures = 0_u32;
+    let (mut failures, mut busy) = (0_u32, BUSY_MIN);
     loop {
         let opened = follower.status().opened;
         let pause = match Box::pin(follower.follow(Until::Forever)).await {
             Ok(Some(_)) => {
-                failures = 0;
+                (failures, busy) = (0, BUSY_MIN);
                 IDLE_INTERVAL
             }
-            Ok(None) => BUSY_INTERVAL,
+            Ok(None) => {
+                busy = (busy * 2).min(BUSY_MAX);
+                busy
+            }
             Err(error) => {
+                busy = BUSY_MIN;
                 if follower.status().opened > opened {
                     failures = 0;
                 }

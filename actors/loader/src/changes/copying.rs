@@ -24,8 +24,7 @@ pub(super) async fn copy(
 ) -> Result<TableReport, LoadError> {
     let raw = TableName::new(loader.schema(), &spec.table.name);
     let mut report = TableReport::begun(source, spec.table.clone(), raw);
-    let mut transaction =
-        WarehouseTransaction::begin(loader.store().pool(), &report.raw).await?;
+    let mut transaction = WarehouseTransaction::begin(loader.store().pool(), &report.raw).await?;
     let target = Target::find(&mut transaction, &report.raw)
         .await
         .map_err(LoadError::warehouse("looking at the raw table"))?;

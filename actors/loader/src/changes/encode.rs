@@ -95,8 +95,11 @@ impl Rows {
     fn push_binary(&mut self, before: &[Own<'_>], tuple: &Tuple, after: &[Own<'_>]) {
         let columns = before.len() + tuple.len() + after.len();
         // PostgreSQL has 1,600 columns at most.
-        self.buffer.put_i16(i16::try_from(columns).unwrap_or(i16::MAX));
-        before.iter().for_each(|own| put_binary(&mut self.buffer, *own));
+        self.buffer
+            .put_i16(i16::try_from(columns).unwrap_or(i16::MAX));
+        before
+            .iter()
+            .for_each(|own| put_binary(&mut self.buffer, *own));
         for field in tuple.fields() {
             match field {
                 Field::Null | Field::Unchanged => self.buffer.put_i32(-1),
@@ -107,7 +110,9 @@ impl Rows {
                 }
             }
         }
-        after.iter().for_each(|own| put_binary(&mut self.buffer, *own));
+        after
+            .iter()
+            .for_each(|own| put_binary(&mut self.buffer, *own));
     }
 
     fn push_text(&mut self, before: &[Own<'_>], tuple: &Tuple, after: &[Own<'_>]) {

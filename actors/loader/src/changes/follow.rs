@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ballpoint_runtime::changes::{Attached, ChangeSource, OnGap, Lsn, StreamPosition};
+use ballpoint_runtime::changes::{Attached, ChangeSource, Lsn, OnGap, StreamPosition};
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::{SourceError, TableName, TableSpec};
@@ -145,7 +145,13 @@ impl Follower {
             return Ok(());
         }
         let failed = || LoadError::warehouse("asking for a table to be copied again");
-        let mut connection = self.loader.store().pool().acquire().await.map_err(failed())?;
+        let mut connection = self
+            .loader
+            .store()
+            .pool()
+            .acquire()
+            .await
+            .map_err(failed())?;
         let name = self.source.name();
         for table in tables {
             copying::forget(&mut connection, name, table)
@@ -206,7 +212,8 @@ impl Follower {
                     })
                     .collect();
             });
-            let mut following = Following::open(self, session, &specs, !failures.is_empty()).await?;
+            let mut following =
+                Following::open(self, session, &specs, !failures.is_empty()).await?;
             let again = following.run(until).await;
             self.noting(|status| status.streaming = false);
             following.account(&mut report);
@@ -244,7 +251,10 @@ impl Follower {
             None => self.slot_name(session).await?,
         };
         self.noting(|status| status.slot.clone_from(&slot));
-        let attached = self.source.attach(&slot, &tables, position.as_ref()).await?;
+        let attached = self
+            .source
+            .attach(&slot, &tables, position.as_ref())
+            .await?;
         let failed = || LoadError::warehouse("forgetting tables that are not followed");
         copying::forget_but(session.connection(), name, &tables)
             .await
@@ -275,7 +285,11 @@ impl Follower {
                  --full-refresh {name}` copies every table again"
             );
             let source_name = name.to_owned();
-            return Err(SourceError::Configuration { source_name, reason }.into());
+            return Err(SourceError::Configuration {
+                source_name,
+                reason,
+            }
+            .into());
         }
         self.forget_stream(session).await?;
         crash_point("changes.after_gap")?;
@@ -285,7 +299,11 @@ impl Follower {
             Attached::Continues | Attached::Gap { .. } => {
                 let reason = format!("slot {slot} came back while it was being made anew");
                 let source_name = name.to_owned();
-                Err(SourceError::Unavailable { source_name, reason }.into())
+                Err(SourceError::Unavailable {
+                    source_name,
+                    reason,
+                }
+                .into())
             }
         }
     }
@@ -293,7 +311,9 @@ impl Follower {
     async fn forget_stream(&self, session: &mut Session) -> Result<(), LoadError> {
         let (name, connection) = (self.source.name(), session.connection());
         let failed = || LoadError::warehouse("forgetting a stream");
-        copying::forget_but(connection, name, &[]).await.map_err(failed())?;
+        copying::forget_but(connection, name, &[])
+            .await
+            .map_err(failed())?;
         Streams::forget_in(connection, name).await?;
         Ok(())
     }
@@ -353,8 +373,14 @@ impl Follower {
                 None => snapshot.insert(self.source.snapshot(None).await?),
             };
             tracing::info!(source = name, table = %spec.table, lsn = %exported.lsn(), "copying");
-            let copied =
-                Box::pin(copying::copy(&self.loader, name, spec, exported.as_ref(), &stream)).await;
+            let copied = Box::pin(copying::copy(
+                &self.loader,
+                name,
+                spec,
+                exported.as_ref(),
+                &stream,
+            ))
+            .await;
             match copied {
                 Ok(copied) => report.tables.push(copied),
                 Err(LoadError::Source(error @ SourceError::Unavailable { .. })) => {
@@ -396,10 +422,9 @@ impl Follower {
     /// Looks how much log the slot holds back; whether that is more than the source may keep.
     pub(super) async fn is_over_budget(&self) -> Result<bool, SyncError> {
         let name = self.source.name();
-        let slot = self.noting(|status| status.slot.clone());
-        if slot.is_empty() {
+        let Some(slot) = self.slot().await? else {
             return Ok(false);
-        }
+        };
         let Some(lag) = self.source.lag(&slot).await? else {
             return Ok(false);
         };
@@ -418,11 +443,24 @@ impl Follower {
         Ok(retained > budget)
     }
 
+    /// The source's slot, also while the warehouse that keeps its name is away.
+    async fn slot(&self) -> Result<Option<String>, SyncError> {
+        let known = self.noting(|status| status.slot.clone());
+        if !known.is_empty() {
+            return Ok(Some(known));
+        }
+        let position = self.loader.store().streams().get(self.source.name()).await;
+        Ok(position
+            .map_err(LoadError::from)?
+            .map(|position| position.slot))
+    }
+
     /// Gives up a slot that holds back more log than it may: the source's disk comes first. The next
     /// attachment finds the slot missing and copies its tables again.
     pub(super) async fn guard(&self) -> Result<(), SyncError> {
-        if self.is_over_budget().await? {
-            let slot = self.noting(|status| status.slot.clone());
+        if self.is_over_budget().await?
+            && let Some(slot) = self.slot().await?
+        {
             tracing::warn!(source = self.source.name(), %slot, "the slot is given up");
             self.source.retire(&slot).await?;
         }
@@ -434,7 +472,9 @@ impl Follower {
     async fn retire(&self) -> Result<(), SyncError> {
         let (store, name) = (self.loader.store(), self.source.name());
         let position = store.streams().get(name).await.map_err(LoadError::from)?;
-        let Some(position) = position else { return Ok(()) };
+        let Some(position) = position else {
+            return Ok(());
+        };
         let Some(mut session) = Session::open(store, name).await? else {
             return Ok(());
         };

@@ -1,10 +1,12 @@
 //! One opened stream: batch after batch into the warehouse.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ballpoint_runtime::changes::{Change, ChangeBatch, ChangeStream, Lsn};
+use ballpoint_runtime::changes::{Change, ChangeBatch, ChangeStream, Lsn, Relation};
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::{TableName, TableSpec};
 use ballpoint_runtime::store::{Checkpoints, EventBus, RecordedEvent, Streams};
 use ballpoint_runtime::trace::TraceContext;
@@ -141,26 +143,47 @@ impl<'a> Following<'a> {
         let whole = end.is_some() && !self.session.is_open();
         self.session.begin().await?;
         crash_point("changes.before_apply")?;
-        let written = self.write(&by_table, whole).await;
+        let mut written = self.write(&by_table, whole).await;
+        if whole && matches!(&written, Err((_, error)) if is_duplicate(error)) {
+            // New rows that were there: written again, by key.
+            self.undo().await?;
+            self.session.begin().await?;
+            written = self.write(&by_table, false).await;
+        }
         match written {
-            Err(error) if whole && is_refusal(&error) => {
-                // New rows that were there: written again, by key.
-                tracing::debug!(%error, "new rows are merged instead");
-                self.session.rollback().await?;
-                self.tables.iter_mut().for_each(|table| {
-                    table.is_staged = false;
-                    table.stage_in_use = false;
-                });
-                self.session.begin().await?;
-                self.write(&by_table, false).await?;
+            Err((at, error)) if is_refusal(&error) => {
+                self.hold(at, &error).await?;
+                return Ok(true);
             }
-            other => other?,
+            other => other.map_err(|(_, error)| error)?,
         }
         let Some(end) = end else {
             crash_point("changes.mid_transaction")?;
             return Ok(false);
         };
         self.commit(end, committed_at).await
+    }
+
+    async fn undo(&mut self) -> Result<(), LoadError> {
+        self.session.rollback().await?;
+        for table in &mut self.tables {
+            table.is_staged = false;
+            table.stage_in_use = false;
+        }
+        Ok(())
+    }
+
+    /// A table that refuses its changes is copied again; if it refuses that too it waits, and the
+    /// others go on. Nothing of the batch is kept: the stream is opened again before it.
+    async fn hold(&mut self, at: usize, error: &LoadError) -> Result<(), LoadError> {
+        let table = &self.tables[at].spec.table;
+        let (source, text) = (self.follower.source().name(), in_one_line(error));
+        tracing::warn!(source, %table, error = %text, "a table refuses its changes: it is copied again");
+        let table = table.clone();
+        self.undo().await?;
+        copying::forget(self.session.connection(), source, &table)
+            .await
+            .map_err(LoadError::warehouse("holding a table"))
     }
 
     async fn commit(&mut self, end: Lsn, committed_at: Option<i64>) -> Result<bool, SyncError> {
@@ -184,7 +207,9 @@ impl<'a> Following<'a> {
         self.end = end;
         self.moved_at = Instant::now();
         let events_bus = self.follower.loader().store().events();
-        events.into_iter().for_each(|event| events_bus.announce(event));
+        events
+            .into_iter()
+            .for_each(|event| events_bus.announce(event));
         for table in &mut self.tables {
             table.stage_in_use = false;
         }
@@ -201,10 +226,18 @@ impl<'a> Following<'a> {
     fn sorted(&mut self, changes: Vec<Change>) -> Vec<(usize, Vec<Change>)> {
         let mut by_table: Vec<(usize, Vec<Change>)> = Vec::new();
         let mut slots: Vec<Option<usize>> = vec![None; self.tables.len()];
+        // Changes of one table come in runs.
+        let mut latest: Option<(Arc<Relation>, Option<usize>)> = None;
         for change in changes {
-            let Some(&at) = self.by_name.get(&change.relation.table) else {
-                continue;
+            let found = match &latest {
+                Some((relation, at)) if Arc::ptr_eq(relation, &change.relation) => *at,
+                _ => {
+                    let at = self.by_name.get(&change.relation.table).copied();
+                    latest = Some((Arc::clone(&change.relation), at));
+                    at
+                }
             };
+            let Some(at) = found else { continue };
             let table = &mut self.tables[at];
             if table.is_held || change.commit_lsn < table.snapshot_lsn {
                 continue;
@@ -227,13 +260,14 @@ impl<'a> Following<'a> {
         &mut self,
         by_table: &[(usize, Vec<Change>)],
         plainly: bool,
-    ) -> Result<(), LoadError> {
+    ) -> Result<(), (usize, LoadError)> {
         for (at, changes) in by_table {
             let table = &mut self.tables[*at];
             if table.is_held {
                 continue;
             }
-            let rows = self.session.write(table, changes, plainly).await?;
+            let written = self.session.write(table, changes, plainly).await;
+            let rows = written.map_err(|error| (*at, error))?;
             table.untold += rows;
             *self.changed.entry(table.spec.table.clone()).or_default() += rows;
         }
@@ -255,7 +289,8 @@ impl<'a> Following<'a> {
             self.stream.confirm(end);
             self.end = end;
             self.moved_at = Instant::now();
-            self.follower.noting(|status| status.end_lsn = end.to_string());
+            self.follower
+                .noting(|status| status.end_lsn = end.to_string());
         }
         Ok(self.tell_what_is_left().await?)
     }
@@ -357,12 +392,29 @@ async fn state_of(
     Ok(target.map(table))
 }
 
-/// Whether the warehouse refused the rows, rather than being away.
+/// Whether a new row was there already.
+fn is_duplicate(error: &LoadError) -> bool {
+    code(error).as_deref() == Some("23505")
+}
+
+/// Whether the warehouse refused the rows, rather than being away: bad data, a violated constraint, a
+/// table that is not what it was.
 fn is_refusal(error: &LoadError) -> bool {
-    let LoadError::Warehouse { source, .. } = error else {
-        return false;
-    };
-    matches!(source, sqlx::Error::Database(error) if error.code().as_deref() == Some("23505"))
+    code(error).is_some_and(|code| {
+        ["22", "23", "42"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
+}
+
+fn code(error: &LoadError) -> Option<String> {
+    match error {
+        LoadError::Warehouse {
+            source: sqlx::Error::Database(error),
+            ..
+        } => error.code().map(|code| code.into_owned()),
+        _ => None,
+    }
 }
 
 /// The mistake that the soak tests must notice: `changes.confirm_early` makes it.

@@ -40,7 +40,11 @@ pub(super) struct Net {
 pub(super) enum Step {
     Net(Net),
     /// The row with the old key gets a new one, and keeps values that the log does not repeat.
-    Move { old: Tuple, new: Tuple, lsn: Lsn },
+    Move {
+        old: Tuple,
+        new: Tuple,
+        lsn: Lsn,
+    },
 }
 
 /// Folds the changes of one table. `key` are the positions of its key's columns.
@@ -218,9 +222,8 @@ fn completed(new: &Tuple, base: &Tuple) -> Tuple {
 
 /// `new` with the unchanged values of its key.
 fn with_key(new: &Tuple, old: &Tuple, key: &[usize]) -> Tuple {
-    let unchanged = |(at, field): (usize, Field<'_>)| {
-        field == Field::Unchanged && key.contains(&at)
-    };
+    let unchanged =
+        |(at, field): (usize, Field<'_>)| field == Field::Unchanged && key.contains(&at);
     if !new.fields().enumerate().any(unchanged) {
         return new.clone();
     }

@@ -79,7 +79,9 @@ impl Session {
             .execute(AssertSqlSafe(begin))
             .await
             .map_err(failed())?;
-        let at = extraction::next(&mut self.connection).await.map_err(failed())?;
+        let at = extraction::next(&mut self.connection)
+            .await
+            .map_err(failed())?;
         self.open = Some(at);
         Ok(())
     }
@@ -87,7 +89,9 @@ impl Session {
     /// Begins a transaction that writes no rows, and so needs no extraction time.
     pub(super) async fn begin_quietly(&mut self) -> Result<(), LoadError> {
         let begun = self.connection.execute("begin").await;
-        begun.map_err(LoadError::warehouse("beginning to move a stream's position"))?;
+        begun.map_err(LoadError::warehouse(
+            "beginning to move a stream's position",
+        ))?;
         Ok(())
     }
 
@@ -156,7 +160,8 @@ impl Session {
                 rows.push(&[], new, &[Own::Time(at), Own::Big(table.generation), lsn]);
             }
         }
-        self.copy(&table.statements.copy_raw, rows, Format::Binary).await
+        self.copy(&table.statements.copy_raw, rows, Format::Binary)
+            .await
     }
 
     async fn write_net(
@@ -243,7 +248,12 @@ impl Session {
         Ok(())
     }
 
-    async fn stage(&mut self, table: &mut Table, rows: Rows, format: Format) -> Result<(), LoadError> {
+    async fn stage(
+        &mut self,
+        table: &mut Table,
+        rows: Rows,
+        format: Format,
+    ) -> Result<(), LoadError> {
         if rows.count() == 0 {
             return Ok(());
         }
@@ -252,7 +262,8 @@ impl Session {
             let cleared = self.connection.execute(clear).await;
             cleared.map_err(LoadError::warehouse("staging changes"))?;
         }
-        self.copy(&table.statements.copy_stage, rows, format).await?;
+        self.copy(&table.statements.copy_stage, rows, format)
+            .await?;
         Ok(())
     }
 
@@ -293,7 +304,12 @@ fn push(rows: &mut Rows, op: i16, count: u64, lsn: Lsn, tuple: &Tuple) {
         }
     }
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let own = [Own::Small(op), Own::Big(count), Own::Lsn(lsn), Own::Bits(&kept)];
+    let own = [
+        Own::Small(op),
+        Own::Big(count),
+        Own::Lsn(lsn),
+        Own::Bits(&kept),
+    ];
     rows.push(&own, tuple, &[]);
 }
 

@@ -113,13 +113,20 @@ impl Statements {
 fn matching(key: &[String]) -> String {
     let each = key.iter().map(|name| format!("r.{0} = s.{0}", quote(name)));
     let all = each.collect::<Vec<_>>().join(" and ");
-    if all.is_empty() { "false".to_owned() } else { all }
+    if all.is_empty() {
+        "false".to_owned()
+    } else {
+        all
+    }
 }
 
 /// Byte for byte, as the log names rows: it knows types that have no `=`, and null from null.
 fn same_row(spec: &TableSpec) -> String {
     let image = |alias: &str| {
-        let columns = spec.columns.iter().map(|c| format!("{alias}.{}", quote(&c.name)));
+        let columns = spec
+            .columns
+            .iter()
+            .map(|c| format!("{alias}.{}", quote(&c.name)));
         format!("row({})::record", columns.collect::<Vec<_>>().join(", "))
     };
     format!("{} operator(pg_catalog.*=) {}", image("r"), image("s"))
@@ -131,7 +138,9 @@ fn on_conflict(spec: &TableSpec) -> String {
     }
     let columns = spec.columns.iter().map(|column| quote(&column.name));
     let own = [EXTRACTED_AT, GENERATION_ID, LSN].map(str::to_owned);
-    let set = columns.chain(own).map(|name| format!("{name} = excluded.{name}"));
+    let set = columns
+        .chain(own)
+        .map(|name| format!("{name} = excluded.{name}"));
     format!(
         "on conflict ({}) do update set {}, {DELETED_AT} = null",
         target::quote_all(&spec.primary_key),

@@ -116,7 +116,11 @@ impl Table {
 
     /// Whether changes described by `relation` fit the table; looked at once for each description.
     pub(super) fn fits(&mut self, relation: &Arc<Relation>) -> bool {
-        if self.relation.as_ref().is_some_and(|known| Arc::ptr_eq(known, relation)) {
+        if self
+            .relation
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, relation))
+        {
             return true;
         }
         let names = relation.columns.iter().map(|column| &column.name);
@@ -130,7 +134,10 @@ impl Table {
 
     /// Whether to tell of its rows now.
     pub(super) fn is_due(&self) -> bool {
-        self.untold > 0 && self.told_at.is_none_or(|at| at.elapsed() >= ANNOUNCE_INTERVAL)
+        self.untold > 0
+            && self
+                .told_at
+                .is_none_or(|at| at.elapsed() >= ANNOUNCE_INTERVAL)
     }
 
     pub(super) fn told(&mut self) -> u64 {

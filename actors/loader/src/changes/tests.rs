@@ -12,6 +12,7 @@ use super::*;
 use crate::sync::Loader;
 use crate::sync::tests::{CRASH_POINTS, one, run};
 
+mod acting;
 mod gaps;
 mod shapes;
 
@@ -119,8 +120,12 @@ async fn every_kind_of_change_lands_with_its_position() {
         "select count(*) from raw.orders where _ab_cdc_lsn is null",
     )
     .await;
-    assert_eq!(unmarked, 0, "every row was changed, and says where in the log");
-    shop.in_source("truncate orders; insert into orders values (1, 'after', 1, 'z')").await;
+    assert_eq!(
+        unmarked, 0,
+        "every row was changed, and says where in the log"
+    );
+    shop.in_source("truncate orders; insert into orders values (1, 'after', 1, 'z')")
+        .await;
     shop.catch_up().await;
     shop.assert_equal("orders").await;
 }
@@ -139,10 +144,13 @@ async fn many_changes_in_one_catch_up_come_to_the_same() {
         ))
         .await;
     }
-    shop.in_source("create table late (id int primary key, note text); insert into late values (1, 'a')")
-        .await;
+    shop.in_source(
+        "create table late (id int primary key, note text); insert into late values (1, 'a')",
+    )
+    .await;
     shop.catch_up().await;
-    shop.in_source("insert into late values (2, 'b'); update late set note = 'c' where id = 1").await;
+    shop.in_source("insert into late values (2, 'b'); update late set note = 'c' where id = 1")
+        .await;
     shop.catch_up().await;
     for table in ["orders", "late"] {
         shop.assert_equal(table).await;
@@ -164,8 +172,10 @@ async fn a_transaction_larger_than_the_buffer_is_all_or_nothing() {
     )
     .await;
     shop.catch_up().await;
-    shop.in_source("begin; update items set text = text || 'j'; update orders set amount = 1; commit")
-        .await;
+    shop.in_source(
+        "begin; update items set text = text || 'j'; update orders set amount = 1; commit",
+    )
+    .await;
     shop.catch_up().await;
     for table in ["orders", "items"] {
         shop.assert_equal(table).await;
@@ -204,7 +214,8 @@ async fn two_followers_of_one_source_do_not_get_in_each_others_way() {
     let other = follower(&shop.warehouse, config).await;
     let following = tokio::spawn(async move { other.follow(Until::Forever).await });
     for n in 0..5 {
-        shop.in_source(&format!("update orders set amount = {n}")).await;
+        shop.in_source(&format!("update orders set amount = {n}"))
+            .await;
         shop.catch_up().await;
         shop.assert_equal("orders").await;
     }
@@ -220,6 +231,10 @@ async fn a_table_that_is_not_followed_any_more_leaves_nothing_in_the_source() {
     assert_eq!(one::<i64>(shop.source.pool(), installed).await, 2);
     let mut config = PostgresSourceConfig::new("shop", shop.source.url());
     config.mode = Some(Mode::FullRefresh);
-    follower(&shop.warehouse, config).await.catch_up(&[]).await.unwrap();
+    follower(&shop.warehouse, config)
+        .await
+        .catch_up(&[])
+        .await
+        .unwrap();
     assert_eq!(one::<i64>(shop.source.pool(), installed).await, 0);
 }

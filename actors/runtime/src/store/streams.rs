@@ -32,7 +32,8 @@ impl Streams {
     /// As every query.
     pub async fn get(&self, source: &str) -> Result<Option<StreamPosition>, StoreError> {
         let connection = self.pool.acquire().await;
-        let mut connection = connection.map_err(StoreError::query("reading a stream's position"))?;
+        let mut connection =
+            connection.map_err(StoreError::query("reading a stream's position"))?;
         Self::get_in(&mut connection, source).await
     }
 

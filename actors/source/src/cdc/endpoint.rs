@@ -46,9 +46,14 @@ impl Endpoint {
         let password = url.password().map(decoded);
         Some(Self {
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: url.port().or_else(|| parameter("port")?.parse().ok()).unwrap_or(5432),
+            port: url
+                .port()
+                .or_else(|| parameter("port")?.parse().ok())
+                .unwrap_or(5432),
             user,
-            password: password.or_else(|| parameter("password")).unwrap_or_default(),
+            password: password
+                .or_else(|| parameter("password"))
+                .unwrap_or_default(),
             database,
             is_plain_by_choice: parameter("sslmode").as_deref() == Some("disable"),
         })

@@ -204,8 +204,7 @@ fn truncate(rest: &mut Bytes) -> Result<Message, DecodeError> {
 
 fn tuple(rest: &mut Bytes) -> Result<Tuple, DecodeError> {
     let count = u16_of(rest)?;
-    let (tuple, taken) =
-        Tuple::parse(rest, count).ok_or(DecodeError("a row's values are torn"))?;
+    let (tuple, taken) = Tuple::parse(rest, count).ok_or(DecodeError("a row's values are torn"))?;
     rest.advance(taken);
     Ok(tuple)
 }

@@ -100,10 +100,7 @@ type TableRow = (
 );
 
 /// What the source at `url` allows.
-pub(crate) async fn of(
-    connection: &mut PgConnection,
-    url: &str,
-) -> Result<Preflight, sqlx::Error> {
+pub(crate) async fn of(connection: &mut PgConnection, url: &str) -> Result<Preflight, sqlx::Error> {
     match Endpoint::parse(url) {
         Some(endpoint) if endpoint.may_be_plain() => ask(connection).await,
         Some(_) => Ok(Preflight::refused(UNENCRYPTED)),
@@ -127,11 +124,23 @@ async fn ask(connection: &mut PgConnection) -> Result<Preflight, sqlx::Error> {
 }
 
 fn refusal(
-    (wal_level, user, database, may_replicate, may_publish, free_slot, free_sender, installed, version): &ServerRow,
+    (
+        wal_level,
+        user,
+        database,
+        may_replicate,
+        may_publish,
+        free_slot,
+        free_sender,
+        installed,
+        version,
+    ): &ServerRow,
 ) -> Option<String> {
     let user = quote(user);
     if *version < 140_000 {
-        return Some(format!("the server is older than PostgreSQL 14 ({version})"));
+        return Some(format!(
+            "the server is older than PostgreSQL 14 ({version})"
+        ));
     }
     if wal_level != "logical" {
         return Some(format!(
@@ -164,9 +173,13 @@ fn table(
 ) -> TableLog {
     let quoted = quote_qualified(&schema, &name);
     let key = if !is_logged {
-        Err(format!("it is not in the log: ALTER TABLE {quoted} SET LOGGED"))
+        Err(format!(
+            "it is not in the log: ALTER TABLE {quoted} SET LOGGED"
+        ))
     } else if let Some(column) = generated {
-        Err(format!("the log leaves out its generated column {column:?}"))
+        Err(format!(
+            "the log leaves out its generated column {column:?}"
+        ))
     } else if partitions_differ {
         Err("its partitions' replica identities differ from its own".to_owned())
     } else if !may_publish {
@@ -254,7 +267,10 @@ mod tests {
             refusal(&row).unwrap()
         };
         let replica = changed(|row| row.0 = "replica".to_owned());
-        assert!(replica.contains("ALTER SYSTEM SET wal_level = logical"), "{replica}");
+        assert!(
+            replica.contains("ALTER SYSTEM SET wal_level = logical"),
+            "{replica}"
+        );
         assert!(changed(|row| row.3 = false).contains("ALTER ROLE \"me\" REPLICATION"));
         assert!(changed(|row| row.4 = false).contains("GRANT CREATE ON DATABASE \"shop\""));
         assert!(changed(|row| row.5 = false).contains("max_replication_slots"));

@@ -45,7 +45,11 @@ pub(super) async fn attach(
     let published = published(&mut connection, name).await.map_err(failed)?;
     if let Some(from) = from {
         let slot = find(&mut connection, name).await.map_err(failed)?;
-        let here = (system.system_id.as_str(), system.timeline, Lsn(system.xlogpos.0));
+        let here = (
+            system.system_id.as_str(),
+            system.timeline,
+            Lsn(system.xlogpos.0),
+        );
         let reason = log
             .take_broken()
             .or_else(|| gap(name, from, slot.as_ref(), here))
@@ -131,12 +135,14 @@ async fn find(connection: &mut PgConnection, name: &str) -> Result<Option<Slot>,
     .bind(name)
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|(plugin, in_this_database, wal_status, confirmed)| Slot {
-        plugin,
-        in_this_database,
-        wal_status,
-        confirmed: confirmed.and_then(|text| text.parse().ok()),
-    }))
+    Ok(
+        row.map(|(plugin, in_this_database, wal_status, confirmed)| Slot {
+            plugin,
+            in_this_database,
+            wal_status,
+            confirmed: confirmed.and_then(|text| text.parse().ok()),
+        }),
+    )
 }
 
 /// The tables of the publication; `None` where there is none.
@@ -161,7 +167,9 @@ async fn published(
     .bind(name)
     .fetch_all(connection)
     .await?;
-    let named = rows.into_iter().map(|(schema, name)| TableName { schema, name });
+    let named = rows
+        .into_iter()
+        .map(|(schema, name)| TableName { schema, name });
     Ok(Some(named.collect()))
 }
 
@@ -340,7 +348,11 @@ mod tests {
         let good = slot(100, "reserved");
         for (slot, here, words) in [
             (None, ("7", 1, Lsn(300)), "slot s is missing"),
-            (Some(&slot(250, "reserved")), ("7", 1, Lsn(300)), "past the warehouse's position 0/C8"),
+            (
+                Some(&slot(250, "reserved")),
+                ("7", 1, Lsn(300)),
+                "past the warehouse's position 0/C8",
+            ),
             (Some(&slot(100, "lost")), ("7", 1, Lsn(300)), "is lost"),
             (Some(&good), ("8", 1, Lsn(300)), "another one"),
             (Some(&good), ("7", 2, Lsn(300)), "timeline 2"),

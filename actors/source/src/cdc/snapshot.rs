@@ -36,8 +36,7 @@ pub(super) async fn export(
         None => "TEMPORARY ",
     };
     let mut session = log.session(slot).await?;
-    let create =
-        format!("CREATE_REPLICATION_SLOT {slot} {kind}LOGICAL pgoutput EXPORT_SNAPSHOT");
+    let create = format!("CREATE_REPLICATION_SLOT {slot} {kind}LOGICAL pgoutput EXPORT_SNAPSHOT");
     let rows = session
         .simple_query(&create)
         .await

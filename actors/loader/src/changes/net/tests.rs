@@ -85,7 +85,11 @@ fn folded(operations: Vec<Operation>) -> Vec<String> {
                 Effect::Patch(row) => format!("patch {}", shown(row)),
                 Effect::Delete(row) => format!("delete {}", shown(row)),
             });
-            emptied.into_iter().chain(rows).collect::<Vec<_>>().join(", ")
+            emptied
+                .into_iter()
+                .chain(rows)
+                .collect::<Vec<_>>()
+                .join(", ")
         }
     });
     shown.collect()
@@ -97,7 +101,10 @@ fn the_last_state_of_a_row_is_what_counts() {
         (vec![insert("1 a x"), update("1 b y")], "put 1 b y"),
         (vec![insert("1 a x"), delete("1 - -")], "delete 1 - -"),
         (vec![delete("1 - -"), insert("1 b y")], "put 1 b y"),
-        (vec![insert("1 a x"), insert("2 b y")], "put 1 a x, put 2 b y"),
+        (
+            vec![insert("1 a x"), insert("2 b y")],
+            "put 1 a x, put 2 b y",
+        ),
     ] {
         assert_eq!(folded(operations), [expected]);
     }

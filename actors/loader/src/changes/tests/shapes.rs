@@ -33,7 +33,8 @@ async fn a_table_is_followed_by_the_index_that_names_its_rows() {
     )
     .await;
     shop.catch_up().await;
-    shop.in_source("insert into t values (2, 'y', 'two'); update t set c = 'z' where a = 1").await;
+    shop.in_source("insert into t values (2, 'y', 'two'); update t set c = 'z' where a = 1")
+        .await;
     shop.in_source("update t set b = 'q' where a = 2; insert into t values (3, 'w', ''); delete from t where a = 1")
         .await;
     shop.catch_up().await;
@@ -66,11 +67,14 @@ async fn a_table_whose_columns_change_is_copied_again_and_the_others_are_not() {
     ))
     .await;
     shop.catch_up().await;
-    shop.in_source("update orders set amount = 1; alter table orders add added int default 7").await;
-    shop.in_source("update orders set added = 8 where id = 2; update other set v = 2").await;
+    shop.in_source("update orders set amount = 1; alter table orders add added int default 7")
+        .await;
+    shop.in_source("update orders set added = 8 where id = 2; update other set v = 2")
+        .await;
     shop.catch_up().await;
     // Noticed by its change at the latest, and read again at once or by the next catch-up.
-    shop.in_source("update orders set added = 9 where id = 3; insert into other values (2, 3)").await;
+    shop.in_source("update orders set added = 9 where id = 3; insert into other values (2, 3)")
+        .await;
     shop.catch_up().await;
     for table in ["orders", "other"] {
         shop.assert_equal(table).await;
@@ -91,10 +95,35 @@ async fn deleted_rows_are_marked_where_that_is_asked_for() {
     shop.catch_up().await;
     let marked = "select count(*) from raw.orders where _ab_cdc_deleted_at is not null";
     assert_eq!(one::<i64>(shop.warehouse.pool(), marked).await, 10);
-    shop.in_source("insert into orders values (1, 'back', 1, null)").await;
+    shop.in_source("insert into orders values (1, 'back', 1, null)")
+        .await;
     shop.catch_up().await;
     assert_eq!(one::<i64>(shop.warehouse.pool(), marked).await, 9);
     shop.in_source("truncate orders").await;
     shop.catch_up().await;
     assert_eq!(one::<i64>(shop.warehouse.pool(), marked).await, 50);
+}
+
+#[tokio::test]
+async fn a_table_that_refuses_its_changes_waits_and_the_others_go_on() {
+    let shop = Followed::with(&format!(
+        "{ORDERS} create table other (id int primary key, v int); insert into other values (1, 1)"
+    ))
+    .await;
+    shop.catch_up().await;
+    // Somebody's constraint in the warehouse.
+    run(
+        shop.warehouse.pool(),
+        "alter table raw.orders add constraint small check (amount < 1000);",
+    )
+    .await;
+    shop.in_source("update orders set amount = 5000 where id = 1; update other set v = 2")
+        .await;
+    let _ = shop.follower.catch_up(&[]).await;
+    shop.in_source("update other set v = 3").await;
+    let _ = shop.follower.catch_up(&[]).await;
+    for table in ["orders", "other"] {
+        shop.assert_equal(table).await;
+    }
+    assert_eq!(shop.copies("other").await, 1);
 }

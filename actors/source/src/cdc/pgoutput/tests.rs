@@ -57,7 +57,12 @@ fn each_message_is_read_as_the_documentation_lays_it_out() {
         .map(|c| (c.name.as_str(), c.is_key, c.type_oid))
         .collect();
     assert_eq!(columns, [("id", true, 20), ("note", false, 25)]);
-    let Message::Update { old: Some(old), new, .. } = &decoded[5] else {
+    let Message::Update {
+        old: Some(old),
+        new,
+        ..
+    } = &decoded[5]
+    else {
         panic!("{:?}", decoded[5])
     };
     assert!(!old.is_whole);
@@ -77,9 +82,15 @@ fn each_message_is_read_as_the_documentation_lays_it_out() {
 fn a_message_cut_short_or_too_long_is_an_error() {
     for sample in samples() {
         for length in 0..sample.len() {
-            assert!(decode(sample.slice(..length)).is_err(), "{sample:?} cut at {length}");
+            assert!(
+                decode(sample.slice(..length)).is_err(),
+                "{sample:?} cut at {length}"
+            );
         }
-        assert!(decode(bytes(&[&sample, b"x"])).is_err(), "{sample:?} and more");
+        assert!(
+            decode(bytes(&[&sample, b"x"])).is_err(),
+            "{sample:?} and more"
+        );
     }
 }
 

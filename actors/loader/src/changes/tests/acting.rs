@@ -1,0 +1,70 @@
+//! The actor: changes land by themselves, also after it was ended in the middle.
+
+use std::time::Instant;
+
+use ractor::{Actor, ActorRef};
+
+use super::*;
+use crate::changes::actor::{Stream, StreamArgs, StreamMsg};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn started(shop: &Followed) -> (ActorRef<StreamMsg>, tokio::task::JoinHandle<()>) {
+    let mut config = PostgresSourceConfig::new("shop", shop.source.url());
+    config.mode = Some(Mode::Cdc);
+    let store = Store::open(shop.warehouse.pool().clone()).await.unwrap();
+    let args = StreamArgs {
+        loader: Loader::new(store, "raw"),
+        source: PostgresSource::new(config).unwrap().changes().unwrap(),
+    };
+    Actor::spawn(None, Stream, args).await.unwrap()
+}
+
+async fn until_raw_says(shop: &Followed, sql: &str, expected: i64) {
+    let begun = Instant::now();
+    loop {
+        let found: Result<i64, _> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
+            .fetch_one(shop.warehouse.pool())
+            .await;
+        if found.as_ref().is_ok_and(|found| *found == expected) {
+            return;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{sql}: {found:?}, not {expected}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn changes_land_by_themselves_and_go_on_with_the_next_incarnation() {
+    let shop = Followed::with(ORDERS).await;
+    let (actor, ended) = started(&shop).await;
+    until_raw_says(&shop, "select count(*) from raw.orders", 50).await;
+    shop.in_source("delete from orders where id <= 20").await;
+    until_raw_says(&shop, "select count(*) from raw.orders", 30).await;
+    let status = ractor::call!(actor, |reply| StreamMsg::Describe { reply }).unwrap();
+    assert!(status.streaming && status.tables == 1, "{status:?}");
+    assert!(
+        status.slot.starts_with("ballpoint_") && status.slot.ends_with("_shop"),
+        "{status:?}"
+    );
+    actor.kill();
+    ended.await.unwrap();
+    shop.in_source("update orders set amount = 1").await;
+    let (actor, ended) = started(&shop).await;
+    until_raw_says(
+        &shop,
+        "select count(*) from raw.orders where amount = 1",
+        30,
+    )
+    .await;
+    assert_eq!(shop.copies("orders").await, 1);
+    // Models follow what landed.
+    let told = "select count(*) from ballpoint.events where payload->>'type' = 'table_loaded'
+                and payload->>'rows' = '30'";
+    until_raw_says(&shop, told, 1).await;
+    actor.stop(None);
+    ended.await.unwrap();
+}
