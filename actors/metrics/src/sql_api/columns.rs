@@ -78,7 +78,7 @@ impl Namer<'_> {
 impl VisitorMut for Namer<'_> {
     type Break = Box<SqlError>;
 
-    pub(super) fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         let idents = match &*expr {
             Expr::Identifier(ident) if ident.value.starts_with(OPEN) => {
                 return ControlFlow::Continue(());

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, Ident, Select, SelectItem, VisitMut as _, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, Ident, Select, SelectItem, VisitMut as _,
+    VisitorMut,
 };
 
 use super::SqlError;
@@ -166,7 +167,7 @@ impl Replacer<'_, '_> {
 impl VisitorMut for Replacer<'_, '_> {
     type Break = Box<SqlError>;
 
-    pub(super) fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         match self.replaced(expr) {
             Ok(Some(column)) => {
                 *expr = column;

@@ -1,6 +1,8 @@
 //! What Cube's API says of rollups: building them (`/pre-aggregations/jobs`) and whether one could
 //! answer a query (`/pre-aggregations/can-use`).
 
+use std::future::{Ready, ready};
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
@@ -104,8 +106,12 @@ async fn jobs(
 }
 
 /// Whether a rollup's members and times hold all that a transformed query needs.
-async fn can_use(body: Bytes) -> Response {
-    let Ok(request) = serde_json::from_slice::<Value>(&body) else {
+fn can_use(body: Bytes) -> Ready<Response> {
+    ready(usable(&body))
+}
+
+fn usable(body: &[u8]) -> Response {
+    let Ok(request) = serde_json::from_slice::<Value>(body) else {
         return refusal((400, "the body is not valid JSON".to_owned()));
     };
     let (query, references) = (&request["transformedQuery"], &request["references"]);

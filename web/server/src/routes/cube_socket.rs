@@ -67,7 +67,7 @@ async fn serve(app: App, socket: WebSocket) {
                 }
             }
             message = tokio::time::timeout(SILENCE_MAX, stream.next()) => match message {
-                Ok(Some(Ok(Message::Text(text)))) => connection.on_message(&text).await,
+                Ok(Some(Ok(Message::Text(text)))) => connection.on_message(&text),
                 Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
                 Ok(Some(Ok(Message::Binary(_)))) => {
                     close = Some((close_code::UNSUPPORTED, "messages are JSON texts"));
@@ -92,24 +92,22 @@ async fn serve(app: App, socket: WebSocket) {
 }
 
 impl Connection {
-    async fn say(&self, reply: &Value) {
+    fn say(&self, reply: &Value) {
         // Without a reader the connection is at its end.
         let _ = self.replies.try_send(reply.to_string());
     }
 
-    async fn on_message(&mut self, text: &str) {
+    fn on_message(&mut self, text: &str) {
         self.running.retain(|_, task| !task.is_finished());
         let message: Value = match serde_json::from_str(text) {
             Ok(message) => message,
             Err(error) => {
                 let error = format!("the message is not valid JSON: {error}");
-                return self
-                    .say(&json!({ "status": 400, "message": { "error": error } }))
-                    .await;
+                return self.say(&json!({ "status": 400, "message": { "error": error } }));
             }
         };
         if let Some(token) = message["authorization"].as_str() {
-            return self.on_token(token).await;
+            return self.on_token(token);
         }
         if let Some(number) = number(&message["unsubscribe"]) {
             if let Some(task) = self.running.remove(&number) {
@@ -119,7 +117,7 @@ impl Connection {
         }
         let Some(number) = number(&message["messageId"]) else {
             let error = json!({ "error": "messageId is required" });
-            return self.say(&json!({ "status": 400, "message": error })).await;
+            return self.say(&json!({ "status": 400, "message": error }));
         };
         let refused = match self.admit() {
             Err((status, error)) => Some((status, error)),
@@ -130,23 +128,21 @@ impl Connection {
         };
         if let Some((status, error)) = refused {
             let error = json!({ "error": error });
-            return self
-                .say(&json!({ "messageId": number, "message": error, "status": status }))
-                .await;
+            return self.say(&json!({ "messageId": number, "message": error, "status": status }));
         }
         self.start(number, &message);
     }
 
-    async fn on_token(&mut self, token: &str) {
+    fn on_token(&mut self, token: &str) {
         match self.app.doors.identify_cube_client(token) {
             Ok(identity) => {
                 self.identity = Some(identity);
-                self.say(&json!({ "handshake": true })).await;
+                self.say(&json!({ "handshake": true }));
             }
             Err(error) => {
                 self.identity = None;
                 let error = json!({ "error": error });
-                self.say(&json!({ "message": error, "status": 403 })).await;
+                self.say(&json!({ "message": error, "status": 403 }));
             }
         }
     }
