@@ -38,11 +38,38 @@ fn list(artifact: &Json) -> impl Iterator<Item = &Json> {
     artifact["results"].as_array().into_iter().flatten()
 }
 
-/// SQL without what no database sees: spaces, the name of the database, a semicolon at its end.
+/// SQL without what no database sees: spaces, the case of words, the name of the database, a
+/// semicolon at its end. What stands in quotes is left as it is.
 fn normalised(sql: &str, database: &str) -> String {
     let sql = sql.replace(&format!("\"{database}\"."), "");
-    let words: Vec<&str> = sql.split_whitespace().collect();
-    words.join(" ").trim_end_matches(';').trim_end().to_owned()
+    let mut text = String::with_capacity(sql.len());
+    let mut quote = None;
+    for letter in sql.trim().trim_end_matches(';').chars() {
+        match quote {
+            Some(open) if letter == open => quote = None,
+            None if matches!(letter, '\'' | '"') => quote = Some(letter),
+            _ => {}
+        }
+        let in_word = |other: char| other.is_alphanumeric() || matches!(other, '_' | '\'' | '"');
+        match (quote, letter.is_whitespace()) {
+            (None, true) => {
+                // A space counts only between two words; behind the first one it is not yet known.
+                if text.ends_with(in_word) {
+                    text.push(' ');
+                }
+            }
+            (None, false) => {
+                if text.ends_with(' ') && !in_word(letter) {
+                    text.pop();
+                }
+                text.extend(letter.to_lowercase());
+            }
+            _ => {
+                text.push(letter);
+            }
+        }
+    }
+    text.trim_end().to_owned()
 }
 
 fn database_of(results: &Json) -> String {
@@ -174,4 +201,26 @@ pub(super) fn volatile_columns(manifest: &Json) -> BTreeMap<String, Vec<String>>
             Some((name, columns.collect()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_and_case_do_not_count_but_what_is_quoted_does() {
+        let one = normalised(
+            "select  CAST( a as TEXT ) ,'X  y'\nfrom \"db\".\"s\".\"T\";",
+            "db",
+        );
+        assert_eq!(
+            one,
+            normalised("select cast(a as text), 'X  y' from \"s\".\"T\"", "other")
+        );
+        assert_ne!(
+            one,
+            normalised("select cast(a as text), 'x  y' from \"s\".\"T\"", "other")
+        );
+        assert_ne!(normalised("select a b", ""), normalised("select ab", ""));
+    }
 }

@@ -39,9 +39,10 @@ fn database_error(pool: &PgPool) -> impl Fn(sqlx::Error) -> CompareError + '_ {
     }
 }
 
-/// A row as text, without the columns that hold the time of the run.
+/// A row as text, without the columns that hold the time of the run, and without the name of the
+/// database, which differs on purpose.
 fn row_text(volatile: &[String]) -> String {
-    match volatile {
+    let text = match volatile {
         [] => "t::text".to_owned(),
         columns => {
             let list: Vec<String> = columns
@@ -50,7 +51,8 @@ fn row_text(volatile: &[String]) -> String {
                 .collect();
             format!("(to_jsonb(t) - array[{}])::text", list.join(", "))
         }
-    }
+    };
+    format!("replace({text}, current_database()::text, 'database')")
 }
 
 async fn left(
