@@ -144,7 +144,7 @@ pub(crate) async fn fetch(
 }
 
 fn is_select(sql: &str) -> bool {
-    let word = sql.trim_start().split_whitespace().next();
+    let word = sql.split_whitespace().next();
     let single = !sql.trim_end().trim_end_matches(';').contains(';');
     single && word.is_some_and(|word| ["select", "with"].contains(&word.to_lowercase().as_str()))
 }

@@ -203,7 +203,10 @@ async fn a_profile_of_the_command_line_beats_the_configured_target() {
     let debug = ["debug", "--profiles-dir", "."].map(str::to_owned);
     assert_eq!(ballpoint_transformer::cli::run(&debug, &env).await, 0);
     env.env.remove("SHOP_HOST");
-    assert_eq!(ballpoint_transformer::cli::run(&debug, &env).await, 2);
+    // A profile that is no good is what `debug` is there to find: a failed check.
+    assert_eq!(ballpoint_transformer::cli::run(&debug, &env).await, 1);
+    let parse = ["parse", "--profiles-dir", "."].map(str::to_owned);
+    assert_eq!(ballpoint_transformer::cli::run(&parse, &env).await, 2);
 }
 
 #[tokio::test]

@@ -102,7 +102,8 @@ fn an_error_raised_by_a_macro_shows_its_line_and_its_words() {
             ),
             ("models/late.sql", "{{ strict() }} select 1"),
         ],
-        "macros/strict.sql:2: give a name",
+        "macros/strict.sql:2: give a name\n  > in macro strict (macros/strict.sql:2)\n  > called by \
+         models/late.sql:1",
     );
 }
 
@@ -113,7 +114,7 @@ fn a_variable_that_is_not_set_is_named() {
         "select 1\nwhere {{ var('minimum_totl') }}",
     )]);
     assert!(
-        error.starts_with("models/late.sql:2: required var 'minimum_totl' not found"),
+        error.starts_with("models/late.sql:2: Required var 'minimum_totl' not found"),
         "{error}"
     );
     assert!(error.contains("minimum_total"), "{error}");

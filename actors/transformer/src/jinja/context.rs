@@ -45,7 +45,10 @@ pub(crate) trait QueryPort: Send + Sync {
 
 /// Takes what templates say: `log(…, info=True)`, `print(…)`, `exceptions.warn(…)`.
 #[derive(Clone, Default)]
-pub(crate) struct LogSink(pub(crate) Option<Arc<dyn Fn(Said, &str) + Send + Sync>>);
+pub(crate) struct LogSink(pub(crate) Option<Listener>);
+
+/// Hears what templates say.
+pub(crate) type Listener = Arc<dyn Fn(Said, &str) + Send + Sync>;
 
 /// How a template says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -122,7 +122,8 @@ pub(super) fn matching(
     };
     let matcher = glob(value)?;
     Ok(match method {
-        "fqn" => chosen(&|fact| by_fqn(fact.fqn, value, &matcher)),
+        // Sources are only selected as such: a table may be called as a model is.
+        "fqn" => chosen(&|fact| fact.source.is_none() && by_fqn(fact.fqn, value, &matcher)),
         "tag" => chosen(&|fact| fact.tags.iter().any(|tag| matcher.is_match(tag))),
         "path" => {
             let matcher = path_glob(value)?;
@@ -198,7 +199,8 @@ fn is_value(setting: &Json, value: &str, matcher: &GlobMatcher) -> bool {
         Json::Array(items) => items.iter().any(|item| is_value(item, value, matcher)),
         Json::Object(map) => map.contains_key(value),
         Json::Bool(flag) => value.eq_ignore_ascii_case(&flag.to_string()),
-        other => other.to_string() == value,
+        Json::Number(number) => number.to_string() == value,
+        Json::Null => false,
     }
 }
 

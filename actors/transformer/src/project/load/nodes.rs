@@ -73,10 +73,7 @@ impl Loader {
         }
         Materialization::parse(wanted).ok_or_else(|| ProjectError::Unsupported {
             place: place(),
-            what: format!(
-                "No materialization '{wanted}' was found for adapter postgres! (searched types \
-                 'default' and 'postgres'): it is the one of model '{name}', and it"
-            ),
+            what: format!("the materialization '{wanted}' of model '{name}'"),
         })
     }
 
