@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::segment::TableName;
+use ballpoint_runtime::shape::Hold;
 use ballpoint_runtime::store::{RecordedEvent, Store, StoreError};
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::{Trigger, WorkKind};
@@ -56,8 +58,26 @@ impl Troubles {
                 self.0
                     .insert("metrics".to_owned(), format!("metrics: {error}"));
             }
+            Event::TableHeld {
+                source,
+                table,
+                hold,
+                reason,
+            } => self.held(source, table, Some(*hold), reason),
+            Event::TableReleased { source, table } => {
+                self.0.remove(&of_table(source, table));
+            }
             _ => {}
         }
+    }
+
+    /// A table waits; its source's others go on.
+    fn held(&mut self, source: &str, table: &TableName, hold: Option<Hold>, reason: &str) {
+        let Some(hold) = hold.filter(|hold| hold.is_trouble()) else {
+            return;
+        };
+        let text = format!("{source}: {table} is {}: {reason}", hold.as_str());
+        self.0.insert(of_table(source, table), text);
     }
 
     fn in_words(&self) -> Vec<String> {
@@ -65,13 +85,23 @@ impl Troubles {
     }
 }
 
+fn of_table(source: &str, table: &TableName) -> String {
+    format!("{source}: {table}")
+}
+
 /// Follows the events until the process ends.
 pub(crate) fn follow(store: &Store) -> watch::Sender<Readiness> {
     let mut events = store.events().subscribe();
+    let known = store.clone();
     let sender = watch::Sender::new(Readiness::default());
     let follower = sender.clone();
     tokio::spawn(async move {
         let mut troubles = Troubles::default();
+        // What waits since before this start was told then. Who cannot be asked is told of below.
+        for table in known.source_tables().held().await.unwrap_or_default() {
+            troubles.held(&table.source, &table.table, table.hold, &table.reason);
+        }
+        follower.send_modify(|now| now.degraded = troubles.in_words());
         loop {
             match events.recv().await {
                 Ok(recorded) => {
@@ -171,8 +201,6 @@ async fn ended(store: &Store, id: i64) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use ballpoint_runtime::segment::TableName;
-
     use super::*;
 
     #[test]
@@ -187,6 +215,32 @@ mod tests {
         troubles.note(&built(vec![TableName::new("raw", "orders")]));
         assert_eq!(troubles.in_words(), ["build: raw.orders: not landed yet"]);
         troubles.note(&built(Vec::new()));
+        assert!(troubles.in_words().is_empty());
+    }
+
+    #[test]
+    fn a_table_that_waits_is_said_until_it_is_followed_again() {
+        let mut troubles = Troubles::default();
+        let table = TableName::new("public", "items");
+        troubles.note(&Event::TableHeld {
+            source: "a".to_owned(),
+            table: table.clone(),
+            hold: Hold::Quarantined,
+            reason: "narrower".to_owned(),
+        });
+        // The others of its source go on.
+        troubles.note(&Event::SyncFinished {
+            source: "a".to_owned(),
+            rows: 1,
+        });
+        assert_eq!(
+            troubles.in_words(),
+            ["a: public.items is quarantined: narrower"]
+        );
+        troubles.note(&Event::TableReleased {
+            source: "a".to_owned(),
+            table,
+        });
         assert!(troubles.in_words().is_empty());
     }
 

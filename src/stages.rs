@@ -4,23 +4,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use ballpoint_analyst::{ModelSettings, Secret};
 use ballpoint_metrics::Model;
 use ballpoint_metrics::model::Table;
 use ballpoint_orchestrator::Stages;
 use ballpoint_reverse_etl::{WriteBacks, WriteBacksConfig};
 use ballpoint_runtime::clock::Clock;
-use ballpoint_runtime::segment::{SourceError, SourceReader};
+use ballpoint_runtime::segment::SourceError;
 use ballpoint_runtime::store::Store;
-use ballpoint_source::{Mode, PostgresSource, PostgresSourceConfig, TableConfig};
+use ballpoint_source::{PostgresSource, PostgresSourceConfig, TableConfig};
 use ballpoint_transformer::{LoadOptions, Target};
 use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
-use crate::config::{Project, SourceConfig, SourceKind, SyncModeName};
+use crate::config::{Project, SourceConfig};
 use crate::databases::{Databases, WAREHOUSE};
 use crate::output::UserError;
+use crate::sources::Source;
 
 /// How long a source may take to list its tables before a start goes on without it.
 const LISTING_MAX: Duration = Duration::from_secs(2);
@@ -37,27 +38,10 @@ pub(crate) fn of(project: &Project) -> Stages {
     }
 }
 
-/// The reader of a source.
-///
-/// # Errors
-/// When its configuration cannot be used.
-pub(crate) fn reader(
-    project: &Project,
-    databases: &Databases,
-    name: &str,
-) -> anyhow::Result<PostgresSource> {
-    let source = project
-        .config
-        .sources
-        .get(name)
-        .with_context(|| format!("no source {name}"))?;
-    Ok(reader_at(name, databases.url(name)?, source)?)
-}
-
 /// The reader of a source at a URL.
 ///
 /// # Errors
-/// As [`reader`].
+/// When its configuration cannot be used.
 pub(crate) fn reader_at(
     name: &str,
     url: &str,
@@ -67,27 +51,35 @@ pub(crate) fn reader_at(
 }
 
 fn source_config(name: &str, url: &str, source: &SourceConfig) -> PostgresSourceConfig {
-    let SourceKind::Postgres = source.kind;
-    let mode = |mode: Option<SyncModeName>| {
-        mode.map(|mode| match mode {
-            SyncModeName::FullRefresh => Mode::FullRefresh,
-            SyncModeName::Incremental => Mode::Incremental,
-        })
-    };
+    PostgresSourceConfig {
+        tables: source.tables.clone(),
+        mode: source.mode,
+        table: table_configs(source),
+        on_schema_change: source.on_schema_change,
+        soft_delete: source.soft_delete,
+        max_value_bytes: source
+            .max_value_bytes
+            .map_or(PostgresSourceConfig::MAX_VALUE_BYTES, |size| size.0),
+        on_gap: source.on_gap,
+        max_slot_wal: source.max_slot_wal.map(|size| size.0),
+        ..PostgresSourceConfig::new(name, url)
+    }
+}
+
+/// The settings of a source's tables, by their names as configured.
+pub(crate) fn table_configs(source: &SourceConfig) -> BTreeMap<String, TableConfig> {
     let table = source.table.iter().map(|(table, settings)| {
         let settings = TableConfig {
-            mode: mode(settings.mode),
+            mode: settings.mode,
             cursor: settings.cursor.clone(),
             primary_key: settings.primary_key.clone().unwrap_or_default(),
+            on_schema_change: settings.on_schema_change,
+            soft_delete: settings.soft_delete,
+            max_value_bytes: settings.max_value_bytes.map(|size| size.0),
         };
         (table.clone(), settings)
     });
-    PostgresSourceConfig {
-        tables: source.tables.clone(),
-        mode: mode(source.mode),
-        table: table.collect(),
-        ..PostgresSourceConfig::new(name, url)
-    }
+    table.collect()
 }
 
 /// Refuses two sources that would land one table in one place. A source that does not answer is
@@ -105,8 +97,8 @@ pub(crate) async fn check_collisions(
             .sources
             .iter()
             .map(|(name, source)| async move {
-                let reader = reader(project, databases, name).ok()?;
-                let tables = tokio::time::timeout(LISTING_MAX, reader.tables())
+                let reader = Source::open(project, databases, name).ok()?;
+                let tables = tokio::time::timeout(LISTING_MAX, reader.tables_at_hand())
                     .await
                     .ok()?
                     .ok()?;
@@ -116,13 +108,13 @@ pub(crate) async fn check_collisions(
     .await;
     let mut landed: BTreeMap<(&str, String), &str> = BTreeMap::new();
     for (name, schema, tables) in listed.into_iter().flatten() {
-        for spec in tables {
-            let place = (schema.as_str(), spec.table.name.clone());
+        for table in tables {
+            let place = (schema.as_str(), table.name.clone());
             if let Some(other) = landed.insert(place, name).filter(|other| other != name) {
                 bail!(UserError(format!(
                     "sources {other} and {name} would both land in {schema}.{}: give one of them \
                      another `schema`, or leave the table out with `tables`",
-                    spec.table.name
+                    table.name
                 )));
             }
         }

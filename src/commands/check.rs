@@ -7,6 +7,7 @@ use ballpoint_postgres::lock::DataDirLock;
 use ballpoint_postgres::pool::{self, PoolOptions};
 use ballpoint_reverse_etl::Sync;
 use ballpoint_runtime::segment::TableName;
+use ballpoint_source::TableChoice;
 use ballpoint_source::config::TablePatterns;
 use ballpoint_transformer::{LoadOptions, Target};
 use serde_json::json;
@@ -16,6 +17,7 @@ use crate::config::Project;
 use crate::databases::query_role_on;
 use crate::output::{self, UserError};
 use crate::remote::Remote;
+use crate::sources::Source;
 use crate::{shipped, stages};
 
 /// The configuration, the dbt project and the data model, without a database; and, where the
@@ -131,7 +133,22 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
         Ok(remote) => remote.get("/api/status").await.ok(),
         Err(_) => None,
     };
+    let held = running.iter().flat_map(|status| {
+        let held = status["held"].as_array().cloned();
+        held.into_iter().flatten()
+    });
+    troubles.extend(held.map(|table| {
+        let text = |key: &str| table[key].as_str().unwrap_or_default().to_owned();
+        format!("{}: {} is {}: {}", text("source"), text("table"), text("state"), text("reason"))
+    }));
     for (name, source) in &project.config.sources {
+        if let Some(other) = Source::without_database(project, name, source) {
+            match other.explain(name).await {
+                Ok(explained) => lines.extend(explained),
+                Err(error) => troubles.push(error.to_string()),
+            }
+            continue;
+        }
         let embedded = running
             .as_ref()
             .and_then(|status| status["databases"][name].as_str());
@@ -143,16 +160,30 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
             Err(error) => Err(error),
         };
         match choices {
-            Ok(choices) => lines.extend(choices.into_iter().map(|choice| {
-                format!(
-                    "{name}: {} is kept by {}: {}",
-                    choice.table, choice.mode, choice.reason
-                )
-            })),
+            Ok((choices, troubled)) => {
+                lines.extend(choices.iter().map(|choice| explain(name, choice)));
+                let troubled = troubled.into_iter();
+                troubles.extend(troubled.map(|it| format!("source {name}: {}", it.reason)));
+            }
             Err(error) => troubles.push(error.to_string()),
         }
     }
     (lines, troubles)
+}
+
+/// How a table is kept up to date, why, and what it would take to do better.
+fn explain(source: &str, choice: &TableChoice) -> String {
+    let adds = match choice.append {
+        true => ", rows only added",
+        false => "",
+    };
+    let better = choice.better.as_ref().map_or(String::new(), |better| {
+        format!(" (for {}: {})", better.mode, better.lacks)
+    });
+    format!(
+        "{source}: {} is kept by {}{adds}: {}{better}",
+        choice.table, choice.mode, choice.reason
+    )
 }
 
 /// Who queries a configured warehouse; on the embedded one it is always the role.

@@ -1,6 +1,6 @@
 //! Extract and load, measured beside its peers in one run and printed: `make bench-el`.
 //!
-//! `cargo bench --bench el -- [load] [throttled]`; nothing named: all. Two PostgreSQL clusters on this
+//! `cargo bench --bench el -- [load] [throttled] [drift]`; nothing named: all. Two PostgreSQL clusters on this
 //! machine, fsync on. A run on a busy machine prints worse figures and fails nothing; wrong rows fail.
 
 #![allow(
@@ -11,6 +11,8 @@
 
 #[path = "el/clusters.rs"]
 mod clusters;
+#[path = "el/drift.rs"]
+mod drift;
 #[path = "el/load.rs"]
 mod load;
 #[path = "el/measure.rs"]
@@ -35,10 +37,13 @@ async fn main() {
     println!("{}", measure::load_of_this_machine());
     let clusters = Clusters::start().await;
     if wanted("load") {
-        load::run(&clusters).await;
+        load::run_all(&clusters).await;
     }
     if wanted("throttled") {
         throttled::run_all(&clusters).await;
+    }
+    if wanted("drift") {
+        drift::run_all(&clusters).await;
     }
     clusters.stop().await;
 }

@@ -28,7 +28,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Of a rejected row's text, in characters.
 const SHOWN_CHARS: usize = 10_000;
 const SAVEPOINT: &str = "savepoint _ballpoint_batch";
-const TAKE_BACK: &str = "rollback to savepoint _ballpoint_batch; release savepoint _ballpoint_batch";
+const TAKE_BACK: &str =
+    "rollback to savepoint _ballpoint_batch; release savepoint _ballpoint_batch";
 const KEEP: &str = "release savepoint _ballpoint_batch";
 
 /// Lands what can be landed and returns the rest; counts into `report`.
@@ -106,7 +107,9 @@ impl Landing<'_> {
             Rows::Ranges(mut ranges) => {
                 let all = PageRange::remaining(ranges.pages, ranges.step, &[]);
                 let mut readers = ranges.readers.drain(..);
-                let mut reader = readers.next().expect("ranges come with at least one reader");
+                let mut reader = readers
+                    .next()
+                    .expect("ranges come with at least one reader");
                 for range in all {
                     let rows = reader.read(range).await?;
                     self.take_stream(rows).await?;

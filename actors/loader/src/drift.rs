@@ -110,7 +110,11 @@ async fn alter(
         change.changes.iter().any(is)
     };
     let whole = change.reload || columns.iter().any(|column| added(&column.name));
-    let retyped = if whole { Vec::new() } else { widened(&columns, wanted) };
+    let retyped = if whole {
+        Vec::new()
+    } else {
+        widened(&columns, wanted)
+    };
     let after: Vec<Column> = columns.iter().map(|c| now(c, &retyped)).collect();
     let mut statements = moved;
     let mut whole = whole;
@@ -165,11 +169,7 @@ fn renames(changes: &[SchemaChange]) -> Vec<(&str, &str)> {
 
 /// The columns after `renamed`, and the statements for it. Two columns may have swapped their names,
 /// and a column that the source gave up earlier may be in the way: it is named after what it was.
-fn after(
-    table: &str,
-    columns: &[Column],
-    renamed: &[(&str, &str)],
-) -> (Vec<Column>, Vec<String>) {
+fn after(table: &str, columns: &[Column], renamed: &[(&str, &str)]) -> (Vec<Column>, Vec<String>) {
     let renamed: Vec<&(&str, &str)> = renamed
         .iter()
         .filter(|(from, _)| columns.iter().any(|column| column.name == *from))
@@ -190,7 +190,11 @@ fn after(
         .filter(|(from, to)| from != to)
         .collect();
     let rename = |from: &str, to: &str| {
-        format!("alter table {table} rename column {} to {}", quote(from), quote(to))
+        format!(
+            "alter table {table} rename column {} to {}",
+            quote(from),
+            quote(to)
+        )
     };
     let away = moves.iter().enumerate();
     let away = away.map(|(at, (from, _))| rename(from, &format!("_ballpoint_{at}")));

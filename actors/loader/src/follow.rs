@@ -68,7 +68,9 @@ impl Loader {
             if trouble.missing && before.is_some_and(was_followed) {
                 continue;
             }
-            settled.held.push(self.trouble(source, trouble, before).await?);
+            settled
+                .held
+                .push(self.trouble(source, trouble, before).await?);
         }
         for spec in survey.tables {
             if !asked(&spec.table) {
@@ -76,7 +78,10 @@ impl Loader {
             }
             let before = known.remove(&spec.table);
             let new = before.is_none() && !first;
-            match self.settle_one(source, spec, before, new, full_refresh).await? {
+            match self
+                .settle_one(source, spec, before, new, full_refresh)
+                .await?
+            {
                 Next::Load(due) => settled.load.push(*due),
                 Next::Wait(held) => settled.held.push(held),
             }
@@ -103,9 +108,9 @@ impl Loader {
                 SchemaPolicy::Ignore => Some(Hold::Ignored),
             };
             // One that was held for another reason than being new is configured, and wanted.
-            let was_new = known.as_ref().is_none_or(|it| {
-                matches!(it.hold, Some(Hold::Paused | Hold::Ignored))
-            });
+            let was_new = known
+                .as_ref()
+                .is_none_or(|it| matches!(it.hold, Some(Hold::Paused | Hold::Ignored)));
             if let Some(hold) = hold.filter(|_| was_new) {
                 let reason = "the table is new, and on_schema_change does not take new ones";
                 let changes = vec![SchemaChange::TableAdded];
@@ -128,7 +133,8 @@ impl Loader {
                 Ok(Next::Load(Box::new(Due { spec, known, new })))
             }
             Verdict::Follow { .. } if policy == SchemaPolicy::Ignore => {
-                self.ignore(source, &spec, followed, decision.changes).await?;
+                self.ignore(source, &spec, followed, decision.changes)
+                    .await?;
                 restrict(&mut spec, &followed.shape);
                 Ok(Next::Load(Box::new(Due { spec, known, new })))
             }
@@ -223,8 +229,10 @@ impl Loader {
         let oid = known.shape.oid;
         let mut tables = survey.tables.iter();
         let renamed = tables.find(|spec| oid != 0 && spec.origin.oid == oid);
-        let change = renamed.map_or(SchemaChange::TableDropped, |to| SchemaChange::TableRenamed {
-            to: to.table.clone(),
+        let change = renamed.map_or(SchemaChange::TableDropped, |to| {
+            SchemaChange::TableRenamed {
+                to: to.table.clone(),
+            }
         });
         let held = HeldTable::new(&known.table, Hold::Gone, &change.to_string());
         if known.hold != Some(Hold::Gone) {
@@ -401,7 +409,10 @@ fn was_followed(known: &KnownTable) -> bool {
 fn gone<'a>(survey: &Survey, known: &'a HashMap<TableName, KnownTable>) -> Vec<&'a KnownTable> {
     let there = |table: &TableName| {
         survey.tables.iter().any(|spec| spec.table == *table)
-            || survey.troubled.iter().any(|it| it.table == *table && !it.missing)
+            || survey
+                .troubled
+                .iter()
+                .any(|it| it.table == *table && !it.missing)
     };
     let followed = known.values().filter(|it| was_followed(it));
     let mut gone: Vec<&KnownTable> = followed.filter(|it| !there(&it.table)).collect();
@@ -423,7 +434,11 @@ fn check_names(
     let Some(unknown) = asked.iter().find(|table| !is_there(table)) else {
         return Ok(());
     };
-    let known: Vec<String> = survey.tables.iter().map(|it| it.table.to_string()).collect();
+    let known: Vec<String> = survey
+        .tables
+        .iter()
+        .map(|it| it.table.to_string())
+        .collect();
     Err(SyncError::UnknownTable {
         source_name: source.to_owned(),
         table: unknown.clone(),

@@ -146,6 +146,10 @@ mod tests {
         let mut cut = Splitter::default();
         cut.push(&whole[..whole.len() - 2]).unwrap();
         assert!(cut.end().is_err());
-        assert!(Splitter::default().push(b"id,name\n1,pen and ink and more").is_err());
+        assert!(
+            Splitter::default()
+                .push(b"id,name\n1,pen and ink and more")
+                .is_err()
+        );
     }
 }

@@ -228,7 +228,11 @@ fn compare(old: &Shape, new: &Shape) -> Compared {
             }
         }
     }
-    for gone in old.columns.iter().filter(|c| !met.contains(&c.name.as_str())) {
+    for gone in old
+        .columns
+        .iter()
+        .filter(|c| !met.contains(&c.name.as_str()))
+    {
         compared.changes.push(SchemaChange::ColumnDropped {
             column: gone.name.clone(),
         });

@@ -247,7 +247,10 @@ mod tests {
             assert_eq!(word.parse(), Ok(mode), "{word}");
         }
         let error = "incremntal".parse::<Mode>().unwrap_err();
-        assert!(error.contains("incremntal") && error.contains("`cdc`"), "{error}");
+        assert!(
+            error.contains("incremntal") && error.contains("`cdc`"),
+            "{error}"
+        );
     }
 
     #[test]

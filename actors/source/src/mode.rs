@@ -88,15 +88,14 @@ pub(crate) fn choose(
             }
         },
         (_, Some(cursor)) => (configured_cursor(table, cursor)?, "configured".to_owned()),
-        (Some(Mode::Incremental | Mode::IncrementalAppend), None) => {
-            detected(table, &primary_key).map_err(|lacks| {
+        (Some(Mode::Incremental | Mode::IncrementalAppend), None) => detected(table, &primary_key)
+            .map_err(|lacks| {
                 format!(
                     "table {} is configured as incremental but {lacks}; name one as `cursor` \
                      or set `mode = \"full_refresh\"`",
                     table.table
                 )
-            })?
-        }
+            })?,
         (None, None) if CDC_BY_DEFAULT && lacks_log.is_none() => (
             SyncMode::Cdc,
             "the source's log can be read and names each changed row".to_owned(),
@@ -108,9 +107,8 @@ pub(crate) fn choose(
         (SyncMode::Cdc, _) | (_, Some(_)) => None,
         _ => Some(Better {
             mode: "cdc",
-            lacks: lacks_log.unwrap_or_else(|| {
-                "nothing: set mode = \"cdc\" in the configuration".to_owned()
-            }),
+            lacks: lacks_log
+                .unwrap_or_else(|| "nothing: set mode = \"cdc\" in the configuration".to_owned()),
         }),
     };
     // Without a primary key the log names rows by the unique index that was chosen for it.

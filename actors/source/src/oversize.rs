@@ -42,7 +42,12 @@ pub(crate) async fn set_aside(
     let which: Vec<String> = long
         .iter()
         .zip(&each)
-        .map(|(column, fits)| format!("when not {fits} then {}", quote_literal(&column.column.name)))
+        .map(|(column, fits)| {
+            format!(
+                "when not {fits} then {}",
+                quote_literal(&column.column.name)
+            )
+        })
         .collect();
     let key = spec.primary_key.iter();
     let keys: Vec<String> = key.map(|name| format!("{}::text", quote(name))).collect();
@@ -96,8 +101,7 @@ async fn possible(
 /// Types whose length is known without reading the value.
 fn measured(column: &SourceColumn) -> bool {
     let name = column.column.sql_type.as_str();
-    column.portable
-        && (name == "text" || name == "bytea" || name.starts_with("character"))
+    column.portable && (name == "text" || name == "bytea" || name.starts_with("character"))
 }
 
 fn fits(column: &SourceColumn, limit: u64) -> String {

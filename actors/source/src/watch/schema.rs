@@ -89,17 +89,31 @@ mod tests {
         for (there, known, changed, waits) in [
             (Some("integer"), known("t", None, None), false, false),
             (Some("bigint"), known("t", None, None), true, false),
-            (Some("bigint"), known("t", None, Some("bigint")), false, false),
+            (
+                Some("bigint"),
+                known("t", None, Some("bigint")),
+                false,
+                false,
+            ),
             (Some("text"), known("t", held, Some("text")), false, true),
             (Some("integer"), known("t", held, Some("text")), true, false),
             (None, known("t", None, None), true, false),
             (None, known("t", Some(Hold::Gone), None), false, true),
-            (Some("integer"), known("t", Some(Hold::Gone), None), true, false),
+            (
+                Some("integer"),
+                known("t", Some(Hold::Gone), None),
+                true,
+                false,
+            ),
         ] {
             let there: Vec<TableSpec> = there.iter().map(|it| spec("t", it)).collect();
             let schema = compare(&there, std::slice::from_ref(&known));
             let expect = |is: bool| if is { vec!["t"] } else { vec![] };
-            assert_eq!(names(&schema), (expect(changed), expect(waits)), "{known:?}");
+            assert_eq!(
+                names(&schema),
+                (expect(changed), expect(waits)),
+                "{known:?}"
+            );
         }
     }
 }

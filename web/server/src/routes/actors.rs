@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use ballpoint_runtime::shape::Hold;
 use ballpoint_runtime::supervision::{ActorStatus, TreeError, TreeHandle};
 use serde_json::{Value, json};
 
@@ -89,6 +90,16 @@ pub(crate) async fn status(
         "degraded": app.degraded(),
         "actors": app.actors(),
     });
+    // Degraded says it too; who looks for tables finds them here.
+    if let Ok(held) = app.store.source_tables().held().await {
+        let shown = held.iter().map(|it| {
+            json!({
+                "source": it.source, "table": it.table.to_string(),
+                "state": it.hold.map(Hold::as_str), "reason": it.reason, "since": it.since,
+            })
+        });
+        status["held"] = shown.collect();
+    }
     if who.role() == Role::Admin {
         status["databases"] = json!(system.databases);
     }

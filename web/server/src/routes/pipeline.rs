@@ -7,10 +7,12 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use ballpoint_runtime::event::Event;
+use ballpoint_runtime::segment::TableName;
+use ballpoint_runtime::shape::Hold;
 use ballpoint_runtime::store::{RecordedEvent, StoreError};
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
@@ -37,7 +39,17 @@ pub(super) fn routes() -> Vec<Route> {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SyncRequest {
     sources: Vec<String>,
+    /// Of the one source, these tables only.
+    tables: Vec<TableRequest>,
     full_refresh: bool,
+}
+
+/// A table of a source.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TableRequest {
+    schema: String,
+    name: String,
 }
 
 #[utoipa::path(post, path = "/api/sync", tag = "pipeline", request_body = SyncRequest,
@@ -47,7 +59,19 @@ pub(crate) async fn sync(
     request: Result<Json<SyncRequest>, JsonRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Json(request) = request?;
-    pass(&app, request.sources, request.full_refresh, false).await
+    if !request.tables.is_empty() && request.sources.len() != 1 {
+        let words = "`tables` are of one source: name it, and it alone, in `sources`";
+        return Err(ApiError::bad_request(words.to_owned()));
+    }
+    let tables = request.tables.into_iter();
+    let asked = Asked {
+        sources: request.sources,
+        tables: tables
+            .map(|it| TableName::new(it.schema, it.name))
+            .collect(),
+        full_refresh: request.full_refresh,
+    };
+    pass(&app, asked, false).await
 }
 
 #[utoipa::path(post, path = "/api/run", tag = "pipeline", responses((status = 200, body = Value)))]
@@ -55,7 +79,7 @@ pub(crate) async fn run(
     State(app): State<App>,
     Extension(who): Extension<Identity>,
 ) -> Result<Json<Value>, ApiError> {
-    let Json(mut reply) = pass(&app, Vec::new(), false, true).await?;
+    let Json(mut reply) = pass(&app, Asked::default(), true).await?;
     if let Some(write_backs) = &app.write_backs {
         let entries = super::write_backs::pass(write_backs, who.name()).await?;
         reply["write_backs"] = json!(entries);
@@ -73,12 +97,20 @@ struct Report {
     tests_passed: u64,
 }
 
-async fn pass(
-    app: &App,
+/// What is to be synced; no sources, or no tables: all.
+#[derive(Default)]
+struct Asked {
     sources: Vec<String>,
+    tables: Vec<TableName>,
     full_refresh: bool,
-    wait_for_build: bool,
-) -> Result<Json<Value>, ApiError> {
+}
+
+async fn pass(app: &App, asked: Asked, wait_for_build: bool) -> Result<Json<Value>, ApiError> {
+    let Asked {
+        sources,
+        tables,
+        full_refresh,
+    } = asked;
     let known = &app.system.sources;
     if let Some(unknown) = sources.iter().find(|s| !known.contains_key(*s)) {
         let known: Vec<&str> = known.keys().map(String::as_str).collect();
@@ -97,7 +129,7 @@ async fn pass(
     for source in &sources {
         let work = WorkKind::Sync {
             source: source.clone(),
-            tables: Vec::new(),
+            tables: tables.clone(),
             full_refresh,
         };
         rows.push(
@@ -131,6 +163,15 @@ async fn pass(
                 .filter(|trouble| trouble.starts_with("build: ")),
         );
     }
+    let held = app.store.source_tables().held().await?;
+    let held = held.into_iter().filter(|it| {
+        let here = tables.is_empty() || tables.contains(&it.table);
+        here && sources.contains(&it.source) && it.hold.is_some_and(Hold::is_trouble)
+    });
+    report.errors.extend(held.map(|it| {
+        let state = it.hold.map_or("", Hold::as_str);
+        format!("{}: {} is {state}: {}", it.source, it.table, it.reason)
+    }));
     if !report.errors.is_empty() {
         return Err(ApiError::failed(report.errors.join("; ")));
     }

@@ -80,7 +80,12 @@ async fn columns_are_renamed_widened_and_given_up_in_place_and_views_survive() {
     .await;
     assert_eq!(kept, 500, "what had landed of a dropped column is kept");
     let told = events(&pair, "schema_changed").await.join("\n");
-    for words in ["column_renamed", "column_retyped", "column_dropped", "called"] {
+    for words in [
+        "column_renamed",
+        "column_retyped",
+        "column_dropped",
+        "called",
+    ] {
         assert!(told.contains(words), "{words} is missing in {told}");
     }
     assert_eq!(events(&pair, "schema_changed").await.len(), 1);
@@ -100,7 +105,14 @@ async fn a_type_that_grows_with_a_rewrite_is_followed_with_every_old_value() {
     pair.sync().await;
     pair.assert_equal("items").await;
     let types = columns(&pair, "raw.items").await;
-    assert_eq!(types, ["id bigint", "name character varying(10)", "price numeric(10,4)"]);
+    assert_eq!(
+        types,
+        [
+            "id bigint",
+            "name character varying(10)",
+            "price numeric(10,4)"
+        ]
+    );
     let seen: i64 = one(pair.warehouse.pool(), "select count(*) from v").await;
     assert_eq!(seen, 3);
 }
@@ -144,7 +156,8 @@ async fn beside_a_drifting_and_a_quarantined_table_the_third_keeps_its_pace() {
     )
     .await;
     pair.try_sync(false).await.unwrap();
-    pair.in_source("alter table stuck alter a type smallint").await;
+    pair.in_source("alter table stuck alter a type smallint")
+        .await;
     for round in 0..6 {
         pair.in_source(&format!(
             "alter table drifting add column c{round} int;
@@ -156,7 +169,11 @@ async fn beside_a_drifting_and_a_quarantined_table_the_third_keeps_its_pace() {
         let report = pair.try_sync(false).await.unwrap();
         let orders = report.tables.iter().find(|it| it.table.name == "orders");
         // Each round brings its one row, in the sync of that round, whatever the others do.
-        assert_eq!(orders.map(|it| (it.read, it.inserted)), Some((1, 1)), "{report:?}");
+        assert_eq!(
+            orders.map(|it| (it.read, it.inserted)),
+            Some((1, 1)),
+            "{report:?}"
+        );
         assert_eq!(report.held.len(), 1, "{report:?}");
         pair.assert_equal("orders").await;
         pair.assert_equal("drifting").await;
@@ -170,12 +187,17 @@ async fn beside_a_drifting_and_a_quarantined_table_the_third_keeps_its_pace() {
 async fn a_full_refresh_takes_a_quarantined_table_as_it_is() {
     let pair = Pair::with(ITEMS).await;
     pair.sync().await;
-    pair.in_source("alter table items alter price type int").await;
+    pair.in_source("alter table items alter price type int")
+        .await;
     assert_eq!(held(&pair).await.len(), 1);
     pair.try_sync(true).await.unwrap();
     assert_eq!(held(&pair).await, []);
     pair.assert_equal("items").await;
-    assert!(columns(&pair, "raw.items").await.contains(&"price integer".to_owned()));
+    assert!(
+        columns(&pair, "raw.items")
+            .await
+            .contains(&"price integer".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -189,9 +211,11 @@ async fn a_column_dropped_and_made_again_holds_no_value_of_the_old_one() {
     // Once more, with a load in between that sees it gone.
     pair.in_source("update orders set customer = 'x'").await;
     pair.sync().await;
-    pair.in_source("alter table orders drop column customer").await;
+    pair.in_source("alter table orders drop column customer")
+        .await;
     pair.sync().await;
-    pair.in_source("alter table orders add column customer text").await;
+    pair.in_source("alter table orders add column customer text")
+        .await;
     pair.sync().await;
     pair.assert_equal("orders").await;
 }
@@ -255,7 +279,10 @@ async fn pause_waits_for_somebody_at_any_change_and_for_new_tables() {
         .await;
     let mut paused = held(&pair).await;
     paused.sort_by(|a, b| a.0.cmp(&b.0));
-    let expected = [("fresh".to_owned(), Hold::Paused), ("items".to_owned(), Hold::Paused)];
+    let expected = [
+        ("fresh".to_owned(), Hold::Paused),
+        ("items".to_owned(), Hold::Paused),
+    ];
     assert_eq!(paused, expected);
     assert_eq!(columns(&pair, "raw.items").await.len(), 3);
     // Somebody has looked.
@@ -310,7 +337,11 @@ async fn a_table_that_cannot_be_read_as_configured_keeps_the_others_from_nothing
     let reasons: Vec<&str> = report.held.iter().map(|it| it.reason.as_str()).collect();
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(reasons.iter().any(|it| it.contains("\"changed_at\"")));
-    assert!(reasons.iter().any(|it| it.contains("public.nowhere does not exist")));
+    assert!(
+        reasons
+            .iter()
+            .any(|it| it.contains("public.nowhere does not exist"))
+    );
     pair.in_source("alter table items add column changed_at timestamptz default now()")
         .await;
     assert_eq!(held(&pair).await.len(), 1, "it can be read now");

@@ -30,7 +30,10 @@ async fn rows_with_a_value_over_the_limit_are_set_aside_and_come_when_they_fit()
     )
     .await;
     let report = pair.sync().await;
-    assert_eq!((report.read, report.inserted, report.rejected), (500, 498, 2));
+    assert_eq!(
+        (report.read, report.inserted, report.rejected),
+        (500, 498, 2)
+    );
     adds_up(&report);
     let kept = rejected(&pair).await;
     let named: Vec<_> = kept
@@ -42,8 +45,14 @@ async fn rows_with_a_value_over_the_limit_are_set_aside_and_come_when_they_fit()
         ("public.orders", Some("9"), Some("note")),
     ];
     assert_eq!(named, expected);
-    assert!(kept[0].3.contains("100000") && kept[0].4.contains("xxx"), "{kept:?}");
-    assert!(kept.iter().all(|it| it.4.len() < 2000), "the row's text is cut");
+    assert!(
+        kept[0].3.contains("100000") && kept[0].4.contains("xxx"),
+        "{kept:?}"
+    );
+    assert!(
+        kept.iter().all(|it| it.4.len() < 2000),
+        "the row's text is cut"
+    );
     pair.in_source("update orders set customer = 'short', updated_at = now() where id = 7")
         .await;
     let later = pair.sync().await;
@@ -93,14 +102,25 @@ async fn refused_rows_are_bisected_out_of_a_merge() {
     .await;
     let report = pair.sync().await;
     assert_eq!(
-        (report.read, report.inserted, report.updated, report.rejected),
+        (
+            report.read,
+            report.inserted,
+            report.updated,
+            report.rejected
+        ),
         (3001, 2997, 0, 4),
         "{report:?}"
     );
     let kept = rejected(&pair).await;
     assert_eq!(kept.len(), 4);
-    assert!(kept.iter().all(|it| it.2.as_deref() == Some("customer")), "{kept:?}");
-    assert!(kept.iter().any(|it| it.1.as_deref() == Some("5") && it.4.contains("bad update")));
+    assert!(
+        kept.iter().all(|it| it.2.as_deref() == Some("customer")),
+        "{kept:?}"
+    );
+    assert!(
+        kept.iter()
+            .any(|it| it.1.as_deref() == Some("5") && it.4.contains("bad update"))
+    );
     let rows: i64 = one(pair.warehouse.pool(), "select count(*) from raw.orders").await;
     assert_eq!(rows, 3497);
     assert_eq!(pair.sync().await.read, 0, "the checkpoint has moved on");
@@ -123,9 +143,15 @@ async fn rows_that_break_a_configured_key_are_bisected_out_of_a_full_load() {
     )
     .await;
     let report = pair.sync().await;
-    assert_eq!((report.read, report.inserted, report.rejected), (5002, 5000, 2));
+    assert_eq!(
+        (report.read, report.inserted, report.rejected),
+        (5002, 5000, 2)
+    );
     adds_up(&report);
     let kept = rejected(&pair).await;
     assert!(kept.iter().any(|it| it.4.contains("again")), "{kept:?}");
-    assert!(kept.iter().any(|it| it.2.as_deref() == Some("a") && it.4.contains("no key")));
+    assert!(
+        kept.iter()
+            .any(|it| it.2.as_deref() == Some("a") && it.4.contains("no key"))
+    );
 }

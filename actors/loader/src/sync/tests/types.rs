@@ -17,30 +17,101 @@ const TYPES: &[(&str, &[&str])] = &[
     ("smallint", &["-32768", "32767"]),
     ("integer", &["-2147483648", "0"]),
     ("bigint", &["-9223372036854775808", "9223372036854775807"]),
-    ("numeric", &["NaN", "Infinity", "-Infinity", "1e-16383", "1e131071", "0.000", "-0.10"]),
+    (
+        "numeric",
+        &[
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "1e-16383",
+            "1e131071",
+            "0.000",
+            "-0.10",
+        ],
+    ),
     ("numeric(6,2)", &["9999.99", "-0.01", "NaN"]),
     ("numeric(3,-2)", &["12300"]),
     ("real", &["NaN", "-Infinity", "1.17549e-38", "-0"]),
-    ("double precision", &["NaN", "Infinity", "1.7976931348623157e308", "5e-324", "-0"]),
+    (
+        "double precision",
+        &["NaN", "Infinity", "1.7976931348623157e308", "5e-324", "-0"],
+    ),
     ("money", &["-92233720368547758.08", "0.01"]),
     ("boolean", &["t", "f"]),
-    ("text", &["", "\\N", "\\.", "tab\tline\nreturn\r", "'; drop table t; --", "\u{1f58a} crayon", "NULL"]),
+    (
+        "text",
+        &[
+            "",
+            "\\N",
+            "\\.",
+            "tab\tline\nreturn\r",
+            "'; drop table t; --",
+            "\u{1f58a} crayon",
+            "NULL",
+        ],
+    ),
     ("character varying(5)", &["", "  a  "]),
     ("character(5)", &["a", ""]),
     ("\"char\"", &["a", ""]),
     ("name", &["a name"]),
     ("bytea", &["\\x", "\\x00ff5c", "\\xdeadbeef"]),
-    ("date", &["infinity", "-infinity", "4713-01-01 BC", "5874897-12-31"]),
+    (
+        "date",
+        &["infinity", "-infinity", "4713-01-01 BC", "5874897-12-31"],
+    ),
     ("time", &["24:00:00", "00:00:00.000001"]),
-    ("time with time zone", &["23:59:59.999999-15:59", "24:00+15:59"]),
-    ("timestamp", &["infinity", "-infinity", "4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999"]),
-    ("timestamp with time zone", &["infinity", "-infinity", "2026-03-29 02:30:00+02", "0001-01-01 00:00:00+00 BC"]),
+    (
+        "time with time zone",
+        &["23:59:59.999999-15:59", "24:00+15:59"],
+    ),
+    (
+        "timestamp",
+        &[
+            "infinity",
+            "-infinity",
+            "4713-01-01 00:00:00 BC",
+            "294276-12-31 23:59:59.999999",
+        ],
+    ),
+    (
+        "timestamp with time zone",
+        &[
+            "infinity",
+            "-infinity",
+            "2026-03-29 02:30:00+02",
+            "0001-01-01 00:00:00+00 BC",
+        ],
+    ),
     ("timestamp(0) with time zone", &["2026-01-01 00:00:00.6+00"]),
-    ("interval", &["-178000000 years", "1 mon -1 day 00:00:00.000001", "P1Y2M3DT4H5M6.7S"]),
+    (
+        "interval",
+        &[
+            "-178000000 years",
+            "1 mon -1 day 00:00:00.000001",
+            "P1Y2M3DT4H5M6.7S",
+        ],
+    ),
     ("interval day to second(3)", &["1 day 02:03:04.567"]),
-    ("uuid", &["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
-    ("json", &["{\"a\":1,\"a\":2}", "\"\\u0000\"", " [1e400, 1.0 ] ", "null"]),
-    ("jsonb", &["{\"b\": 1e400, \"a\": [null, -0.0]}", "null", "\"\""]),
+    (
+        "uuid",
+        &[
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        ],
+    ),
+    (
+        "json",
+        &[
+            "{\"a\":1,\"a\":2}",
+            "\"\\u0000\"",
+            " [1e400, 1.0 ] ",
+            "null",
+        ],
+    ),
+    (
+        "jsonb",
+        &["{\"b\": 1e400, \"a\": [null, -0.0]}", "null", "\"\""],
+    ),
     ("jsonpath", &["$.a[*] ? (@ > 1)"]),
     ("xml", &["<a b=\"c\">d &amp; e</a>", "text only"]),
     ("bit(3)", &["101"]),
@@ -60,9 +131,15 @@ const TYPES: &[(&str, &[&str])] = &[
     ("tsquery", &["'a' & !( 'b' | 'c':*AB )"]),
     ("int4range", &["empty", "(,)", "[1,5)"]),
     ("numrange", &["[NaN,NaN]", "(-Infinity,)"]),
-    ("tstzrange", &["[infinity,infinity]", "[2026-01-01 00:00+00,)"]),
+    (
+        "tstzrange",
+        &["[infinity,infinity]", "[2026-01-01 00:00+00,)"],
+    ),
     ("int8multirange", &["{}", "{[1,3),[7,)}"]),
-    ("integer[]", &["{}", "{NULL,1}", "[-1:1]={1,2,3}", "{{1,2},{3,4}}"]),
+    (
+        "integer[]",
+        &["{}", "{NULL,1}", "[-1:1]={1,2,3}", "{{1,2},{3,4}}"],
+    ),
     ("text[]", &["{\"\",NULL,\"NULL\",\"a,b\",\"\\\"\\\\\"}"]),
     ("numeric(6,2)[]", &["{NaN,1.10}"]),
     ("timestamptz[]", &["{infinity,-infinity}"]),
@@ -108,7 +185,10 @@ fn table() -> String {
         let values: Vec<String> = TYPES
             .iter()
             .map(|(sql_type, values)| match values.get(row) {
-                Some(value) => format!("{}::{sql_type}", ballpoint_postgres::ident::quote_literal(value)),
+                Some(value) => format!(
+                    "{}::{sql_type}",
+                    ballpoint_postgres::ident::quote_literal(value)
+                ),
                 None => "null".to_owned(),
             })
             .collect();
@@ -133,7 +213,8 @@ async fn every_type_lands_with_every_nasty_value_in_a_full_load_and_in_a_merge()
         .await;
     let merged = pair.sync().await;
     assert!(merged.inserted > 0 && !merged.replaced, "{merged:?}");
-    pair.in_warehouse("delete from raw.t where id between 4 and 999").await;
+    pair.in_warehouse("delete from raw.t where id between 4 and 999")
+        .await;
     pair.assert_equal("t").await;
 }
 
@@ -157,7 +238,10 @@ async fn types_of_the_source_s_own_land_as_what_models_read_naturally() {
         ("numeric(3,-2)", "numeric(3,-2)"),
         ("timestamp(0) with time zone", "timestamp(0) with time zone"),
     ] {
-        let at = TYPES.iter().position(|(known, _)| *known == sql_type).unwrap();
+        let at = TYPES
+            .iter()
+            .position(|(known, _)| *known == sql_type)
+            .unwrap();
         let landed: String = one(
             pair.warehouse.pool(),
             &format!(
