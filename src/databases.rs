@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 
-use crate::config::Project;
+use crate::config::{Project, SourceKind};
 use crate::output;
 
 /// The warehouse's name among the databases.
@@ -38,9 +38,11 @@ impl Databases {
         let config = &project.config;
         let mut urls = BTreeMap::new();
         let mut embedded = Vec::new();
+        // Files and connectors have no database.
         let configured = config
             .sources
             .iter()
+            .filter(|(_, source)| source.kind == SourceKind::Postgres)
             .map(|(name, source)| (name.as_str(), &source.url));
         for (name, url) in configured.chain([(WAREHOUSE, &config.warehouse.url)]) {
             match url {

@@ -147,7 +147,8 @@ impl Actor for SourcePoller {
 
 impl PollerState {
     fn on_look(&mut self) {
-        let (myself, source, store) = (self.myself.clone(), self.source.clone(), self.store.clone());
+        let (myself, source, store) =
+            (self.myself.clone(), self.source.clone(), self.store.clone());
         let (seen, announced) = (self.seen.clone(), self.announced.clone());
         let look = async move {
             let (files, outcome) = source.look(&store, &seen, &announced).await;
