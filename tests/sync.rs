@@ -1,0 +1,133 @@
+//! `ballpoint sync` on databases of one's own: counts, comparison with the source, interruption.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use ballpoint_postgres::testing::TestDatabase;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::support::throttle::Throttle;
+use crate::support::{Folder, PATIENCE, ballpoint, finish};
+
+const ROWS: &str = "
+create table orders (id int primary key, customer text, amount numeric, filler text);
+insert into orders select n, 'customer ' || n, n / 7.0, repeat('x', 1000) from generate_series(1, 8000) n";
+
+struct Project {
+    folder: Folder,
+    source: TestDatabase,
+    warehouse: TestDatabase,
+}
+
+impl Project {
+    async fn new() -> Self {
+        let project = Self {
+            folder: Folder::new(),
+            source: TestDatabase::create().await,
+            warehouse: TestDatabase::create().await,
+        };
+        sqlx::raw_sql(ROWS)
+            .execute(project.source.pool())
+            .await
+            .unwrap();
+        project.configure(project.warehouse.url());
+        project
+    }
+
+    fn configure(&self, warehouse: &str) {
+        let config = format!(
+            "[project]\nname = \"shop\"\n[warehouse]\nurl = \"{warehouse}\"\n\
+             [sources.shop]\nkind = \"postgres\"\nurl = \"{}\"\nmode = \"full_refresh\"\n",
+            self.source.url()
+        );
+        std::fs::write(self.path().join("ballpoint.toml"), config).unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn sync(&self, flags: &[&str]) -> (i32, String, String) {
+        let mut command = ballpoint(&self.path().join("data"));
+        finish(command.arg("sync").args(flags).current_dir(self.path()))
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = ballpoint(&self.path().join("data"));
+        command.args(["sync"]).current_dir(self.path());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+}
+
+async fn run(pool: &PgPool, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verified_sync_counts_compares_and_finds_a_tampered_row() {
+    let project = Project::new().await;
+    let (code, stdout, stderr) = project.sync(&["--verify", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    let table = &report["tables"][0];
+    assert_eq!(
+        (&table["read"], &table["landed"], &table["rejected"]),
+        (&8000.into(), &8000.into(), &0.into()),
+        "{report}"
+    );
+    assert_eq!(table["checksum"]["rows"], 8000, "{report}");
+    assert_eq!(report["verified"], 1, "{report}");
+    let tampering = "update raw.orders set amount = amount + 0.01 where id = 77";
+    run(project.warehouse.pool(), tampering).await;
+    let (code, _, stderr) = project.sync(&["--verify"]);
+    assert_eq!(code, 1, "{stderr}");
+    for words in [
+        "raw.orders",
+        "public.orders",
+        "8000 rows in the source, 8000 in raw",
+    ] {
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    let (code, stdout, stderr) = project.sync(&["--full-refresh", "--verify"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("equal"), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_sync_ends_at_once_is_recorded_and_loses_nothing() {
+    let project = Project::new().await;
+    assert_eq!(project.sync(&[]).0, 0);
+    run(project.source.pool(), "update orders set amount = -1").await;
+    // 8 MB of rows need a minute: time to stop in between.
+    let line = Throttle::start(project.warehouse.url(), 128 * 1024).await;
+    project.configure(&line.url(project.warehouse.url()));
+    let mut child = project.spawn();
+    let begun = Instant::now();
+    while line.bytes() < 300_000 {
+        assert!(begun.elapsed() < PATIENCE, "rows never flowed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let passed = line.bytes();
+    assert!(passed < 6_000_000, "{passed} bytes: it went on to its end");
+    let (state, error): (String, String) = sqlx::query_as(
+        "select status, coalesce(error, '') from ballpoint.runs order by started_at desc limit 1",
+    )
+    .fetch_one(project.warehouse.pool())
+    .await
+    .unwrap();
+    assert_eq!(state, "interrupted");
+    assert!(error.contains("Ctrl-C"), "{error}");
+    project.configure(project.warehouse.url());
+    let (code, _, stderr) = project.sync(&["--verify"]);
+    assert_eq!(code, 0, "{stderr}");
+}
