@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, command: &MetricsCommand) -> anyhow::Result
             "the project has no [metrics] section: there is no data model".to_owned()
         ));
     };
-    let model = Model::load(&project.root.join(&metrics.path));
+    let model = Model::load(&project.folder.join(&metrics.path));
     if let MetricsCommand::Validate = command {
         return validate(context, model);
     }

@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, OrderBy, OrderByKind, Select, SelectItem,
-    TableAlias, Value, VisitMut as _,
+    Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, OrderBy, OrderByKind, Select,
+    SelectItem, TableAlias, Value, VisitMut as _,
 };
 
 use super::SqlError;

@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArguments, Select, SelectItem, TableFactor};
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArguments, Select, SelectItem, TableFactor,
+};
 
 use super::SqlError;
 use super::block::{CLOSE, OPEN};
@@ -18,9 +20,7 @@ pub(super) fn member_of(expr: &Expr) -> Option<usize> {
 
 pub(super) fn alias_of(select: &Select) -> Option<String> {
     match &select.from.first()?.relation {
-        TableFactor::Table { alias, .. } => {
-            alias.as_ref().map(|it| it.name.value.clone())
-        }
+        TableFactor::Table { alias, .. } => alias.as_ref().map(|it| it.name.value.clone()),
         _ => None,
     }
 }

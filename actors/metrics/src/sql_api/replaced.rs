@@ -3,8 +3,7 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, Ident, Select, SelectItem, VisitMut as _,
-    VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, Ident, Select, SelectItem, VisitorMut,
 };
 
 use super::SqlError;
