@@ -21,9 +21,10 @@ use ballpoint_postgres::testing::DataDir;
 use ballpoint_runtime::segment::SourceReader;
 use ballpoint_runtime::store::Store;
 use ballpoint_source::{Mode, PostgresSource, PostgresSourceConfig};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 
 const RUNS: usize = 5;
+/// Transactions in a burst; `BALLPOINT_BENCH_BURST` makes it another.
 const BURST: u32 = 100_000;
 const COMMITS: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -97,21 +98,14 @@ impl Bench {
 
     /// Each side catches up with the same backlog, one after the other.
     async fn rates(&self) {
+        let asked = std::env::var("BALLPOINT_BENCH_BURST").ok();
+        let burst = asked.map_or(BURST, |text| text.parse().unwrap());
         let (mut ours, mut natives) = (Vec::new(), Vec::new());
         for at in 0..RUNS {
             run(&self.native, "alter subscription native disable").await;
             let at = u32::try_from(at).unwrap();
-            let (from, to) = (1 + at * BURST, (at + 1) * BURST);
-            // A session of its own: the settings end with it.
-            let burst = connect(&self.source_url, PoolOptions::named("burst"))
-                .await
-                .unwrap();
-            run(&burst, &format!(
-                "set synchronous_commit = off;
-                 do $$ begin for id in {from}..{to} loop insert into production select {}; commit; end loop; end $$",
-                row("id")
-            ))
-            .await;
+            let (from, to) = (1 + at * burst, (at + 1) * burst);
+            write_burst(&self.source_url, from, to).await;
             let measure_native = async {
                 let begun = Instant::now();
                 run(&self.native, "alter subscription native enable").await;
@@ -134,10 +128,10 @@ impl Bench {
             }
         }
         self.assert_equal().await;
-        let rate = |times: &mut Vec<f64>| f64::from(BURST) / median(times);
+        let rate = |times: &mut Vec<f64>| f64::from(burst) / median(times);
         let (ours_rate, native_rate) = (rate(&mut ours), rate(&mut natives));
         println!(
-            "apply, {BURST} single-row transactions, median of {RUNS}: ballpoint {ours_rate:.0} tx/s \
+            "apply, {burst} single-row transactions, median of {RUNS}: ballpoint {ours_rate:.0} tx/s \
              ({:.2} s), native subscription {native_rate:.0} tx/s ({:.2} s): {:.2} x native (bar 1.0); \
              peak RSS {:.0} MiB, harness included",
             median(&mut ours),
@@ -225,6 +219,22 @@ impl Bench {
             hashes.push(hash);
         }
         assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    }
+}
+
+/// Single-row transactions, made in the server by a session of its own: the settings end with it.
+async fn write_burst(url: &str, from: u32, to: u32) {
+    let mut session = PgConnection::connect(url).await.unwrap();
+    // Two statements, because a block commits only outside a transaction, which several at once are.
+    for statement in [
+        "set synchronous_commit = off".to_owned(),
+        format!(
+            "do $$ begin for id in {from}..{to} loop
+               insert into production select {}; commit; end loop; end $$",
+            row("id")
+        ),
+    ] {
+        session.execute(AssertSqlSafe(statement)).await.unwrap();
     }
 }
 
