@@ -96,7 +96,7 @@ pub(crate) fn write_views(folder: &Path, count: usize) {
     write(
         folder,
         "dbt_project.yml",
-        "name: views\nversion: '1'\nprofile: views\nmodels: {views: {+materialized: view}}\n",
+        "name: views\nversion: '1.0'\nprofile: views\nmodels: {views: {+materialized: view}}\n",
     );
     let mut properties = "models:\n".to_owned();
     for number in 0..count {
@@ -131,7 +131,7 @@ pub(crate) fn write_rows(folder: &Path) {
     write(
         folder,
         "dbt_project.yml",
-        "name: rows\nversion: '1'\nprofile: rows\n",
+        "name: rows\nversion: '1.0'\nprofile: rows\n",
     );
     write(
         folder,
