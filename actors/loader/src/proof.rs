@@ -42,9 +42,9 @@ pub(crate) async fn of(
     let quoted = target::quoted(raw);
     let select: Vec<String> = spec.columns.iter().map(|it| quote(&it.name)).collect();
     let rows = match (spec.options.append, &spec.mode) {
-        (true, SyncMode::FullRefresh) => format!(
-            "{quoted} where {GENERATION_ID} = (select max({GENERATION_ID}) from {quoted})"
-        ),
+        (true, SyncMode::FullRefresh) => {
+            format!("{quoted} where {GENERATION_ID} = (select max({GENERATION_ID}) from {quoted})")
+        }
         // Marked rows are gone in the source.
         _ => format!("{quoted} where _ab_cdc_deleted_at is null"),
     };

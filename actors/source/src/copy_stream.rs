@@ -123,7 +123,8 @@ async fn pump(
                 let permits = u32::try_from(full.len().min(BYTES_IN_FLIGHT_MAX)).unwrap_or(1);
                 let permit = Arc::clone(&room).acquire_many_owned(permits).await;
                 let permit = permit.expect("nobody closes the semaphore");
-                copy.sent.fetch_add(std::mem::take(&mut rows), Ordering::Relaxed);
+                copy.sent
+                    .fetch_add(std::mem::take(&mut rows), Ordering::Relaxed);
                 if sender.send(Ok(Some((full.freeze(), permit)))).is_err() {
                     return Ok(());
                 }

@@ -114,10 +114,7 @@ pub(crate) async fn open(
     }
 }
 
-async fn another(
-    connections: &Connections,
-    snapshot: &str,
-) -> Result<PgConnection, SourceError> {
+async fn another(connections: &Connections, snapshot: &str) -> Result<PgConnection, SourceError> {
     let mut connection = connections.acquire(Duration::from_secs(30)).await?;
     connection
         .execute(AssertSqlSafe(begin_at(snapshot)))
@@ -195,12 +192,14 @@ impl CtidReader {
 
 /// Whether ranges of `then` can be taken for ranges of `now`, apart from changed rows.
 fn comparable(then: &Origin, now: &Origin) -> bool {
-    let same = (&then.cluster, &then.storage, &then.columns)
-        == (&now.cluster, &now.storage, &now.columns);
+    let same =
+        (&then.cluster, &then.storage, &then.columns) == (&now.cluster, &now.storage, &now.columns);
     same && match (&then.since, &now.since) {
         (Since::Replayed(then), Since::Replayed(now)) => then == now,
         // Row ids compare on a circle of 2^32.
-        (Since::Xmin(then), Since::Xmin(now)) => now.checked_sub(*then).is_some_and(|n| n < 1 << 30),
+        (Since::Xmin(then), Since::Xmin(now)) => {
+            now.checked_sub(*then).is_some_and(|n| n < 1 << 30)
+        }
         _ => false,
     }
 }
@@ -245,7 +244,11 @@ impl RangeReader for CtidReader {
             sent: Arc::clone(&self.sent),
             after: After::Return(give),
         };
-        Ok(copy_stream::rows(Arc::clone(&self.connections), connection, copy))
+        Ok(copy_stream::rows(
+            Arc::clone(&self.connections),
+            connection,
+            copy,
+        ))
     }
 
     async fn end(mut self: Box<Self>) {

@@ -16,12 +16,14 @@ const TABLE: &str = "production";
 /// MiB, of the whole process.
 const PEAK_BAR: f64 = 32.0;
 
-pub(crate) async fn run(clusters: &Clusters) {
+pub(crate) async fn run_all(clusters: &Clusters) {
     let (source, warehouse) = (clusters.source().await, clusters.warehouse().await);
     fill(&source, TABLE, ROWS).await;
     let names = columns(&source, TABLE).await;
     let expected = hash(&source, TABLE, &names).await;
-    println!("\nfull load of {ROWS} rows x 27 columns, durably committed; each a process of its own");
+    println!(
+        "\nfull load of {ROWS} rows x 27 columns, durably committed; each a process of its own"
+    );
     println!("source: {expected}");
     // Alternately, so that both see the same machine.
     let (mut ours, mut pipe) = (Vec::new(), Vec::new());
@@ -34,7 +36,10 @@ pub(crate) async fn run(clusters: &Clusters) {
             ours.push(loaded);
         }
     }
-    assert_eq!(hash(&warehouse, &format!("raw.{TABLE}"), &names).await, expected);
+    assert_eq!(
+        hash(&warehouse, &format!("raw.{TABLE}"), &names).await,
+        expected
+    );
     assert_eq!(hash(&warehouse, "piped", &names).await, expected);
     let (ours, pipe) = (median(&ours), median(&pipe));
     println!(
@@ -107,7 +112,10 @@ async fn beside(
 ) {
     let mut runs = Vec::new();
     for _ in 0..peer.runs {
-        let drop = format!("drop schema if exists {0} cascade; create schema {0}", peer.lands);
+        let drop = format!(
+            "drop schema if exists {0} cascade; create schema {0}",
+            peer.lands
+        );
         reset(warehouse, &drop).await;
         match run(&mut (peer.command)(clusters, TABLE)) {
             Ok(ran) => runs.push(ran),
@@ -140,5 +148,8 @@ async fn reset(warehouse: &PgPool, sql: &str) {
         .execute(warehouse)
         .await
         .unwrap();
-    sqlx::raw_sql("checkpoint").execute(warehouse).await.unwrap();
+    sqlx::raw_sql("checkpoint")
+        .execute(warehouse)
+        .await
+        .unwrap();
 }

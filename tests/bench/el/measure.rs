@@ -63,7 +63,10 @@ fn children(pid: u32) -> Vec<u32> {
     threads
         .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
         .flat_map(|pids| {
-            let pids: Vec<u32> = pids.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+            let pids: Vec<u32> = pids
+                .split_whitespace()
+                .filter_map(|it| it.parse().ok())
+                .collect();
             pids
         })
         .collect()
@@ -93,6 +96,9 @@ pub(crate) fn load_of_this_machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "{cores} cores; load before the run: {}",
-        load.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+        load.split_whitespace()
+            .take(3)
+            .collect::<Vec<_>>()
+            .join(" ")
     )
 }

@@ -50,7 +50,10 @@ pub(crate) fn cache() -> PathBuf {
 fn dlt(clusters: &Clusters, table: &str) -> Command {
     let mut command = Command::new(cache().join("dlt/bin/python"));
     command
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/el/dlt_load.py"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/bench/el/dlt_load.py"
+        ))
         .args([&clusters.source_url(), &clusters.warehouse_url(), table])
         .current_dir(clusters.path())
         .env("RUNTIME__DLTHUB_TELEMETRY", "false")
@@ -78,9 +81,15 @@ fn sling(clusters: &Clusters, table: &str) -> Command {
     let mut command = Command::new(cache().join("sling/bin/sling"));
     command
         .args(["run", "--mode", "full-refresh"])
-        .args(["--src-conn", &format!("{}?sslmode=disable", clusters.source_url())])
+        .args([
+            "--src-conn",
+            &format!("{}?sslmode=disable", clusters.source_url()),
+        ])
         .args(["--src-stream", &format!("public.{table}")])
-        .args(["--tgt-conn", &format!("{}?sslmode=disable", clusters.warehouse_url())])
+        .args([
+            "--tgt-conn",
+            &format!("{}?sslmode=disable", clusters.warehouse_url()),
+        ])
         .args(["--tgt-object", &format!("sling_raw.{table}")])
         .current_dir(clusters.path())
         .env("SLING_DISABLE_TELEMETRY", "TRUE");

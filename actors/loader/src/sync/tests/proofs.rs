@@ -32,7 +32,10 @@ async fn a_table_that_equals_its_source_is_proved_before_and_after_a_change() {
     for round in 0..3 {
         let proof = verified(&pair).await.unwrap().tables[0].proof.clone();
         let proof = proof.expect("it was asked for");
-        assert_eq!((proof.source.rows, &proof.raw), (500 + round, &proof.source));
+        assert_eq!(
+            (proof.source.rows, &proof.raw),
+            (500 + round, &proof.source)
+        );
         pair.in_source(
             "insert into orders (customer, amount, note) values ('späte\\Zeile,\"x\"', 'NaN', 'null');
              update orders set amount = -0.00, updated_at = clock_timestamp() where id = 7",
@@ -46,7 +49,11 @@ async fn a_tampered_raw_row_is_found_and_said_with_table_and_counts() {
     let pair = Pair::with(ORDERS).await;
     pair.sync().await;
     for (tampering, rows, words) in [
-        ("update raw.orders set amount = 1.00 where id = 9", 500, "checksums differ"),
+        (
+            "update raw.orders set amount = 1.00 where id = 9",
+            500,
+            "checksums differ",
+        ),
         ("delete from raw.orders where id = 9", 499, "499 in raw"),
         (
             "insert into raw.orders select (jsonb_populate_record(r, '{\"id\": -3}')).*
@@ -58,7 +65,10 @@ async fn a_tampered_raw_row_is_found_and_said_with_table_and_counts() {
         pair.in_warehouse(tampering).await;
         let (proof, text) = difference(verified(&pair).await);
         assert_eq!((proof.source.rows, proof.raw.rows), (500, rows), "{text}");
-        assert!(text.contains("raw.orders") && text.contains(words), "{text}");
+        assert!(
+            text.contains("raw.orders") && text.contains(words),
+            "{text}"
+        );
     }
 }
 
@@ -108,9 +118,12 @@ async fn a_load_whose_counts_do_not_add_up_keeps_nothing() {
 
 #[tokio::test]
 async fn each_appended_refresh_is_a_generation_of_its_own() {
-    let pair = Pair::configured("create table t (id int); insert into t values (1), (2)", |config| {
-        config.mode = Some(ballpoint_source::Mode::FullRefreshAppend);
-    })
+    let pair = Pair::configured(
+        "create table t (id int); insert into t values (1), (2)",
+        |config| {
+            config.mode = Some(ballpoint_source::Mode::FullRefreshAppend);
+        },
+    )
     .await;
     pair.sync().await;
     pair.in_source("delete from t where id = 1; insert into t values (3)")

@@ -110,7 +110,11 @@ async fn ranges_that_no_longer_hold_are_read_again() {
     let pair = Pair::unguarded(WIDE, in_ranges).await;
     for change in changes {
         for step in RANGE_STEPS {
-            let nth = if step == "loader.range.prepared" { 0 } else { 3 };
+            let nth = if step == "loader.range.prepared" {
+                0
+            } else {
+                3
+            };
             pair.in_warehouse("delete from ballpoint.checkpoints").await;
             stopped_at(&pair, step, nth).await;
         }
@@ -213,7 +217,10 @@ impl SourceReader for Replayed {
             .await
             .unwrap();
         let position = Position(serde_json::json!({ "lsn": "0/1" }));
-        let opened = self.0.open_at(&spec.table, &snapshot, "0/1", position).await;
+        let opened = self
+            .0
+            .open_at(&spec.table, &snapshot, "0/1", position)
+            .await;
         exporting.rollback().await.unwrap();
         opened.map(Some)
     }
