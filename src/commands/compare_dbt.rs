@@ -102,15 +102,13 @@ async fn ground(args: &CompareDbtArgs, env: &CliEnv) -> anyhow::Result<Ground> {
     let target = match &args.url {
         Some(url) => Target::from_url(url, "analytics")?,
         None => {
-            let options = LoadOptions {
-                target: TargetChoice::Profiles {
-                    dir: args.profiles_dir.clone(),
-                    profile: args.profile.clone(),
-                    target: args.target.clone(),
-                },
-                env: env.env.clone(),
-                ..LoadOptions::new(args.project.clone(), Target::default())
+            let mut options = LoadOptions::new(args.project.clone(), Target::default());
+            options.target = TargetChoice::Profiles {
+                dir: args.profiles_dir.clone(),
+                profile: args.profile.clone(),
+                target: args.target.clone(),
             };
+            options.env = env.env.clone();
             let project = Project::load(&options).map_err(|error| {
                 UserError(format!(
                     "{error}; name the server with --url, or take --scratch for an empty one"
