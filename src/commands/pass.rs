@@ -62,7 +62,7 @@ async fn one_pass(context: &Context, own: &Own) -> anyhow::Result<Value> {
 async fn pass_steps(context: &Context, own: &Own, run_id: &str) -> anyhow::Result<Value> {
     let names: Vec<String> = own.project.config.sources.keys().cloned().collect();
     let asked = Asked::default();
-    let (mut report, failures) = sync_sources(own, &names, asked).await;
+    let (mut report, failures) = sync_sources(own, &names, &asked).await;
     // A dead source keeps the others' rows from nobody.
     let built = build(context, own, run_id).await;
     fail_if_any(failures)?;
