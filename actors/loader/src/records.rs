@@ -41,7 +41,7 @@ impl Loader {
         tables: &[TableName],
         full_refresh: bool,
     ) -> Result<SyncReport, SyncError> {
-        let streams = chosen(source, reader.streams().await?, tables)?;
+        let streams = chosen(source, reader.streams().await?, tables).map_err(|error| *error)?;
         let session = Session::open(self.store().pool(), source).await?;
         let mut landing = Landing::new(self.clone(), source, session);
         let mut reads = Vec::new();
@@ -196,28 +196,28 @@ fn chosen(
     source: &str,
     streams: Vec<StreamSpec>,
     tables: &[TableName],
-) -> Result<Vec<StreamSpec>, SyncError> {
+) -> Result<Vec<StreamSpec>, Box<SyncError>> {
     if let Some(unknown) = tables
         .iter()
         .find(|table| streams.iter().all(|stream| stream.table != **table))
     {
         let known: Vec<String> = streams.iter().map(|it| it.table.to_string()).collect();
-        return Err(SyncError::UnknownTable {
+        return Err(Box::new(SyncError::UnknownTable {
             source_name: source.to_owned(),
             table: unknown.clone(),
             known: known.join(", "),
-        });
+        }));
     }
     let mut names = BTreeSet::new();
     if let Some(twice) = streams.iter().find(|it| !names.insert(&it.table.name)) {
-        return Err(SyncError::Source(SourceError::Configuration {
+        return Err(Box::new(SyncError::Source(SourceError::Configuration {
             source_name: source.to_owned(),
             reason: format!(
                 "two streams are called {}, and both would land in one table; choose one with \
                  `streams`",
                 twice.table.name
             ),
-        }));
+        })));
     }
     let asked = |stream: &StreamSpec| tables.is_empty() || tables.contains(&stream.table);
     Ok(streams.into_iter().filter(asked).collect())

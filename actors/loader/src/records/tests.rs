@@ -171,7 +171,7 @@ async fn what_a_state_covers_lands_with_it_and_what_comes_after_it_does_not() {
         lines(0, "2\t4\t3\tlost\n"),
         broken(),
     ];
-    let (synced, asked) = warehouse.play(&[users.clone()], items).await;
+    let (synced, asked) = warehouse.play(std::slice::from_ref(&users), items).await;
     let error = synced.unwrap_err();
     assert!(error.to_string().contains("it died"), "{error}");
     let SyncError::Tables { report, .. } = error else {
@@ -196,7 +196,7 @@ async fn of_rows_with_one_key_the_one_with_the_greatest_cursor_stays() {
         state(0, 1),
         completed(0),
     ];
-    let (synced, _) = warehouse.play(&[users.clone()], items).await;
+    let (synced, _) = warehouse.play(std::slice::from_ref(&users), items).await;
     let table = &synced.unwrap().tables[0];
     assert_eq!((table.read, table.inserted, table.unchanged), (3, 2, 1));
     let items = vec![
@@ -261,14 +261,22 @@ async fn a_table_that_is_overwritten_stays_until_its_stream_is_complete() {
         state(0, 1),
         completed(0),
     ];
-    warehouse.play(&[users.clone()], items).await.0.unwrap();
+    warehouse
+        .play(std::slice::from_ref(&users), items)
+        .await
+        .0
+        .unwrap();
     run(
         warehouse.database.pool(),
         "create view raw.names as select name from raw.users",
     )
     .await;
     let half = vec![lines(0, "0\t7\t1\thalf\n"), state(0, 2), broken()];
-    warehouse.play(&[users.clone()], half).await.0.unwrap_err();
+    warehouse
+        .play(std::slice::from_ref(&users), half)
+        .await
+        .0
+        .unwrap_err();
     assert_eq!(warehouse.users().await, "1=a 1=a");
     let other = stream_of(
         "users",
@@ -287,7 +295,11 @@ async fn a_full_refresh_of_an_incremental_stream_begins_anew_and_replaces_it() {
     let warehouse = Warehouse::new().await;
     let users = stream_of("users", StreamWrite::Dedup, &COLUMNS);
     let items = vec![lines(0, "0\t1\t1\ta\n"), state(0, 1), completed(0)];
-    warehouse.play(&[users.clone()], items).await.0.unwrap();
+    warehouse
+        .play(std::slice::from_ref(&users), items)
+        .await
+        .0
+        .unwrap();
     let items = vec![
         lines(0, "0\t2\t1\tb\n"),
         state(0, 2),
@@ -295,7 +307,9 @@ async fn a_full_refresh_of_an_incremental_stream_begins_anew_and_replaces_it() {
         state(0, 3),
         completed(0),
     ];
-    let (synced, asked) = warehouse.play_so(&[users.clone()], items, true).await;
+    let (synced, asked) = warehouse
+        .play_so(std::slice::from_ref(&users), items, true)
+        .await;
     assert_eq!((synced.unwrap().tables[0].read, asked), (2, vec![None]));
     assert_eq!(warehouse.users().await, "2=b2");
     let (_, asked) = warehouse.play(&[users], vec![completed(0)]).await;
@@ -408,13 +422,21 @@ async fn rows_marked_as_deleted_go_and_a_table_that_was_dropped_is_read_anew() {
         state(0, 1),
         completed(0),
     ];
-    warehouse.play(&[users.clone()], items).await.0.unwrap();
+    warehouse
+        .play(std::slice::from_ref(&users), items)
+        .await
+        .0
+        .unwrap();
     let items = vec![
         lines(0, "0\t1\t2\t\\N\t2026-01-01T00:00:00Z\n"),
         state(0, 2),
         completed(0),
     ];
-    warehouse.play(&[users.clone()], items).await.0.unwrap();
+    warehouse
+        .play(std::slice::from_ref(&users), items)
+        .await
+        .0
+        .unwrap();
     assert_eq!(warehouse.users().await, "2=b");
     run(warehouse.database.pool(), "drop table raw.users").await;
     let (_, asked) = warehouse.play(&[users], vec![completed(0)]).await;
