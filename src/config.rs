@@ -18,4 +18,6 @@ pub(crate) use address::address;
 pub(crate) use environment::arm_abort;
 pub(crate) use environment::{Environment, SECRETS_FILE, otlp_endpoint};
 pub(crate) use project::{Project, ProjectError, locate};
-pub(crate) use schema::{SQL_LISTEN, AuthMode, FileFormat, RoleName, SourceConfig, SourceKind, SyncModeName};
+pub(crate) use schema::{
+    AuthMode, FileFormat, RoleName, SQL_LISTEN, SourceConfig, SourceKind, SyncModeName,
+};

@@ -50,7 +50,9 @@ pub(crate) fn system(
     root = root.child(ingest(own)?);
     let transform = stages::transform(&own.project, &own.databases, &own.clock, environment)?;
     let lineage = transform.clone().map(LineageReader::new).map(Arc::new);
-    let tables = door.as_ref().is_some_and(|door| door.sql_listener.is_some());
+    let tables = door
+        .as_ref()
+        .is_some_and(|door| door.sql_listener.is_some());
     root = root.child(analytics(own, queries, transform, tables));
     let write_backs = stages::write_backs(&own.project, &own.databases, &own.store);
     root = root.child(agents(own, scope, write_backs.as_ref()));
@@ -123,7 +125,9 @@ fn analytics(
     let evidence = Arc::new(evidence::Evidence {
         store: own.store.clone(),
         graph: transform.clone().map(LineageReader::new),
-        landing: landing.map(|(name, it)| (name.clone(), it.schema.clone())).collect(),
+        landing: landing
+            .map(|(name, it)| (name.clone(), it.schema.clone()))
+            .collect(),
     });
     if let Some(project) = transform {
         let (store, clock) = (own.store.clone(), own.clock.clone());

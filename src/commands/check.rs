@@ -139,7 +139,13 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
     });
     troubles.extend(held.map(|table| {
         let text = |key: &str| table[key].as_str().unwrap_or_default().to_owned();
-        format!("{}: {} is {}: {}", text("source"), text("table"), text("state"), text("reason"))
+        format!(
+            "{}: {} is {}: {}",
+            text("source"),
+            text("table"),
+            text("state"),
+            text("reason")
+        )
     }));
     for (name, source) in &project.config.sources {
         if let Some(other) = Source::without_database(project, name, source) {

@@ -94,15 +94,22 @@ pub(super) async fn run(
     } else {
         output::line(format!("{asked} queries, {differ} with different answers"));
     }
-    Ok(if differ == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if differ == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// A query a line.
 fn read(file: &Path) -> anyhow::Result<Vec<Value>> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| UserError(format!("{shown}: {error}")))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let text =
+        std::fs::read_to_string(file).map_err(|error| UserError(format!("{shown}: {error}")))?;
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     let queries = lines.map(|(at, line)| {
         serde_json::from_str(line)
             .map_err(|error| UserError(format!("{shown}:{}: {error}", at + 1)).into())
@@ -155,10 +162,16 @@ fn difference(query: &Value, ours: (u16, &Value), theirs: (u16, &Value)) -> Opti
         };
         return Some(format!("ours: {}; Cube: {}", error(ours), error(theirs)));
     }
-    let is_ordered = query["order"].as_array().is_some_and(|order| !order.is_empty());
+    let is_ordered = query["order"]
+        .as_array()
+        .is_some_and(|order| !order.is_empty());
     let rows = |body: &Value| {
-        let mut rows: Vec<String> =
-            body["data"].as_array().into_iter().flatten().map(comparable).collect();
+        let mut rows: Vec<String> = body["data"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(comparable)
+            .collect();
         if !is_ordered {
             rows.sort();
         }
@@ -182,10 +195,13 @@ fn comparable(row: &Value) -> String {
                 Value::String(text) => text.parse::<f64>().ok(),
                 other => other.as_f64(),
             };
-            let text = number.map_or_else(|| value.to_string(), |number| {
-                let scale = 10_f64.powi(DIGITS);
-                ((number * scale).round() / scale).to_string()
-            });
+            let text = number.map_or_else(
+                || value.to_string(),
+                |number| {
+                    let scale = 10_f64.powi(DIGITS);
+                    ((number * scale).round() / scale).to_string()
+                },
+            );
             format!("{key}={text}")
         })
         .collect();

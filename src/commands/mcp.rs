@@ -103,6 +103,9 @@ mod tests {
         let new = json!({ "method": "tools/call", "params": { "name": "ask",
             "_meta": { "io.modelcontextprotocol/protocolVersion": "2026-07-28" } } });
         let named: Vec<&str> = headers(&new).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(named, ["accept", "mcp-protocol-version", "mcp-method", "mcp-name"]);
+        assert_eq!(
+            named,
+            ["accept", "mcp-protocol-version", "mcp-method", "mcp-name"]
+        );
     }
 }

@@ -38,9 +38,9 @@ fn validate(context: &Context, model: Result<Model, ModelError>) -> anyhow::Resu
     };
     let members: usize = cubes.iter().map(|cube| cube.members.len()).sum();
     if context.place.json {
-        let problems = problems.iter().map(
-            |it| json!({ "file": it.file, "line": it.line, "message": it.message }),
-        );
+        let problems = problems
+            .iter()
+            .map(|it| json!({ "file": it.file, "line": it.line, "message": it.message }));
         output::json(&json!({
             "valid": model.is_ok(),
             "cubes": cubes.len(),
@@ -48,11 +48,20 @@ fn validate(context: &Context, model: Result<Model, ModelError>) -> anyhow::Resu
             "problems": problems.collect::<Vec<_>>(),
         }))?;
     } else if problems.is_empty() {
-        output::line(format!("{} cubes and views, {members} members: valid", cubes.len()));
+        output::line(format!(
+            "{} cubes and views, {members} members: valid",
+            cubes.len()
+        ));
     } else {
-        problems.iter().for_each(|problem| output::line(problem.to_string()));
+        problems
+            .iter()
+            .for_each(|problem| output::line(problem.to_string()));
     }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    Ok(if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    })
 }
 
 fn kind(member: &Member) -> &'static str {
@@ -67,7 +76,9 @@ fn cube_of<'m>(model: &'m Model, name: &str) -> anyhow::Result<&'m Cube> {
     let Some(cube) = model.cube(name) else {
         let names = model.cubes.iter().map(|cube| cube.name.as_str());
         let near = nearest(name, names, 1);
-        let hint = near.first().map_or_else(String::new, |n| format!("; did you mean \"{n}\"?"));
+        let hint = near
+            .first()
+            .map_or_else(String::new, |n| format!("; did you mean \"{n}\"?"));
         bail!(UserError(format!("there is no cube \"{name}\"{hint}")));
     };
     Ok(cube)

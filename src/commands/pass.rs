@@ -194,7 +194,9 @@ pub(super) fn print_pass(report: &Value) {
     }
     output::line(format!("{} rows loaded", report["rows_loaded"]));
     if let Some(tables) = report["verified"].as_u64() {
-        output::line(format!("{tables} tables are equal to their sources, in every column of every row"));
+        output::line(format!(
+            "{tables} tables are equal to their sources, in every column of every row"
+        ));
     }
     let build = &report["build"];
     if build.is_object() {

@@ -292,7 +292,10 @@ impl Config {
 }
 
 fn check(config: &Config) -> Result<(), String> {
-    for listen in [Some(config.server.listen), config.server.sql_listen].into_iter().flatten() {
+    for listen in [Some(config.server.listen), config.server.sql_listen]
+        .into_iter()
+        .flatten()
+    {
         config
             .check_address(listen)
             .map_err(|error| error.to_string())?;

@@ -30,8 +30,7 @@ pub(crate) struct Config {
 }
 
 /// Where the SQL API is when nothing is said.
-pub(crate) const SQL_LISTEN: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15432);
+pub(crate) const SQL_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15432);
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -46,9 +46,9 @@ async fn main() {
         load()
     );
     bench.shipped(folder.path()).await;
-    bench.views(folder.path()).await;
+    bench.views(folder.path());
     bench.parse(folder.path());
-    bench.rows(folder.path()).await;
+    bench.rows(folder.path());
     println!("load at the end {}", load());
     bench.cluster.stop().await.unwrap();
 }
@@ -119,7 +119,7 @@ impl Bench {
         );
     }
 
-    async fn views(&self, at: &Path) {
+    fn views(&self, at: &Path) {
         let project = at.join("views");
         projects::write_views(&project, 500);
         let [theirs, ours] = self.sides(&project, at, "views", "views");
@@ -161,7 +161,7 @@ impl Bench {
         println!("5,000 views, parse: {cold:.2} s (bar 1 s)");
     }
 
-    async fn rows(&self, at: &Path) {
+    fn rows(&self, at: &Path) {
         let project = at.join("rows");
         projects::write_rows(&project);
         let [theirs, ours] = self.sides(&project, at, "rows", "rows");

@@ -53,10 +53,12 @@ pub enum LoadError {
     Differs {
         table: TableName,
         raw: TableName,
-        proof: Proof,
+        proof: Box<Proof>,
     },
     /// So many rows were refused that the load makes no sense.
-    #[error("{table}: more than {limit} rows were refused, the first because {reason}; nothing was kept")]
+    #[error(
+        "{table}: more than {limit} rows were refused, the first because {reason}; nothing was kept"
+    )]
     Refused {
         table: TableName,
         limit: usize,

@@ -328,7 +328,7 @@ impl Loader {
             changes: vec![SchemaChange::TableAdded],
             held: None,
         });
-        let released = released.then(|| Event::TableReleased {
+        let released = released.then_some(Event::TableReleased {
             source: source_name,
             table,
         });

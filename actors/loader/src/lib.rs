@@ -6,8 +6,8 @@
 //! between. [`actor`] is the supervised actor over it.
 
 pub mod actor;
-pub mod changes;
 mod careful;
+pub mod changes;
 mod dependents;
 mod drift;
 mod error;

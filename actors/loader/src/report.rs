@@ -109,7 +109,7 @@ impl TableReport {
             Some(proof) if !proof.holds() => Err(LoadError::Differs {
                 table: self.table,
                 raw: self.raw,
-                proof,
+                proof: Box::new(proof),
             }),
             proof => {
                 self.proof = proof;

@@ -157,7 +157,10 @@ impl Loader {
             }
         }
         let following = self.sync_followed(reader, &followed, full_refresh, &mut report);
-        Box::pin(following).await?.into_iter().for_each(|failure| failures.push(failure));
+        Box::pin(following)
+            .await?
+            .into_iter()
+            .for_each(|failure| failures.push(failure));
         report.elapsed = started.elapsed();
         if failures.is_empty() {
             return Ok(report);
@@ -175,7 +178,12 @@ impl Loader {
         report: &mut SyncReport,
     ) -> Result<Vec<TableFailure>, SyncError> {
         let name = reader.name();
-        let was_followed = self.store.streams().get(name).await.map_err(LoadError::Store)?;
+        let was_followed = self
+            .store
+            .streams()
+            .get(name)
+            .await
+            .map_err(LoadError::Store)?;
         let Some(changes) = reader.changes() else {
             return Ok(Vec::new());
         };

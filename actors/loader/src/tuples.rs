@@ -46,11 +46,6 @@ impl Splitter {
         }
     }
 
-    /// A further stream follows, as of a table read in ranges.
-    pub(crate) fn again(&mut self) {
-        *self = Self::default();
-    }
-
     fn begin(&mut self) -> Result<bool, Malformed> {
         if self.pending.len() < HEADER_BYTES {
             return Ok(false);

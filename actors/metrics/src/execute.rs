@@ -68,7 +68,7 @@ impl Session {
     }
 
     fn connection(&mut self) -> Option<&mut PgConnection> {
-        self.connection.as_mut().map(|connection| &mut **connection)
+        self.connection.as_deref_mut()
     }
 
     /// Ends the transaction; the connection goes back to the pool.

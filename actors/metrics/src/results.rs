@@ -37,13 +37,16 @@ pub struct Kept {
     valid_at: AtomicU64,
 }
 
+/// What statements read, by their relations, as of an epoch.
+type ReadsAt = (u64, HashMap<Vec<String>, Arc<Reads>>);
+
 /// Kept results and what invalidates them.
 #[derive(Debug)]
 pub struct Results {
     pub versions: Arc<Versions>,
-    kept: Cache<Box<str>, Arc<Kept>>,
+    kept: Cache<Arc<str>, Arc<Kept>>,
     /// The relations of statements, as they were at an epoch.
-    reads: Mutex<(u64, HashMap<Vec<String>, Arc<Reads>>)>,
+    reads: Mutex<ReadsAt>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -66,7 +69,7 @@ impl Default for Results {
             versions: Arc::default(),
             kept: Cache::builder()
                 .max_capacity(BYTES_MAX)
-                .weigher(move |key: &Box<str>, kept: &Arc<Kept>| weigh(key, kept))
+                .weigher(move |key: &Arc<str>, kept: &Arc<Kept>| weigh(key, kept))
                 .build(),
             reads: Mutex::default(),
             hits: AtomicU64::new(0),
@@ -129,7 +132,7 @@ impl Results {
             valid_at: AtomicU64::new(epoch),
         });
         for key in keys {
-            self.kept.insert(key.into_boxed_str(), Arc::clone(&kept));
+            self.kept.insert(key.into(), Arc::clone(&kept));
         }
         Some(kept)
     }

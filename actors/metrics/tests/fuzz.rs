@@ -3,7 +3,12 @@
 //!
 //! `BALLPOINT_FUZZ=10000` asks more of them than the few of a test run, `BALLPOINT_FUZZ_SEED` others.
 
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test reads how many cases it is asked for, and says what it covered"
+)]
 
 mod support;
 

@@ -1,6 +1,10 @@
 //! Rollups: the same answer with and without them, over random queries; the source while they are old.
 
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it covered"
+)]
 
 mod support;
 
@@ -231,9 +235,6 @@ cubes:
     pre_aggregations: [{name: main, measures: [count]}]
 ";
     let shop = Shop::with(model).await;
-    shop.execute("CREATE TABLE public.foreign_table (kind text)")
-        .await;
-    shop.refreshed().await;
     let looked = |service: &Service| {
         let status = service.rollups.status();
         let why = status.first().and_then(|it| it.error.clone());

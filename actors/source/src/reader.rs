@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use ballpoint_postgres::ident::{quote, quote_qualified};
 use ballpoint_runtime::changes::ChangeSource;
 use ballpoint_runtime::segment::{
-    Checksum, Position, Rows, Segment, SchemaPolicy, SourceError, SourceReader, Survey, TableName, TableSpec,
-    TableTrouble, WriteMode,
+    Checksum, Position, Rows, SchemaPolicy, Segment, SourceError, SourceReader, Survey, TableName,
+    TableSpec, TableTrouble, WriteMode,
 };
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
@@ -26,8 +26,8 @@ use crate::cdc::preflight::{self, Preflight};
 use crate::config::{Mode, PostgresSourceConfig, TablePatterns};
 use crate::connection::{Connections, configuration};
 use crate::copy_stream::{self, After, Copy};
-use crate::oversize;
 use crate::mode::{CDC_BY_DEFAULT, Chosen, TableChoice, choose};
+use crate::oversize;
 use crate::position::{CursorPosition, Reading};
 use crate::probe;
 use crate::ranges::{self, Origin, RangedTable, Since};
@@ -73,9 +73,7 @@ impl PostgresSource {
     ///
     /// # Errors
     /// As [`SourceReader::tables`].
-    pub async fn explain_mode(
-        &self,
-    ) -> Result<(Vec<TableChoice>, Vec<TableTrouble>), SourceError> {
+    pub async fn explain_mode(&self) -> Result<(Vec<TableChoice>, Vec<TableTrouble>), SourceError> {
         let found = self.look_at_tables().await?;
         let explained = found.chosen.into_iter().map(|(_, chosen)| TableChoice {
             table: chosen.spec.table,
@@ -297,7 +295,14 @@ impl PostgresSource {
         let exported = ranges::export(&mut connection).await;
         let snapshot = exported.map_err(|error| self.connections.failure(&error))?;
         let readers = self.config.readers;
-        let opened = ranges::open(&self.connections, connection, &snapshot, what, readers, sent);
+        let opened = ranges::open(
+            &self.connections,
+            connection,
+            &snapshot,
+            what,
+            readers,
+            sent,
+        );
         Ok(Rows::Ranges(opened.await))
     }
 
@@ -351,7 +356,14 @@ impl PostgresSource {
                 origin,
             };
             let readers = self.config.readers;
-            let opened = ranges::open(&self.connections, connection, snapshot, what, readers, &sent);
+            let opened = ranges::open(
+                &self.connections,
+                connection,
+                snapshot,
+                what,
+                readers,
+                &sent,
+            );
             Rows::Ranges(opened.await)
         } else {
             let copy = Copy {
@@ -433,8 +445,7 @@ impl PostgresSource {
         let reading = present.reading_after(previous, self.config.sweep_pages_max, sweep_allowed);
         tracing::debug!(source = %self.config.name, table = %name, ?reading, "reading");
         let started = Instant::now();
-        let opened =
-            selection::open(connection, table, spec, present, previous, &reading).await;
+        let opened = selection::open(connection, table, spec, present, previous, &reading).await;
         if matches!(reading, Reading::Sweep { .. }) {
             self.swept(&name, started.elapsed());
         }

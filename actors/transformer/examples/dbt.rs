@@ -1,5 +1,10 @@
 //! dbt's command line alone, without the rest of Ballpoint: what dbt's own test suites drive.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program of its own reads the environment"
+)]
+
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -182,10 +182,9 @@ async fn a_failure_names_its_file_and_is_over_once_its_model_is_as_before() {
     let Event::BuildFailed { reason, .. } = stack.event().await else {
         panic!("no build failed")
     };
-    assert_eq!(
-        reason,
-        "models/marts/wrong.sql: column \"no_such_column\" does not exist (SQLSTATE 42703)"
-    );
+    let what = "models/marts/wrong.sql: column \"no_such_column\" does not exist (SQLSTATE 42703)";
+    assert!(reason.starts_with(what), "{reason}");
+    assert!(reason.ends_with("models/marts/wrong.sql:1:8"), "{reason}");
     let model = stack
         .bench
         .options()

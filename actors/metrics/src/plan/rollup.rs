@@ -122,7 +122,7 @@ pub(crate) fn kept_measures(
 
 impl Select<'_> {
     /// The statement's body over the smallest rollup that fits, and what was thought of each.
-    pub(super) fn from_rollups(
+    pub(super) fn over_rollups(
         &mut self,
         rollups: &[Arc<Rollup>],
     ) -> Result<(Option<Kept>, Vec<Considered>), QueryError> {

@@ -36,7 +36,7 @@ pub(crate) fn write(
     writer.masked.clone_from(&resolved.masked);
     let row_filters = resolved.row_filters.clone();
     let mut select = Select::new(writer, resolved)?;
-    let (kept, considered) = select.from_rollups(rollups)?;
+    let (kept, considered) = select.over_rollups(rollups)?;
     let (body, rollup, folded) = match kept {
         Some(kept) => (kept.body, Some(kept.rollup), kept.folded),
         None => (select.body()?, None, None),

@@ -25,6 +25,7 @@ pub const PATIENCE_LOOKS: usize = 2400;
 
 pub const TABLES: &str = "
     CREATE SCHEMA marts;
+    CREATE TABLE public.foreign_table (kind text);
     CREATE TABLE marts.customers (id int PRIMARY KEY, city text, vip boolean);
     CREATE TABLE marts.orders (id int PRIMARY KEY, customer_id int, status text, amount numeric(12, 2),
                                units int, weight float8, placed_at timestamptz);

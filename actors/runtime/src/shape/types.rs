@@ -166,13 +166,21 @@ mod tests {
     fn a_type_that_takes_every_old_value_is_a_widening_and_no_other_is() {
         for (old, new, expected) in [
             ("integer", "integer", Fit::Same),
-            ("character varying(10)", "character varying(20)", Fit::InPlace),
+            (
+                "character varying(10)",
+                "character varying(20)",
+                Fit::InPlace,
+            ),
             ("character varying(10)", "character varying", Fit::InPlace),
             ("character varying(10)", "text", Fit::InPlace),
             ("character varying", "text", Fit::InPlace),
             ("text", "character varying", Fit::InPlace),
             ("text", "character varying(10)", Fit::Misfit),
-            ("character varying(20)", "character varying(10)", Fit::Misfit),
+            (
+                "character varying(20)",
+                "character varying(10)",
+                Fit::Misfit,
+            ),
             ("character(3)", "character(5)", Fit::Rewritten),
             ("character(5)", "character(3)", Fit::Misfit),
             ("bit varying(3)", "bit varying(9)", Fit::InPlace),

@@ -31,9 +31,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0006_source_tables.sql"),
     ),
     (
-        20,
+        7,
         "streams",
-        include_str!("../../migrations/0020_streams.sql"),
+        include_str!("../../migrations/0007_streams.sql"),
     ),
 ];
 

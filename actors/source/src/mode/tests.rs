@@ -119,7 +119,10 @@ fn what_keeps_a_table_from_cdc_is_said() {
     assert!(error.contains("REPLICA IDENTITY FULL"), "{error}");
     let unasked = choose(&table, &configured(TableConfig::default()), REFUSES).unwrap();
     let better = unasked.better.unwrap();
-    assert_eq!((better.mode, better.lacks.as_str()), ("cdc", "wal_level is replica"));
+    assert_eq!(
+        (better.mode, better.lacks.as_str()),
+        ("cdc", "wal_level is replica")
+    );
     // Who chose a mode knows of the others.
     let chosen = choose(&table, &asked(Mode::Incremental), REFUSES).unwrap();
     assert_eq!(chosen.better, None);

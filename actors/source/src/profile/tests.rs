@@ -71,7 +71,7 @@ async fn keys_comments_values_and_extents_are_found() {
     let total = orders.column("total").unwrap();
     assert_eq!(
         (total.landed_type.as_str(), total.base_type.as_str()),
-        ("text", "numeric(8,2)")
+        ("numeric(8,2)", "numeric(8,2)")
     );
     assert_eq!(total.comment.as_deref(), Some("Without tax"));
     assert_eq!(

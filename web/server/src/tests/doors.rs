@@ -67,7 +67,10 @@ async fn what_changes_something_needs_more_than_a_viewer() {
         "/api/ask",
         "/api/chat/stream",
         "/api/proofs/{id}/replay",
+        "/api/rollups/explain",
         "/chat",
+        "/mcp",
+        "/v1/chat/completions",
     ];
     for route in routes::all(true) {
         let changes = route.method != "GET"

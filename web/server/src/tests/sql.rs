@@ -1,5 +1,10 @@
 //! The SQL API as clients meet it: psql, Python's drivers, and the rules of the door.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests find the clients' virtual environment"
+)]
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,15 +143,11 @@ async fn psql_lists_describes_and_queries_cubes() {
         ("\\d \"Production\"", "passRate"),
         ("\\dn", "cubes"),
         ("\\conninfo", "warehouse"),
-        ("\\l", "warehouse"),
         ("SELECT MEASURE(count) FROM Production", "count"),
         ("EXPLAIN SELECT MEASURE(count) FROM Production", "Aggregate"),
     ] {
         let (ok, text) = psql(command).await;
-        assert!(
-            (ok || command == "\\l") && text.contains(shows) || command == "\\l",
-            "{command}: {text}"
-        );
+        assert!(ok && text.contains(shows), "{command}: {text}");
     }
     let (ok, text) = psql("SELECT MEASURE(cout) FROM Production").await;
     assert!(!ok && text.contains("did you mean \"count\"?"), "{text}");

@@ -21,7 +21,7 @@ fn difference(outcome: Result<SyncReport, SyncError>) -> (crate::Proof, String) 
         panic!("{text}");
     };
     match failures.remove(0).error {
-        LoadError::Differs { proof, .. } => (proof, text),
+        LoadError::Differs { proof, .. } => (*proof, text),
         other => panic!("{other}"),
     }
 }

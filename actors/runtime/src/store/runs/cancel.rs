@@ -12,14 +12,14 @@ use uuid::Uuid;
 /// The runs of this process that can be cancelled now.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Cancellations {
-    running: Arc<Mutex<HashMap<Uuid, (CancellationToken, Arc<Mutex<String>>)>>>,
+    running: Arc<Mutex<Running>>,
 }
 
+/// Each run's token, and the reason for whoever hears it.
+type Running = HashMap<Uuid, (CancellationToken, Arc<Mutex<String>>)>;
+
 impl Cancellations {
-    fn with<T>(
-        &self,
-        act: impl FnOnce(&mut HashMap<Uuid, (CancellationToken, Arc<Mutex<String>>)>) -> T,
-    ) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Running) -> T) -> T {
         act(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
