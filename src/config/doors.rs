@@ -31,7 +31,7 @@ fn check_origin(origin: &str) -> Result<(), String> {
 }
 
 /// Shorter secrets can be guessed.
-const SECRET_CHARS_MIN: usize = 16;
+pub(super) const SECRET_CHARS_MIN: usize = 16;
 
 /// Whom the audit and the pace name otherwise: the data dir's token, whoever comes where none is asked
 /// for, a write-back's own policy, and a run.
@@ -47,8 +47,13 @@ fn check_auth(auth: &AuthConfig) -> Result<(), String> {
              `openssl rand -hex 32` makes one"
         ))
     };
-    if let Some(secret) = &auth.jwt_secret {
-        strong("auth.jwt_secret", &secret.0)?;
+    // A short one is Cube's own example, and enough where only this machine can ask.
+    if auth
+        .jwt_secret
+        .as_ref()
+        .is_some_and(|it| it.0.trim() != it.0 || it.0.is_empty())
+    {
+        return Err("auth.jwt_secret: a secret is not empty and has no space around it".to_owned());
     }
     if auth.mode == AuthMode::None && !auth.tokens.is_empty() {
         return Err(

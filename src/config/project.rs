@@ -8,6 +8,7 @@ use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use toml::{Table, Value};
 
+use super::doors::SECRET_CHARS_MIN;
 use super::environment::{Environment, SECRETS_FILE};
 use super::schema::{AuthMode, Config, LlmConfig, SourceConfig};
 use crate::output::UserError;
@@ -282,6 +283,13 @@ impl Config {
                  set server.tls_terminated = true behind a proxy that ends TLS"
             )));
         }
+        let secret = self.auth.jwt_secret.as_ref();
+        if secret.is_some_and(|it| it.0.chars().count() < SECRET_CHARS_MIN) {
+            return Err(UserError(format!(
+                "auth.jwt_secret: on {listen} it has {SECRET_CHARS_MIN} characters or more; \
+                 `openssl rand -hex 32` makes one"
+            )));
+        }
         if self.auth.mode == AuthMode::None {
             return Err(UserError(format!(
                 "auth.mode = \"none\" on {listen}: without a token only loopback is served"
@@ -460,6 +468,15 @@ mod tests {
             &Environment::default(),
         );
         assert!(error.contains("no TLS"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_is_for_loopback_only() {
+        let auth = "[auth]\njwt_secret = \"secret\"\n";
+        parse(auth, "f", &Environment::default()).expect("valid on loopback");
+        let open = "[server]\nlisten = \"0.0.0.0:4000\"\ntls_terminated = true\n";
+        let error = error_of(&format!("{open}{auth}"), &Environment::default());
+        assert!(error.contains("auth.jwt_secret"), "{error}");
     }
 
     #[test]

@@ -90,7 +90,7 @@ async fn nothing_is_kept_across_callers_clocks_or_tables_that_nobody_tells_of() 
     dimensions: [{name: id, sql: id, type: number, primary_key: true}]
     measures: [{name: count, type: count}]
   - name: Foreign
-    sql_table: public.foreign_table
+    sql_table: public.untold
     measures: [{name: count, type: count}]
   - name: Guarded
     sql_table: marts.orders
@@ -102,8 +102,7 @@ async fn nothing_is_kept_across_callers_clocks_or_tables_that_nobody_tells_of() 
 ",
     );
     let shop = Shop::with(&model).await;
-    shop.execute("CREATE TABLE public.foreign_table (id int)")
-        .await;
+    shop.execute("CREATE TABLE public.untold (id int)").await;
     settled(&shop).await;
     for cube in ["Recent", "Foreign"] {
         let query = json!({ "measures": [format!("{cube}.count")] });
