@@ -119,11 +119,9 @@ impl<'a> Block<'a> {
         block.table()
     }
 
-    /// `*` becomes every member that the caller may see, grouped by what can be grouped by where the
-    /// SELECT does not say how.
+    /// `*` becomes every member that the caller may see.
     fn expand(&self, select: &mut Select) -> Result<(), SqlError> {
         let mut items = Vec::new();
-        let mut groups = Vec::new();
         for item in std::mem::take(&mut select.projection) {
             if !matches!(
                 item,
@@ -141,19 +139,11 @@ impl<'a> Block<'a> {
                 let is_segment = self.model.member(id).segment().is_some();
                 if !is_segment && may_show(&self.model, self.context, id).is_ok() {
                     let name = Ident::with_quote('"', self.model.member(id).name.clone());
-                    if self.model.member(id).measure().is_none() {
-                        groups.push(Expr::Identifier(name.clone()));
-                    }
                     items.push(SelectItem::UnnamedExpr(Expr::Identifier(name)));
                 }
             }
         }
         select.projection = items;
-        if let GroupByExpr::Expressions(listed, _) = &mut select.group_by
-            && listed.is_empty()
-        {
-            *listed = groups;
-        }
         match select.projection.is_empty() {
             true => Err(SqlError::new("42601", "the SELECT shows nothing")),
             false => Ok(()),
