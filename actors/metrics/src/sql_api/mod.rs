@@ -5,7 +5,7 @@
 //! Everything else must be about the catalogue alone: PostgreSQL's own answers introspection, of
 //! which the cubes are part as empty tables ([`tables`]). Nothing else of the warehouse is reached.
 //!
-//! The text is checked before it is parsed: its words ([`crate::words`]) name no relation that is
+//! The text is checked before it is parsed: its words (`words`) name no relation that is
 //! not served and call no function that is not known to be harmless. Beside that, the warehouse is
 //! reached as the role that can read and nothing else.
 
