@@ -1,6 +1,9 @@
 //! Tests of data: a select of the rows that are wrong, counted and judged.
 
+mod one_scan;
+
 use ballpoint_postgres::ident;
+use indexmap::IndexMap;
 use serde_json::Value as Json;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -10,6 +13,12 @@ use crate::materialize::{self, execute};
 use crate::project::config;
 use crate::project::node::{Node, Severity};
 use crate::run::Failure;
+
+/// Tests that are asked in one query at most.
+pub(crate) const TOGETHER_MAX: usize = 40;
+
+/// What a test that says nothing else counts.
+const COUNT: &str = "count(*)";
 
 /// What a test found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +75,7 @@ pub(crate) fn wrapped(node: &Node, sql: &str) -> String {
 }
 
 fn judging(node: &Node, sql: &str) -> String {
-    let calculation = setting(node, "fail_calc", "count(*)");
+    let calculation = setting(node, "fail_calc", COUNT);
     format!(
         "select\n  ({calculation})::bigint as failures,\n  {calculation} {} as should_warn,\n  \
          {calculation} {} as should_error\nfrom (\n{sql}\n) dbt_internal_test",
@@ -162,15 +171,7 @@ pub(crate) async fn run_together(
     conn: &mut PgConnection,
     tests: &[(&Node, &str)],
 ) -> Result<Vec<Judged>, sqlx::Error> {
-    let parts: Vec<String> = tests
-        .iter()
-        .enumerate()
-        .map(|(number, (node, sql))| {
-            let one = wrapped(node, sql);
-            format!("select {number}::bigint as test, * from (\n{one}\n) as test_{number}")
-        })
-        .collect();
-    let rows = sqlx::raw_sql(AssertSqlSafe(parts.join("\nunion all\n")))
+    let rows = sqlx::raw_sql(AssertSqlSafe(together(tests)))
         .fetch_all(conn)
         .await?;
     let mut found: Vec<Option<Judged>> = vec![None; tests.len()];
@@ -185,6 +186,47 @@ pub(crate) async fn run_together(
         .into_iter()
         .collect::<Option<Vec<Judged>>>()
         .ok_or(sqlx::Error::RowNotFound)
+}
+
+/// One query for all: a row for each test, with its number in `tests`. What can be counted in one scan
+/// of a relation is.
+fn together(tests: &[(&Node, &str)]) -> String {
+    let mut scans: IndexMap<&str, Vec<(usize, String)>> = IndexMap::new();
+    let mut parts: Vec<String> = Vec::new();
+    for (number, (node, sql)) in tests.iter().enumerate() {
+        let counts_rows = node.config.get("limit").is_none_or(Json::is_null)
+            && setting(node, "fail_calc", COUNT) == COUNT;
+        match one_scan::counted(sql).filter(|_| counts_rows) {
+            Some(counted) => scans
+                .entry(counted.relation)
+                .or_default()
+                .push((number, counted.aggregate)),
+            None => parts.push(format!(
+                "select {number}::bigint as test, * from (\n{}\n) as test_{number}",
+                wrapped(node, sql)
+            )),
+        }
+    }
+    parts.extend(scans.iter().map(|(relation, counted)| {
+        let of_each = |write: &dyn Fn(usize, &str) -> String| -> String {
+            let written = counted.iter().map(|(number, text)| write(*number, text));
+            written.collect::<Vec<_>>().join(",\n  ")
+        };
+        let counts = of_each(&|number, aggregate| format!("{aggregate} as test_{number}"));
+        let judged = of_each(&|number, _| {
+            let (node, _) = tests[number];
+            format!(
+                "({number}::bigint, test_{number}, test_{number} {}, test_{number} {})",
+                setting(node, "warn_if", "!= 0"),
+                setting(node, "error_if", "!= 0"),
+            )
+        });
+        format!(
+            "select judged.* from (\nselect\n  {counts}\nfrom {relation}\n) as counts\n\
+             cross join lateral (values\n  {judged}\n) as judged"
+        )
+    }));
+    parts.join("\nunion all\n")
 }
 
 /// A few of the rows that a test found, as JSON, for the report of a failure.

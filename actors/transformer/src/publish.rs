@@ -12,6 +12,7 @@ mod order;
 mod pending;
 mod relations;
 mod steps;
+mod verdicts;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

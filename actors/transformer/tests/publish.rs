@@ -123,6 +123,32 @@ async fn a_failed_test_publishes_nothing_and_names_what_it_blocked() {
 }
 
 #[tokio::test]
+async fn a_test_that_cannot_run_is_named_and_those_beside_it_are_judged() {
+    let bench = Workbench::shop().await;
+    bench.write(
+        "tests/broken.sql",
+        "select no_such_column from {{ ref('stg_orders') }}",
+    );
+    bench.write(
+        "tests/never.sql",
+        "select id from {{ ref('stg_orders') }} where id is not null",
+    );
+    let outcome = build(&bench, &bench.load(), Changed::Everything).await;
+    assert_eq!(outcome.status, BuildStatus::Failed);
+    let mut failed: Vec<(&str, Option<i64>)> = outcome
+        .failed
+        .iter()
+        .map(|failed| (failed.name.as_str(), failed.failures))
+        .collect();
+    failed.sort_unstable();
+    assert_eq!(failed, [("broken", None), ("never", Some(3))]);
+    let broken = outcome.failed.iter().find(|failed| failed.name == "broken");
+    let message = &broken.unwrap().message;
+    assert!(message.contains("no_such_column"), "{message}");
+    assert!(outcome.tests_passed > 0, "{outcome:?}");
+}
+
+#[tokio::test]
 async fn what_a_failed_build_was_for_is_built_by_the_next_one() {
     let bench = Workbench::shop().await;
     let project = bench.load();

@@ -22,16 +22,11 @@ use crate::materialize::{self, Built, Sender, execute, incremental};
 use crate::project::Project;
 use crate::project::node::{Materialization, Node};
 use crate::queries::blocking_compile;
-use crate::run::{
-    Failure, NodeResult, Status, describe, record_verdict, schemas_of, skipped, waits_for,
-};
+use crate::run::{Failure, NodeResult, Status, schemas_of, skipped, waits_for};
 
 /// Tables above this many rows are swapped instead of refilled: dead rows would cost more than a
 /// lock of some milliseconds.
 const REFILL_ROWS_MAX: f64 = 200_000.0;
-
-/// How many of the rows that a test found are reported.
-const SAMPLE_ROWS_MAX: u32 = 3;
 
 /// What is done with a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,34 +138,29 @@ impl<'a> Build<'a> {
         let everything: BTreeSet<String> = self.project.nodes.keys().cloned().collect();
         let waits = waits_for(&self.project, &everything, true);
         let mut ended: HashMap<String, Status> = HashMap::new();
-        for id in self.order(&waits) {
-            if self.waiting.contains(&id) {
-                continue;
-            }
-            let project = self.project.clone();
-            let node = &project.nodes[&id];
-            match node.materialization {
-                Materialization::Ephemeral => {
-                    self.touch_if_a_parent_is(node);
+        let project = self.project.clone();
+        let order = self.order(&waits);
+        let is_test = |id: &String| project.nodes[id].is_test();
+        for group in order.chunk_by(|one, next| is_test(one) && is_test(next)) {
+            let mut due: Vec<&Node> = Vec::new();
+            for id in group {
+                let node = &project.nodes[id];
+                let waits_in_vain = waits[id]
+                    .iter()
+                    .any(|other| ended.get(other).is_some_and(|status| status.blocks()));
+                if self.is_left_out(node) || !self.is_due(node) {
                     continue;
                 }
-                // They judge the code and not the data: `dbt test` and `dbt build` run them.
-                Materialization::UnitTest | Materialization::Nothing => continue,
-                _ => {}
-            }
-            let waits_in_vain = waits[&id]
-                .iter()
-                .any(|other| ended.get(other).is_some_and(|status| status.blocks()));
-            if waits_in_vain || self.stands_on_wrong_data(node) {
-                if self.is_due(node) {
+                if waits_in_vain || self.stands_on_wrong_data(node) {
                     self.results.push(skipped(node));
                     self.touched.insert(id.clone());
-                    ended.insert(id, Status::Skipped);
+                    ended.insert(id.clone(), Status::Skipped);
+                } else {
+                    due.push(node);
                 }
-                continue;
             }
-            if let Some(result) = self.step(node).await? {
-                ended.insert(id, result.status);
+            for result in self.group(&due).await? {
+                ended.insert(result.unique_id.clone(), result.status);
                 self.results.push(result);
                 fail::fail_point!("transformer::mid_transaction");
             }
@@ -181,6 +171,40 @@ impl<'a> Build<'a> {
         self.swap().await?;
         self.record().await?;
         Ok(())
+    }
+
+    /// Whether a build has nothing to do with a node. An ephemeral model is part of its readers, and
+    /// hands on that something below it changed.
+    fn is_left_out(&mut self, node: &Node) -> bool {
+        if self.waiting.contains(&node.unique_id) {
+            return true;
+        }
+        match node.materialization {
+            Materialization::Ephemeral => {
+                self.touch_if_a_parent_is(node);
+                true
+            }
+            // They judge the code and not the data: `dbt test` and `dbt build` run them.
+            Materialization::UnitTest | Materialization::Nothing => true,
+            _ => false,
+        }
+    }
+
+    /// Does what is due: one model, or tests with nothing between them.
+    async fn group(&mut self, due: &[&Node]) -> Result<Vec<NodeResult>, PublishError> {
+        let mut results = Vec::with_capacity(due.len());
+        for together in due.chunks(data_tests::TOGETHER_MAX) {
+            if together.len() > 1
+                && let Some(judged) = self.tests_together(together).await?
+            {
+                results.extend(judged);
+                continue;
+            }
+            for node in together {
+                results.push(self.step(node).await?);
+            }
+        }
+        Ok(results)
     }
 
     /// Whether a test of something below this model has failed. Wider than dbt's rule for the order,
@@ -286,11 +310,8 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// Does what is due for a node; `None` when nothing is.
-    async fn step(&mut self, node: &Node) -> Result<Option<NodeResult>, PublishError> {
-        if !self.is_due(node) {
-            return Ok(None);
-        }
+    /// Builds a model, or judges a test.
+    async fn step(&mut self, node: &Node) -> Result<NodeResult, PublishError> {
         let begin = Instant::now();
         let mut result = skipped(node);
         let done = if node.is_test() {
@@ -314,34 +335,7 @@ impl<'a> Build<'a> {
             });
         }
         result.seconds = crate::run::seconds(begin.elapsed());
-        Ok(Some(result))
-    }
-
-    async fn test(&mut self, node: &Node, result: &mut NodeResult) -> Result<(), Failure> {
-        let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
-        let judged = data_tests::run(&mut self.conn, node, &compiled.sql).await?;
-        record_verdict(result, node, judged);
-        if result.status == Status::Fail {
-            let rows = data_tests::sample(&mut self.conn, &compiled.sql, SAMPLE_ROWS_MAX).await;
-            let sample = match rows {
-                Ok(rows) => rows,
-                Err(error) => {
-                    // A select that cannot be shown as JSON has failed all the same.
-                    execute(&mut self.conn, "rollback to savepoint node").await?;
-                    vec![describe(&error)]
-                }
-            };
-            self.failed.push(FailedNode {
-                unique_id: node.unique_id.clone(),
-                name: node.name.clone(),
-                file: node.original_file_path.clone(),
-                message: result.message.clone(),
-                failures: result.failures,
-                sample,
-            });
-        }
-        result.compiled = Some(compiled.sql);
-        Ok(())
+        Ok(result)
     }
 
     async fn build(&mut self, node: &Node, result: &mut NodeResult) -> Result<(), Failure> {

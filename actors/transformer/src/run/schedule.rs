@@ -3,14 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::data_tests;
 use crate::project::Project;
 use crate::project::node::{Materialization, Node, ResourceType};
 
 /// Views that are made in one transaction at most.
 const VIEWS_TOGETHER_MAX: usize = 64;
-
-/// Tests that are asked in one query at most.
-const TESTS_TOGETHER_MAX: usize = 40;
 
 /// What is done in one go on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +162,7 @@ impl Schedule {
         let most = match self.kinds[first] {
             Kind::Other => return Some(Unit::One(first)),
             Kind::PlainTest if self.attached[first].is_none() => return Some(Unit::One(first)),
-            Kind::PlainTest => TESTS_TOGETHER_MAX,
+            Kind::PlainTest => data_tests::TOGETHER_MAX,
             Kind::PlainView => {
                 let ready = self.ready.iter().filter(|(_, other)| alike(self, *other));
                 (1 + ready.count())
