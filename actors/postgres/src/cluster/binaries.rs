@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use super::ClusterError;
@@ -51,7 +51,8 @@ pub fn installation() -> Result<Installation, ClusterError> {
 }
 
 /// Finds PostgreSQL: `configured` alone if given, else what `pg_config` names, else the newest
-/// installed version, else the PATH. With `wanted_major` the first of that major.
+/// installed version, else the PATH. With `wanted_major` the first of that major, an installed version
+/// before what `pg_config` names: asking it takes a shell.
 pub(super) fn find(
     configured: Option<&Path>,
     wanted_major: Option<u32>,
@@ -65,7 +66,7 @@ pub(super) fn find(
         })?;
         found.push(binaries);
     } else {
-        for candidate in candidates() {
+        for candidate in candidates(wanted_major) {
             let Ok(binaries) = probe(candidate.as_deref()) else {
                 continue;
             };
@@ -92,11 +93,20 @@ pub(super) fn find(
 }
 
 /// Directories to try, best first; `None` stands for the PATH.
-fn candidates() -> Vec<Option<PathBuf>> {
-    let mut dirs = Vec::new();
-    if let Ok(stdout) = run(Command::new("pg_config").arg("--bindir")) {
-        dirs.push(Some(PathBuf::from(stdout)));
-    }
+fn candidates(wanted_major: Option<u32>) -> impl Iterator<Item = Option<PathBuf>> {
+    let (wanted, others): (Vec<_>, Vec<_>) = versioned()
+        .into_iter()
+        .partition(|(major, _)| wanted_major == Some(*major));
+    let named = std::iter::once_with(|| run(Command::new("pg_config").arg("--bindir")))
+        .flatten()
+        .map(PathBuf::from);
+    let dirs = |versioned: Vec<(u32, PathBuf)>| versioned.into_iter().map(|(_, dir)| dir);
+    let all = dirs(wanted).chain(named).chain(dirs(others));
+    all.map(Some).chain([None])
+}
+
+/// What distributions have installed, the newest first.
+fn versioned() -> Vec<(u32, PathBuf)> {
     let mut versioned: Vec<(u32, PathBuf)> = Vec::new();
     for (parent, prefix) in VERSIONED_PARENTS {
         let Ok(entries) = fs::read_dir(parent) else {
@@ -109,17 +119,21 @@ fn candidates() -> Vec<Option<PathBuf>> {
         }));
     }
     versioned.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
-    dirs.extend(versioned.into_iter().map(|(_, dir)| Some(dir)));
-    dirs.push(None);
-    dirs
+    versioned
 }
 
 /// Checks that both programs are there and new enough.
 fn probe(dir: Option<&Path>) -> Result<Binaries, String> {
     let program = |name: &str| dir.map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
     let (initdb, postgres) = (program("initdb"), program("postgres"));
-    run(Command::new(&initdb).arg("--version")).map_err(|reason| format!("initdb: {reason}"))?;
-    let line = run(Command::new(&postgres).arg("--version"))
+    let asked = |program: &Path| spawn(Command::new(program).arg("--version"));
+    // At the same time: each takes some ten milliseconds.
+    let (asked_initdb, asked_postgres) = (asked(&initdb), asked(&postgres));
+    asked_initdb
+        .and_then(output)
+        .map_err(|reason| format!("initdb: {reason}"))?;
+    let line = asked_postgres
+        .and_then(output)
         .map_err(|reason| format!("postgres: {reason}"))?;
     let version = version_in(&line).ok_or_else(|| format!("{line:?} names no version"))?;
     let major = leading_number(&version).ok_or_else(|| format!("{line:?} names no version"))?;
@@ -135,9 +149,21 @@ fn probe(dir: Option<&Path>) -> Result<Binaries, String> {
 }
 
 fn run(command: &mut Command) -> Result<String, String> {
-    let output = command
+    spawn(command).and_then(output)
+}
+
+fn spawn(command: &mut Command) -> Result<Child, String> {
+    command
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())
+}
+
+fn output(child: Child) -> Result<String, String> {
+    let output = child
+        .wait_with_output()
         .map_err(|error| error.to_string())?;
     if !output.status.success() {
         return Err(output.status.to_string());
