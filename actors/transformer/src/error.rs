@@ -29,10 +29,12 @@ impl Place {
 
     /// The first line of `text` that contains `needle`, in `file`.
     pub fn find(file: impl Into<PathBuf>, text: &str, needle: &str) -> Self {
-        let line = text
-            .lines()
-            .position(|line| line.contains(needle))
-            .map(|index| index + 1);
+        let line = text.find(needle).map(|at| {
+            1 + text.as_bytes()[..at]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+        });
         Self {
             file: file.into(),
             line,
