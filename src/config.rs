@@ -6,11 +6,13 @@
 
 mod address;
 mod amount;
+mod checks;
 mod connectors;
 mod doors;
 mod environment;
 mod operations;
 mod project;
+mod reading;
 mod schema;
 
 pub(crate) use address::address;

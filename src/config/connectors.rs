@@ -196,12 +196,10 @@ fn collect(was: &Value, is: &Value, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::super::environment::Environment;
-    use super::super::project::parse;
+    use super::super::reading::{self, parse};
 
     fn error_of(text: &str) -> String {
-        parse(text, "ballpoint.toml", &Environment::default())
-            .expect_err("must be refused")
-            .to_string()
+        reading::error_of(text, &Environment::default())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::project::{PLAIN_NAME, is_plain};
+use super::checks::{PLAIN_NAME, is_plain};
 use super::schema::{AuthConfig, AuthMode, Config};
 
 /// Refuses what would leave a door open, or shut for no reason.
@@ -85,13 +85,7 @@ fn check_auth(auth: &AuthConfig) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use crate::config::environment::Environment;
-    use crate::config::project::parse;
-
-    fn error_of(text: &str, environment: &Environment) -> String {
-        parse(text, "ballpoint.toml", environment)
-            .expect_err("must be refused")
-            .to_string()
-    }
+    use crate::config::reading::{error_of, parse};
 
     #[test]
     fn a_token_that_can_be_guessed_or_means_nothing_is_refused() {

@@ -82,8 +82,8 @@ impl RetriesConfig {
 /// Names the setting.
 pub(super) fn check(config: &super::schema::Config) -> Result<(), String> {
     for (name, schedule) in &config.schedules {
-        if !super::project::is_plain(name) {
-            return Err(format!("schedules.{name}: {}", super::project::PLAIN_NAME));
+        if !super::checks::is_plain(name) {
+            return Err(format!("schedules.{name}: {}", super::checks::PLAIN_NAME));
         }
         orchestrator::Timing::parse(&schedule.cron, &schedule.timezone)
             .map_err(|error| format!("schedules.{name}: {error}"))?;
@@ -166,13 +166,11 @@ fn hold() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::super::environment::Environment;
-    use super::super::project::parse;
+    use super::super::reading::{self, parse};
     use super::*;
 
     fn error_of(text: &str) -> String {
-        parse(text, "ballpoint.toml", &Environment::default())
-            .expect_err("must be refused")
-            .to_string()
+        reading::error_of(text, &Environment::default())
     }
 
     #[test]
