@@ -39,20 +39,32 @@ async fn stopped_at(step: &str, doing: impl Future<Output = bool>) {
     assert!(failed, "nothing passed {step}");
 }
 
+/// An approved plan whose apply stopped at `step`.
+async fn apply_stopped_at(step: &str, bench: &Bench) -> Plan {
+    let plan = bench.approved().await;
+    stopped_at(step, async {
+        bench.library.apply(plan.id, "bo").await.is_err()
+    })
+    .await;
+    plan
+}
+
+/// What the next start finds, and does first.
+async fn resumed(bench: &Bench) -> WriteBacks {
+    let library = bench.reopened().await;
+    library.resume().await.unwrap();
+    library
+}
+
 #[tokio::test]
 async fn an_apply_that_stops_anywhere_is_done_once_by_the_next_start() {
     let _alone = FAILPOINTS.lock().await;
     let bench = Bench::new().await;
     for (step, committed) in STEPS {
-        let plan = bench.approved().await;
-        stopped_at(step, async {
-            bench.library.apply(plan.id, "bo").await.is_err()
-        })
-        .await;
+        let plan = apply_stopped_at(step, &bench).await;
         let expected = committed.then_some(WRITTEN);
         assert_eq!(bench.rows().await.as_deref(), expected, "{step}");
-        let library = bench.reopened().await;
-        library.resume().await.unwrap();
+        let library = resumed(&bench).await;
         let settled = library.get(plan.id).await.unwrap();
         assert_eq!(
             settled.state,
@@ -85,8 +97,7 @@ async fn an_undo_that_stops_anywhere_is_done_once_by_the_next_start() {
         .await;
         let expected = (!committed).then_some(WRITTEN);
         assert_eq!(bench.rows().await.as_deref(), expected, "{step}");
-        let library = bench.reopened().await;
-        library.resume().await.unwrap();
+        let library = resumed(&bench).await;
         let settled = library.get(plan.id).await.unwrap();
         assert_eq!(
             settled.state,
@@ -112,8 +123,7 @@ async fn a_plan_that_stops_anywhere_is_made_whole_by_the_next_start() {
             bench.library.plan("scores", "ana").await.is_err()
         })
         .await;
-        let library = bench.reopened().await;
-        library.resume().await.unwrap();
+        let library = resumed(&bench).await;
         let plans = library.list(None, 10).await.unwrap();
         assert_eq!(plans.len(), 1, "{step}");
         assert_eq!(
@@ -138,14 +148,9 @@ async fn what_the_target_no_longer_remembers_is_told_by_its_rows() {
     for lost in [other_cluster, forgotten] {
         for (step, _) in [STEPS[1], STEPS[4]] {
             let bench = Bench::new().await;
-            let plan = bench.approved().await;
-            stopped_at(step, async {
-                bench.library.apply(plan.id, "bo").await.is_err()
-            })
-            .await;
+            let plan = apply_stopped_at(step, &bench).await;
             bench.warehouse_sql(lost).await;
-            let library = bench.reopened().await;
-            library.resume().await.unwrap();
+            let library = resumed(&bench).await;
             let settled = library.get(plan.id).await.unwrap();
             assert_eq!(
                 settled.state,
@@ -156,17 +161,12 @@ async fn what_the_target_no_longer_remembers_is_told_by_its_rows() {
             assert_eq!(bench.rows().await.as_deref(), Some(WRITTEN), "{step}");
         }
         let bench = Bench::new().await;
-        let plan = bench.approved().await;
-        stopped_at("reverse_etl.after_commit", async {
-            bench.library.apply(plan.id, "bo").await.is_err()
-        })
-        .await;
+        let plan = apply_stopped_at("reverse_etl.after_commit", &bench).await;
         bench.warehouse_sql(lost).await;
         bench
             .target_sql("update public.feedback set score = 1 where id = 'b'")
             .await;
-        let library = bench.reopened().await;
-        library.resume().await.unwrap();
+        let library = resumed(&bench).await;
         let settled = library.get(plan.id).await.unwrap();
         assert_eq!(settled.state, PlanState::Failed);
         let error = settled.error.unwrap();
@@ -178,11 +178,7 @@ async fn what_the_target_no_longer_remembers_is_told_by_its_rows() {
 async fn a_target_that_cannot_be_asked_keeps_only_its_own_source_waiting() {
     let _alone = FAILPOINTS.lock().await;
     let bench = Bench::new().await;
-    let plan = bench.approved().await;
-    stopped_at("reverse_etl.after_commit", async {
-        bench.library.apply(plan.id, "bo").await.is_err()
-    })
-    .await;
+    let plan = apply_stopped_at("reverse_etl.after_commit", &bench).await;
     bench
         .target_sql("alter function pg_catalog.txid_status(bigint) rename to txid_status_away")
         .await;
@@ -238,11 +234,7 @@ async fn a_plan_whose_source_left_the_configuration_ends_with_that_reason() {
         ),
     ] {
         let bench = Bench::new().await;
-        let plan = bench.approved().await;
-        stopped_at(step, async {
-            bench.library.apply(plan.id, "bo").await.is_err()
-        })
-        .await;
+        let plan = apply_stopped_at(step, &bench).await;
         let library = bench.with_sources(&[]).await;
         let resumed = tokio::time::timeout(Duration::from_secs(60), library.resume());
         resumed.await.expect("it comes to an end").unwrap();
@@ -259,16 +251,11 @@ async fn a_plan_whose_source_left_the_configuration_ends_with_that_reason() {
 async fn a_plan_that_was_moved_on_while_it_was_carried_out_says_so() {
     let _alone = FAILPOINTS.lock().await;
     let bench = Bench::new().await;
-    let plan = bench.approved().await;
-    stopped_at("reverse_etl.after_commit", async {
-        bench.library.apply(plan.id, "bo").await.is_err()
-    })
-    .await;
+    let plan = apply_stopped_at("reverse_etl.after_commit", &bench).await;
     bench
         .warehouse_sql("update ballpoint.plans set state = 'rejected'")
         .await;
-    let library = bench.reopened().await;
-    library.resume().await.unwrap();
+    let library = resumed(&bench).await;
     let settled = library.get(plan.id).await.unwrap();
     let error = settled.error.unwrap();
     assert!(error.contains("became rejected while"), "{error}");
@@ -288,11 +275,7 @@ async fn deeds(library: &WriteBacks, plan: Uuid, action: &str) -> usize {
 async fn the_actor_carries_out_what_the_handle_asks_for_and_what_a_kill_left() {
     let _alone = FAILPOINTS.lock().await;
     let bench = Bench::new().await;
-    let plan = bench.approved().await;
-    stopped_at("reverse_etl.after_commit", async {
-        bench.library.apply(plan.id, "bo").await.is_err()
-    })
-    .await;
+    let plan = apply_stopped_at("reverse_etl.after_commit", &bench).await;
     let library = bench.reopened().await;
     let handle = ReverseEtlHandle::new(library.clone());
     let root = SupervisorSpec::new("root", Strategy::OneForOne).child(ActorSpec::new(

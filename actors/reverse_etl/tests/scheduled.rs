@@ -1,7 +1,4 @@
 //! What a schedule asks of the actor: a pass over every sync.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::time::Duration;
 
@@ -14,7 +11,7 @@ use ballpoint_runtime::supervision::{
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::{Trigger, WorkKind};
 
-use support::{Bench, WRITTEN};
+use crate::support::{Bench, WRITTEN};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -61,9 +58,7 @@ async fn a_scheduled_pass_plans_every_sync_and_writes_what_is_approved() {
     assert_eq!((plans.len(), plans[0].state), (1, PlanState::Planned));
     assert_eq!(plans[0].requested_by, "schedule");
     assert_eq!(bench.rows().await, None, "nobody approved it");
-    let hash = plans[0].hash.clone().unwrap();
-    let approved = bench.library.approve(plans[0].id, &hash, "bo", None).await;
-    approved.unwrap();
+    bench.approve(&plans[0]).await;
     assert_eq!(pass(&store).await.state, "done");
     assert_eq!(bench.rows().await.as_deref(), Some(WRITTEN));
     tree.stop(Duration::from_secs(5)).await;

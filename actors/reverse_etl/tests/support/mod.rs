@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ballpoint_postgres::testing::TestDatabase;
-use ballpoint_reverse_etl::{Plan, PlanState, WriteBackError, WriteBacks, WriteBacksConfig};
+use ballpoint_reverse_etl::{
+    Plan, PlanRow, PlanState, WriteBackError, WriteBacks, WriteBacksConfig,
+};
 use ballpoint_runtime::store::Store;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 /// One sync on `marts.scores`; the tests replace lines of it.
 pub(crate) const SYNC: &str = "\
@@ -118,14 +121,17 @@ impl Bench {
         self.library.plan("scores", "ana").await.unwrap()
     }
 
+    /// Approves a plan as it stands.
+    pub(crate) async fn approve(&self, plan: &Plan) -> Plan {
+        let hash = plan.hash.as_deref().unwrap();
+        let approved = self.library.approve(plan.id, hash, "bo", None).await;
+        approved.unwrap()
+    }
+
     /// Plans and approves.
     pub(crate) async fn approved(&self) -> Plan {
         let plan = self.plan().await;
-        let hash = plan.hash.clone().unwrap();
-        self.library
-            .approve(plan.id, &hash, "bo", None)
-            .await
-            .unwrap()
+        self.approve(&plan).await
     }
 
     /// Plans, approves and applies.
@@ -134,6 +140,12 @@ impl Bench {
         let applied = self.library.apply(plan.id, "bo").await.unwrap();
         assert_eq!(applied.state, PlanState::Applied, "{:?}", applied.error);
         applied
+    }
+
+    /// The first rows that a plan changes.
+    pub(crate) async fn changed(&self, plan: Uuid) -> Vec<PlanRow> {
+        let rows = self.library.rows(plan, Some("changed"), 0, 10).await;
+        rows.unwrap()
     }
 
     /// Why the sync cannot be planned.
