@@ -35,7 +35,7 @@ bench-metrics: ## the metrics' figures beside an axum echo, printed
 	cargo bench --bench metrics
 
 fuzz-metrics: ## 10,000 random queries against an evaluation of their own
-	BALLPOINT_FUZZ=10000 cargo test --release -p ballpoint-metrics --test fuzz -- --nocapture
+	BALLPOINT_FUZZ=10000 cargo test --release -p ballpoint-metrics --test main fuzz:: -- --nocapture
 
 bench: ## the figures of the README, printed
 	cargo bench --bench spine

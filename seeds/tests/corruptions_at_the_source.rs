@@ -2,13 +2,12 @@
 //! repair, and the dbt tests it names exist.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::collections::BTreeSet;
 
 use ballpoint_seeds::corruptions::Corruptions;
 use sqlx::{AssertSqlSafe, PgPool};
-use support::{NOW, filled, read, text};
+
+use crate::support::{NOW, filled, read, text};
 
 /// After these the source is sound, but not what it was: the fault left no trace of it.
 const NOT_UNDONE: [&str; 2] = ["duplicate_batch", "no_cycle_time"];

@@ -1,8 +1,6 @@
 //! Every fact of `answers.yml`, checked in real databases filled from the shipped parameters.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_seeds::{
     FillError, Parameters,
@@ -10,7 +8,8 @@ use ballpoint_seeds::{
     fill,
 };
 use jiff::Timestamp;
-use support::{NOW, files, filled, read, text};
+
+use crate::support::{NOW, files, filled, read, text};
 
 fn facts_of(source: &str, rows: u64, now: Timestamp) -> Vec<Fact> {
     let parameters = Parameters::parse(&files(source)).unwrap();

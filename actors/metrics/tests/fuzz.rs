@@ -10,8 +10,6 @@
     reason = "a test reads how many cases it is asked for, and says what it covered"
 )]
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use ballpoint_metrics::SecurityContext;
@@ -19,8 +17,9 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
-use support::Shop;
-use support::rows::{Joined, Line, Order, Tables};
+
+use crate::support::Shop;
+use crate::support::rows::{Joined, Line, Order, Tables};
 
 const QUERIES: u64 = 300;
 const ZONES: [&str; 3] = ["UTC", "Asia/Kolkata", "America/New_York"];

@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use ballpoint_metrics::{SecurityContext, Served};
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
-use support::Shop;
+
+use crate::support::{self, Shop};
 
 /// Long enough for a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(60);

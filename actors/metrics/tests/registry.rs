@@ -13,7 +13,7 @@ use ballpoint_metrics::{
 use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::store::Store;
+use ballpoint_runtime::store::{Store, WorkRow};
 use ballpoint_runtime::supervision::{
     ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
 };
@@ -100,6 +100,18 @@ impl Stack {
         panic!("the event did not come");
     }
 
+    /// Waits until the latest command has come to its end.
+    async fn ended(&self) -> WorkRow {
+        for _ in 0..PATIENCE_LOOKS {
+            let row = self.store.work().recent(1).await.unwrap().remove(0);
+            if !matches!(row.state.as_str(), "queued" | "running") {
+                return row;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the command did not end");
+    }
+
     async fn surveyed(&self) {
         for _ in 0..PATIENCE_LOOKS {
             if self.handle.describe().await.unwrap().data_version > 0 {
@@ -154,13 +166,8 @@ async fn a_refresh_finds_new_values_and_says_so() {
         .await
         .unwrap();
     // The event comes first, the end of its row a moment later.
-    for _ in 0..PATIENCE_LOOKS {
-        let seen = stack.handle.describe().await.unwrap().data_version > before;
-        if seen && stack.store.work().open_count().await.unwrap() == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
+    let refreshed = stack.ended().await;
+    assert!(stack.handle.describe().await.unwrap().data_version > before);
     assert_eq!(
         values(&stack.handle.catalog().await.unwrap()),
         ["Chennai", "Goa", "Pune"]
@@ -170,7 +177,7 @@ async fn a_refresh_finds_new_values_and_says_so() {
         .await;
     let work = stack.store.work().recent(10).await.unwrap();
     assert_eq!(work.len(), 1, "{work:?}");
-    assert_eq!(work[0].state, "done", "{work:?}");
+    assert_eq!(refreshed.state, "done", "{refreshed:?}");
     stack.tree.stop(Duration::from_secs(5)).await;
 }
 
@@ -413,13 +420,7 @@ async fn a_refresh_without_a_readable_model_ends_and_says_why() {
     stack
         .event(|event| matches!(event, Event::MetricsRejected { .. }))
         .await;
-    for _ in 0..PATIENCE_LOOKS {
-        if work.open_count().await.unwrap() == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    let row = work.recent(1).await.unwrap().remove(0);
+    let row = stack.ended().await;
     assert_eq!(row.state, "dead", "{row:?}");
     assert!(row.last_error.unwrap().contains("orders.yml"));
     // It stays rejected until the file is mended, and mending it is news.

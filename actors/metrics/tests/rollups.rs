@@ -6,11 +6,10 @@
     reason = "a test says what it covered"
 )]
 
-mod support;
-
 use ballpoint_metrics::{SecurityContext, Service};
 use serde_json::{Value, json};
-use support::Shop;
+
+use crate::support::Shop;
 
 const QUERIES: u64 = 400;
 

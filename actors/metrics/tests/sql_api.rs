@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use ballpoint_metrics::{SecurityContext, Service};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row as _};
-use support::Shop;
+
+use crate::support::{self, Shop};
 
 async fn rows(shop: &Shop, service: &Service, sql: &str) -> Vec<String> {
     let sent = service.translate(sql, &SecurityContext::default()).await;

@@ -1,8 +1,6 @@
 //! The actor on a real store: work rows in, publishes and events out, edits noticed.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use ballpoint_postgres::testing::TestDatabase;
@@ -18,8 +16,9 @@ use ballpoint_runtime::work::WorkKind;
 use ballpoint_transformer::actor::{
     Transformer, TransformerArgs, TransformerHandle, TransformerStatus,
 };
-use support::Workbench;
 use tokio::sync::broadcast::Receiver;
+
+use crate::support::Workbench;
 
 struct Stack {
     bench: Workbench,

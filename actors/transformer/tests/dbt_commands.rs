@@ -1,14 +1,13 @@
 //! `ballpoint dbt …` on a small project and a real PostgreSQL.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ballpoint_transformer::Target;
 use ballpoint_transformer::cli;
-use support::Workbench;
+
+use crate::support::Workbench;
 
 #[tokio::test]
 async fn build_makes_every_relation_and_runs_every_test() {

@@ -3,14 +3,14 @@
 //! with dbt-postgres; `BALLPOINT_DBT_VENV` says where.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
 use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_transformer::Target;
 use ballpoint_transformer::compare::{CompareOptions, Pair};
 use sqlx::AssertSqlSafe;
+
+use crate::support;
 
 fn dbt() -> PathBuf {
     let venv = std::env::var("BALLPOINT_DBT_VENV").expect(

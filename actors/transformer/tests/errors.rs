@@ -1,9 +1,9 @@
 //! What is wrong with a project is said with its file and line.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use ballpoint_transformer::{LoadOptions, Project, Target};
+
+use crate::support;
 
 /// The error of the shop with these files changed.
 fn error_of(files: &[(&str, &str)]) -> String {

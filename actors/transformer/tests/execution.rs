@@ -1,13 +1,12 @@
 //! How runs end: lost connections, conflicts, locks, hooks, a cancel, and tests asked together.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use ballpoint_transformer::cli;
 use serde_json::Value as Json;
-use support::Workbench;
+
+use crate::support::Workbench;
 
 /// A function that fails the first time it is called, however that transaction ends.
 fn fails_once(how: &str) -> String {

@@ -1,8 +1,6 @@
 //! The shipped project, published: complete, fast on a delta, and closed to wrong data.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::sync::Arc;
 
 use ballpoint_postgres::testing::TestDatabase;
@@ -11,6 +9,8 @@ use ballpoint_seeds::corruptions::Corruptions;
 use ballpoint_transformer::publish::{BuildOutcome, BuildStatus, Changed, PublishOptions, publish};
 use ballpoint_transformer::{LoadOptions, Project, Target};
 use sqlx::AssertSqlSafe;
+
+use crate::support;
 
 struct Plant {
     database: TestDatabase,

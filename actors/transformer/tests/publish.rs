@@ -1,14 +1,13 @@
 //! One transactional build: all of it or nothing, only what is due, readers never disturbed.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::sync::Arc;
 
 use ballpoint_runtime::segment::TableName;
 use ballpoint_transformer::Project;
 use ballpoint_transformer::publish::{BuildOutcome, BuildStatus, Changed, PublishOptions, publish};
-use support::Workbench;
+
+use crate::support::Workbench;
 
 async fn build(bench: &Workbench, project: &Arc<Project>, changed: Changed) -> BuildOutcome {
     publish(

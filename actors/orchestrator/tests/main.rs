@@ -1,0 +1,4 @@
+//! The orchestrator on a real PostgreSQL.
+
+mod freshness;
+mod schedules;

@@ -1,0 +1,4 @@
+//! Conversations over metrics of a real PostgreSQL.
+
+mod conversation;
+mod progress;

@@ -1,0 +1,4 @@
+//! Questions in words, and the queries they mean.
+
+mod questions;
+mod tables;
