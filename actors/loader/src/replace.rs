@@ -21,21 +21,11 @@ pub(crate) async fn replace(
     spec: &TableSpec,
     rows: RowStream,
 ) -> Result<u64, LoadError> {
-    let new = TableName::new(&raw.schema, beside(raw));
-    let quoted = target::quoted(&new);
-    transaction
-        .run(shadow::forget(&new))
-        .await
-        .map_err(LoadError::warehouse("creating the new table"))?;
-    create(transaction, &new, &spec.columns).await?;
-    let copy = format!(
-        "COPY {quoted} ({}) FROM STDIN (FORMAT binary)",
-        target::names(&spec.columns)
-    );
-    let loaded = copy_in(transaction, &copy, rows)
+    let built = create_beside(transaction, raw, spec).await?;
+    let loaded = copy_in(transaction, &built.copy, rows)
         .await
         .map_err(copy_failure)?;
-    finish(transaction, raw, old, spec, &new).await?;
+    finish(transaction, raw, old, spec, &built.table).await?;
     Ok(loaded)
 }
 
@@ -67,53 +57,65 @@ async fn finish(
     spec: &TableSpec,
     new: &TableName,
 ) -> Result<(), LoadError> {
-    let quoted = target::quoted(new);
-    if let [_, ..] = target::merge_key(spec) {
-        let key = target::quote_all(target::merge_key(spec));
-        transaction
-            .run(format!("alter table {quoted} add primary key ({key})"))
-            .await
-            .map_err(LoadError::warehouse("keying the new table"))?;
-    }
-    transaction
-        .run(format!("analyze {quoted}"))
-        .await
-        .map_err(LoadError::warehouse("analysing the new table"))?;
-    swap(transaction, raw, old, new).await
+    key(transaction, new, target::merge_key(spec)).await?;
+    analyse_and_swap(transaction, raw, old, new).await
 }
 
-/// A table that is being built beside the raw one, keyed from the first row on.
+/// A table that is being built beside the raw one.
 pub(crate) struct Building {
     table: TableName,
     /// The COPY into it.
     pub(crate) copy: String,
 }
 
-/// Begins a table whose rows come in several copies.
-pub(crate) async fn begin(
+/// Creates an empty table beside the raw one, without a key.
+async fn create_beside(
     transaction: &mut WarehouseTransaction,
     raw: &TableName,
     spec: &TableSpec,
 ) -> Result<Building, LoadError> {
     let table = TableName::new(&raw.schema, beside(raw));
-    let quoted = target::quoted(&table);
     transaction
         .run(shadow::forget(&table))
         .await
         .map_err(LoadError::warehouse("creating the new table"))?;
     create(transaction, &table, &spec.columns).await?;
-    if let [_, ..] = target::merge_key(spec) {
-        let key = target::quote_all(target::merge_key(spec));
-        transaction
-            .run(format!("alter table {quoted} add primary key ({key})"))
-            .await
-            .map_err(LoadError::warehouse("keying the new table"))?;
-    }
     let names = target::names(&spec.columns);
     Ok(Building {
-        copy: format!("COPY {quoted} ({names}) FROM STDIN (FORMAT binary)"),
+        copy: format!(
+            "COPY {} ({names}) FROM STDIN (FORMAT binary)",
+            target::quoted(&table)
+        ),
         table,
     })
+}
+
+/// Keys a new table, if it has a key.
+pub(crate) async fn key(
+    transaction: &mut WarehouseTransaction,
+    new: &TableName,
+    columns: &[String],
+) -> Result<(), LoadError> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let (new, columns) = (target::quoted(new), target::quote_all(columns));
+    transaction
+        .run(format!("alter table {new} add primary key ({columns})"))
+        .await
+        .map_err(LoadError::warehouse("keying the new table"))?;
+    Ok(())
+}
+
+/// Begins a table whose rows come in several copies, keyed from the first row on.
+pub(crate) async fn begin(
+    transaction: &mut WarehouseTransaction,
+    raw: &TableName,
+    spec: &TableSpec,
+) -> Result<Building, LoadError> {
+    let built = create_beside(transaction, raw, spec).await?;
+    key(transaction, &built.table, target::merge_key(spec)).await?;
+    Ok(built)
 }
 
 /// Swaps in what [`begin`] began.
@@ -123,11 +125,7 @@ pub(crate) async fn complete(
     old: Option<&Target>,
     built: &Building,
 ) -> Result<(), LoadError> {
-    transaction
-        .run(format!("analyze {}", target::quoted(&built.table)))
-        .await
-        .map_err(LoadError::warehouse("analysing the new table"))?;
-    swap(transaction, raw, old, &built.table).await
+    analyse_and_swap(transaction, raw, old, &built.table).await
 }
 
 /// The raw table that rows are merged into or appended to, made if it is missing. Each full `refresh`
@@ -188,7 +186,21 @@ pub(crate) async fn create_empty(
     Ok(())
 }
 
-pub(crate) async fn swap(
+/// Makes `new`, which is complete, the raw table, with what depended on the old one.
+pub(crate) async fn analyse_and_swap(
+    transaction: &mut WarehouseTransaction,
+    raw: &TableName,
+    old: Option<&Target>,
+    new: &TableName,
+) -> Result<(), LoadError> {
+    transaction
+        .run(format!("analyze {}", target::quoted(new)))
+        .await
+        .map_err(LoadError::warehouse("analysing the new table"))?;
+    swap(transaction, raw, old, new).await
+}
+
+async fn swap(
     transaction: &mut WarehouseTransaction,
     raw: &TableName,
     old: Option<&Target>,

@@ -221,18 +221,8 @@ async fn overwrite(
         ))
         .await
         .map_err(failed())?;
-    if let [_, ..] = stream.key() {
-        let key = target::quote_all(stream.key());
-        transaction
-            .run(format!("alter table {quoted} add primary key ({key})"))
-            .await
-            .map_err(LoadError::warehouse("keying the new table"))?;
-    }
-    transaction
-        .run(format!("analyze {quoted}"))
-        .await
-        .map_err(LoadError::warehouse("analysing the new table"))?;
-    replace::swap(transaction, &stream.raw, old.as_ref(), &new).await?;
+    replace::key(transaction, &new, stream.key()).await?;
+    replace::analyse_and_swap(transaction, &stream.raw, old.as_ref(), &new).await?;
     Ok(Moved {
         read,
         inserted,
