@@ -90,10 +90,7 @@ impl Source {
     /// When a database does not answer.
     pub(crate) async fn tables_at_hand(&self) -> Result<Vec<TableName>, SourceError> {
         match self {
-            Self::Postgres(source) => {
-                let tables = source.tables().await?;
-                Ok(tables.into_iter().map(|spec| spec.table).collect())
-            }
+            Self::Postgres(source) => source.table_names().await,
             Self::Connector(source) => Ok(source.known_tables().unwrap_or_default()),
             Self::Files(source) => Ok(vec![source.table()]),
         }

@@ -158,23 +158,31 @@ pub(crate) async fn read(
     connection: &mut PgConnection,
     only: Option<&TableName>,
 ) -> Result<Vec<SourceTable>, sqlx::Error> {
-    let only = only.map(|table| quote_qualified(&table.schema, &table.name));
-    let tables: Vec<TableRow> = sqlx::query_as(TABLES)
-        .bind(only)
-        .fetch_all(&mut *connection)
-        .await?;
-    let oids: Vec<i64> = tables.iter().map(|row| row.0).collect();
+    let mut tables = tables(&mut *connection, only).await?;
+    let oids: Vec<i64> = tables.iter().map(|table| table.oid).collect();
     let columns: Vec<ColumnRow> = sqlx::query_as(COLUMNS)
         .bind(&oids)
         .fetch_all(&mut *connection)
         .await?;
-    let mut tables: Vec<SourceTable> = tables.into_iter().map(table_of).collect();
     for row in columns {
         if let Some(table) = tables.iter_mut().find(|table| table.oid == row.0) {
             table.columns.push(column_of(row));
         }
     }
     Ok(tables)
+}
+
+/// The same, without their columns.
+pub(crate) async fn tables(
+    connection: &mut PgConnection,
+    only: Option<&TableName>,
+) -> Result<Vec<SourceTable>, sqlx::Error> {
+    let only = only.map(|table| quote_qualified(&table.schema, &table.name));
+    let tables: Vec<TableRow> = sqlx::query_as(TABLES)
+        .bind(only)
+        .fetch_all(connection)
+        .await?;
+    Ok(tables.into_iter().map(table_of).collect())
 }
 
 fn column_of(

@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 use crate::catalog::SourceTable;
 use crate::connection::Connections;
 use crate::copy_stream::{self, After, Copy};
+use crate::position::CursorPosition;
 
 /// Which state of which table ranges are of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,18 @@ pub(crate) enum Since {
     Xmin(u64),
     /// The position in the log from which changes are replayed, as its reader spells it.
     Replayed(String),
+}
+
+impl Origin {
+    /// The state in which a reading finds the table.
+    pub(crate) fn of(position: &CursorPosition) -> Self {
+        Self {
+            cluster: position.cluster.clone(),
+            storage: position.storage.clone(),
+            columns: position.columns.clone(),
+            since: Since::Xmin(position.snapshot.xmin),
+        }
+    }
 }
 
 /// What a reader of ranges reads.

@@ -25,13 +25,14 @@ use crate::cdc::ChangeLog;
 use crate::cdc::preflight::{self, Preflight};
 use crate::config::{Mode, PostgresSourceConfig, TablePatterns};
 use crate::connection::{Connections, configuration};
-use crate::copy_stream::{self, After, Copy};
+use crate::copy_stream;
 use crate::mode::{CDC_BY_DEFAULT, Chosen, TableChoice, choose};
-use crate::oversize;
 use crate::position::{CursorPosition, Reading};
 use crate::probe;
-use crate::ranges::{self, Origin, RangedTable, Since};
-use crate::selection::{self, Opened, copy_out};
+use crate::ranges::{self, Origin};
+use crate::selection::{self, Opened};
+
+mod whole;
 
 /// Catalog and extent queries; reading rows has its own stall time-out instead.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,7 +75,7 @@ impl PostgresSource {
     /// # Errors
     /// As [`SourceReader::tables`].
     pub async fn explain_mode(&self) -> Result<(Vec<TableChoice>, Vec<TableTrouble>), SourceError> {
-        let found = self.look_at_tables().await?;
+        let found = self.look_at_tables(true).await?;
         let explained = found.chosen.into_iter().map(|(_, chosen)| TableChoice {
             table: chosen.spec.table,
             mode: chosen.spec.mode,
@@ -98,23 +99,40 @@ impl PostgresSource {
     pub(crate) async fn chosen_tables(
         &self,
     ) -> Result<Vec<(SourceTable, TableSpec, String)>, SourceError> {
-        let found = self.look_at_tables().await?;
+        let found = self.look_at_tables(self.follows()).await?;
         let chosen = found.chosen.into_iter();
         Ok(chosen
             .map(|(table, chosen)| (table, chosen.spec, chosen.reason))
             .collect())
     }
 
-    async fn look_at_tables(&self) -> Result<Looked, SourceError> {
+    /// The names of the tables that the patterns choose and the configured user may read: one
+    /// question, for whoever wants no more.
+    ///
+    /// # Errors
+    /// When the source does not answer.
+    pub async fn table_names(&self) -> Result<Vec<TableName>, SourceError> {
         let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
-        let tables = catalog::read(&mut connection, None)
-            .await
-            .map_err(|error| self.connections.failure(&error))?;
-        let log = preflight::of(&mut connection, &self.config.url)
+        let tables = catalog::tables(&mut connection, None)
             .await
             .map_err(|error| self.connections.failure(&error))?;
         self.connections.give_back(connection);
-        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(log);
+        let chosen = |table: &SourceTable| table.readable && self.patterns.matches(&table.table);
+        let chosen = tables.into_iter().filter(chosen);
+        Ok(chosen.map(|table| table.table).collect())
+    }
+
+    /// `asking_the_log`: where no table is kept by it, only an explanation needs its answer.
+    async fn look_at_tables(&self, asking_the_log: bool) -> Result<Looked, SourceError> {
+        let failed = |error: sqlx::Error| self.connections.failure(&error);
+        let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
+        let tables = catalog::read(&mut connection, None).await.map_err(failed)?;
+        if asking_the_log {
+            let log = preflight::of(&mut connection, &self.config.url).await;
+            *self.log.lock().unwrap_or_else(PoisonError::into_inner) =
+                Arc::new(log.map_err(failed)?);
+        }
+        self.connections.give_back(connection);
         let mut looked = Looked {
             troubled: self.missing(&tables),
             chosen: Vec::new(),
@@ -236,20 +254,14 @@ impl PostgresSource {
                 self.end(connection).await;
                 Rows::Stream(copy_stream::empty())
             }
-            Some(_) if self.is_ranged(&opened) => {
-                let ranged = self.ranged(&opened, found.table);
-                self.ranges(connection, ranged, &sent).await?
+            Some(_) if opened.write == WriteMode::Replace && self.is_large(opened.pages) => {
+                let exported = ranges::export(&mut connection).await;
+                let snapshot = exported.map_err(|error| self.connections.failure(&error))?;
+                let origin = Origin::of(&opened.position);
+                let what = self.ranged(found.table, opened.pages, origin);
+                self.in_ranges(connection, &snapshot, what, &sent).await
             }
-            Some(sql) => {
-                let copy = Copy {
-                    table: table.clone(),
-                    sql,
-                    sent: Arc::clone(&sent),
-                    after: After::Commit,
-                };
-                let connections = Arc::clone(&self.connections);
-                Rows::Stream(copy_stream::rows(connections, connection, copy))
-            }
+            Some(sql) => self.in_one(connection, table, sql, &sent),
         };
         let segment = Segment {
             spec: opened.spec,
@@ -262,129 +274,6 @@ impl PostgresSource {
             note_rows: opened.rows_unknown.then_some(CursorPosition::note_rows),
         };
         Ok((Some(segment), checksum))
-    }
-
-    /// Whether the rows are the table and worth a second connection.
-    fn is_ranged(&self, opened: &Opened) -> bool {
-        let pages_min = i64::from(self.config.range_pages).saturating_mul(2);
-        opened.write == WriteMode::Replace && opened.pages >= pages_min
-    }
-
-    fn ranged(&self, opened: &Opened, table: SourceTable) -> RangedTable {
-        let position = &opened.position;
-        RangedTable {
-            table,
-            pages: u32::try_from(opened.pages).unwrap_or(u32::MAX),
-            step: self.config.range_pages,
-            origin: Origin {
-                cluster: position.cluster.clone(),
-                storage: position.storage.clone(),
-                columns: position.columns.clone(),
-                since: Since::Xmin(position.snapshot.xmin),
-            },
-        }
-    }
-
-    /// The table in ranges, under the snapshot of the transaction that `connection` is in.
-    async fn ranges(
-        &self,
-        mut connection: PgConnection,
-        what: RangedTable,
-        sent: &Arc<AtomicU64>,
-    ) -> Result<Rows, SourceError> {
-        let exported = ranges::export(&mut connection).await;
-        let snapshot = exported.map_err(|error| self.connections.failure(&error))?;
-        let readers = self.config.readers;
-        let opened = ranges::open(
-            &self.connections,
-            connection,
-            &snapshot,
-            what,
-            readers,
-            sent,
-        );
-        Ok(Rows::Ranges(opened.await))
-    }
-
-    /// All rows of a table under a snapshot that somebody else has exported and keeps until this
-    /// returns, such as a new replication slot's; changes are replayed from `replayed_from` on. Large
-    /// tables come in ranges; those that an interrupted attempt has landed stay, if it was of the same
-    /// `replayed_from`. `position` goes into the segment as it is.
-    ///
-    /// # Errors
-    /// As [`SourceReader::open`].
-    pub async fn open_at(
-        &self,
-        table: &TableName,
-        snapshot: &str,
-        replayed_from: &str,
-        position: Position,
-    ) -> Result<Segment, SourceError> {
-        let failed = |error: sqlx::Error| self.connections.failure(&error);
-        let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
-        let begin = format!(
-            "{}; LOCK TABLE {} IN ACCESS SHARE MODE",
-            ranges::begin_at(snapshot),
-            quote_qualified(&table.schema, &table.name)
-        );
-        connection
-            .execute(AssertSqlSafe(begin))
-            .await
-            .map_err(failed)?;
-        let mut found = self.find(&mut connection, table).await?;
-        let place = probe::place(&mut connection, &found)
-            .await
-            .map_err(failed)?;
-        let (spec, _) = self.choose(&found)?;
-        let columns = spec.columns.iter().map(|column| column.name.clone());
-        let origin = Origin {
-            cluster: place.cluster,
-            storage: place.storage,
-            columns: columns.collect(),
-            since: Since::Replayed(replayed_from.to_owned()),
-        };
-        let refused = oversize::set_aside(&mut connection, &mut found, &spec, "true")
-            .await
-            .map_err(failed)?;
-        let sent = Arc::new(AtomicU64::new(0));
-        let step = self.config.range_pages;
-        let rows = if place.pages >= i64::from(step).saturating_mul(2) {
-            let what = RangedTable {
-                table: found,
-                pages: u32::try_from(place.pages).unwrap_or(u32::MAX),
-                step,
-                origin,
-            };
-            let readers = self.config.readers;
-            let opened = ranges::open(
-                &self.connections,
-                connection,
-                snapshot,
-                what,
-                readers,
-                &sent,
-            );
-            Rows::Ranges(opened.await)
-        } else {
-            let copy = Copy {
-                table: table.clone(),
-                sql: copy_out(&found, "true"),
-                sent: Arc::clone(&sent),
-                after: After::Commit,
-            };
-            let connections = Arc::clone(&self.connections);
-            Rows::Stream(copy_stream::rows(connections, connection, copy))
-        };
-        Ok(Segment {
-            spec,
-            write: WriteMode::Replace,
-            position,
-            rows,
-            sent: Some(sent),
-            refused,
-            expected: place.rows_about.map(i64::unsigned_abs),
-            note_rows: None,
-        })
     }
 
     async fn end(&self, mut connection: PgConnection) {
@@ -527,7 +416,7 @@ impl SourceReader for PostgresSource {
     }
 
     async fn survey(&self) -> Result<Survey, SourceError> {
-        let looked = self.look_at_tables().await?;
+        let looked = self.look_at_tables(self.follows()).await?;
         let specs = looked.chosen.into_iter().map(|(_, chosen)| chosen.spec);
         Ok(Survey {
             tables: specs.collect(),

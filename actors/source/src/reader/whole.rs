@@ -1,0 +1,123 @@
+//! The rows of a table as they flow: in one copy, or, where a table is worth a second connection, in
+//! ranges of its pages; and a whole table under a snapshot that somebody else keeps.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use ballpoint_postgres::ident::quote_qualified;
+use ballpoint_runtime::segment::{Position, Rows, Segment, SourceError, TableName, WriteMode};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor};
+
+use super::{CATALOG_TIMEOUT, PostgresSource};
+use crate::catalog::SourceTable;
+use crate::copy_stream::{self, After, Copy};
+use crate::ranges::{self, Origin, RangedTable, Since};
+use crate::selection::copy_out;
+use crate::{oversize, probe};
+
+impl PostgresSource {
+    /// Whether a table of so many pages is worth a second connection.
+    pub(super) fn is_large(&self, pages: i64) -> bool {
+        pages >= i64::from(self.config.range_pages).saturating_mul(2)
+    }
+
+    pub(super) fn ranged(&self, table: SourceTable, pages: i64, origin: Origin) -> RangedTable {
+        RangedTable {
+            table,
+            pages: u32::try_from(pages).unwrap_or(u32::MAX),
+            step: self.config.range_pages,
+            origin,
+        }
+    }
+
+    /// The table in ranges, under the exported snapshot of the transaction that `connection` is in.
+    pub(super) async fn in_ranges(
+        &self,
+        connection: PgConnection,
+        snapshot: &str,
+        what: RangedTable,
+        sent: &Arc<AtomicU64>,
+    ) -> Rows {
+        let (connections, readers) = (&self.connections, self.config.readers);
+        let opened = ranges::open(connections, connection, snapshot, what, readers, sent);
+        Rows::Ranges(opened.await)
+    }
+
+    /// What `sql` copies, in the transaction that `connection` is in, and its end.
+    pub(super) fn in_one(
+        &self,
+        connection: PgConnection,
+        table: &TableName,
+        sql: String,
+        sent: &Arc<AtomicU64>,
+    ) -> Rows {
+        let copy = Copy {
+            table: table.clone(),
+            sql,
+            sent: Arc::clone(sent),
+            after: After::Commit,
+        };
+        let connections = Arc::clone(&self.connections);
+        Rows::Stream(copy_stream::rows(connections, connection, copy))
+    }
+
+    /// All rows of a table under a snapshot that somebody else has exported and keeps until this
+    /// returns, such as a new replication slot's; changes are replayed from `replayed_from` on. Large
+    /// tables come in ranges; those that an interrupted attempt has landed stay, if it was of the same
+    /// `replayed_from`. `position` goes into the segment as it is.
+    ///
+    /// # Errors
+    /// As [`ballpoint_runtime::segment::SourceReader::open`].
+    pub async fn open_at(
+        &self,
+        table: &TableName,
+        snapshot: &str,
+        replayed_from: &str,
+        position: Position,
+    ) -> Result<Segment, SourceError> {
+        let failed = |error: sqlx::Error| self.connections.failure(&error);
+        let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
+        let begin = format!(
+            "{}; LOCK TABLE {} IN ACCESS SHARE MODE",
+            ranges::begin_at(snapshot),
+            quote_qualified(&table.schema, &table.name)
+        );
+        connection
+            .execute(AssertSqlSafe(begin))
+            .await
+            .map_err(failed)?;
+        let mut found = self.find(&mut connection, table).await?;
+        let place = probe::place(&mut connection, &found)
+            .await
+            .map_err(failed)?;
+        let (spec, _) = self.choose(&found)?;
+        let columns = spec.columns.iter().map(|column| column.name.clone());
+        let origin = Origin {
+            cluster: place.cluster,
+            storage: place.storage,
+            columns: columns.collect(),
+            since: Since::Replayed(replayed_from.to_owned()),
+        };
+        let refused = oversize::set_aside(&mut connection, &mut found, &spec, "true")
+            .await
+            .map_err(failed)?;
+        let sent = Arc::new(AtomicU64::new(0));
+        let rows = if self.is_large(place.pages) {
+            let what = self.ranged(found, place.pages, origin);
+            self.in_ranges(connection, snapshot, what, &sent).await
+        } else {
+            self.in_one(connection, table, copy_out(&found, "true"), &sent)
+        };
+        Ok(Segment {
+            spec,
+            write: WriteMode::Replace,
+            position,
+            rows,
+            sent: Some(sent),
+            refused,
+            expected: place.rows_about.map(i64::unsigned_abs),
+            note_rows: None,
+        })
+    }
+}
