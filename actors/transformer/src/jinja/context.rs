@@ -1,20 +1,28 @@
-//! What a node's template sees: `ref`, `source`, `config`, `var`, `this`, `target` and their kin.
-//! The same functions record while a project is parsed and resolve while it is compiled.
+//! What a node's template sees: `ref`, `source`, `config`, `this` and their kin, and what the project
+//! lends it. The same functions record while a project is parsed and resolve while it is compiled.
 
-use std::collections::{BTreeMap, HashMap};
+mod config;
+mod lent;
+mod log;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use minijinja::value::{DynObject, Object, ObjectRepr, Rest, Value};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::value::{DynObject, Object, Value};
+use minijinja::{Error, ErrorKind};
 use serde_json::{Map, Value as Json};
 
-use super::adapter::{Adapter, Results, api, run_query, statement, store_result};
+use super::adapter::{Results, run_query, statement, store_result};
 use super::builtins::mutable;
 use super::engine::BUILT_IN;
-use super::macros::{Arguments, MacroTable, PackageMacros, SCOPE, split_keywords, take};
-use super::modules::{exceptions, modules, started_at};
+use super::macros::{Arguments, PackageMacros, SCOPE, split_keywords};
 use super::relation::RelationValue;
+use config::ConfigValue;
+use lent::Lent;
+
+pub(crate) use lent::Globals;
+pub(crate) use log::{LogSink, Said};
 
 /// What one render asked for.
 #[derive(Clone, Debug, Default)]
@@ -43,70 +51,6 @@ pub(crate) trait QueryPort: Send + Sync {
     fn describe(&self, sql: &str) -> Result<Vec<(String, String)>, String>;
 }
 
-/// Takes what templates say: `log(…, info=True)`, `print(…)`, `exceptions.warn(…)`.
-#[derive(Clone, Default)]
-pub(crate) struct LogSink(pub(crate) Option<Listener>);
-
-/// Hears what templates say.
-pub(crate) type Listener = Arc<dyn Fn(Said, &str) + Send + Sync>;
-
-/// How a template says something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// `log()` without `info=True`: for the log file alone.
-    Debug,
-    Info,
-    Print,
-    Warn,
-}
-
-impl fmt::Debug for LogSink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LogSink")
-    }
-}
-
-impl LogSink {
-    fn say(&self, how: Said, text: &str) {
-        match &self.0 {
-            Some(sink) => sink(how, text),
-            None => match how {
-                Said::Debug => tracing::debug!(target: "dbt", "{text}"),
-                Said::Warn => tracing::warn!(target: "dbt", "{text}"),
-                Said::Info | Said::Print => tracing::info!(target: "dbt", "{text}"),
-            },
-        }
-    }
-
-    pub(super) fn warn(&self, text: &str) {
-        self.say(Said::Warn, text);
-    }
-}
-
-/// What is the same for every node of a project.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Globals {
-    /// Variables of the root project, those of the command line before all.
-    pub(crate) vars: Map<String, Json>,
-    /// The same for each other package.
-    pub(crate) package_vars: HashMap<String, Map<String, Json>>,
-    pub(crate) env: Arc<HashMap<String, String>>,
-    pub(crate) target: Map<String, Json>,
-    pub(crate) project_name: String,
-    pub(crate) full_refresh: bool,
-    pub(crate) command: String,
-    /// Other `flags` that templates read, by dbt's names.
-    pub(crate) flags: Map<String, Json>,
-    pub(crate) invocation_id: String,
-    pub(crate) run_started_at: String,
-    pub(crate) macros: Arc<MacroTable>,
-    /// Texts of `{% docs %}` blocks, by package and name.
-    pub(crate) docs: Arc<BTreeMap<(String, String), String>>,
-    pub(crate) log: LogSink,
-    /// Unique ids of what the command was asked for.
-    pub(crate) selected_resources: Vec<String>,
-}
-
 /// How a node is rendered.
 pub(crate) struct Rendering {
     pub(crate) globals: Arc<Globals>,
@@ -128,6 +72,12 @@ pub(crate) struct Rendering {
     pub(crate) extra: Vec<(String, Value)>,
 }
 
+impl fmt::Debug for Rendering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rendering")
+    }
+}
+
 /// A node's context and what its render recorded.
 pub(crate) struct NodeScope {
     /// Macros of the node's package, then those of the root project: they hide dbt's own names.
@@ -135,8 +85,13 @@ pub(crate) struct NodeScope {
     root: Option<PackageMacros>,
     /// What a single render puts before everything.
     extra: HashMap<String, Value>,
-    names: HashMap<String, Value>,
+    /// What is rendered; absent where there is no node.
+    rendering: Option<Arc<Rendering>>,
+    lent: Lent,
+    /// The names that were asked for.
+    made: Mutex<HashMap<String, Value>>,
     recorded: Arc<Mutex<Recorded>>,
+    results: Results,
 }
 
 impl fmt::Debug for NodeScope {
@@ -159,7 +114,7 @@ impl Object for NodeScope {
         extra
             .or_else(|| own(&self.package))
             .or_else(|| own(&self.root))
-            .or_else(|| self.names.get(key).cloned())
+            .or_else(|| self.name(key))
     }
 }
 
@@ -167,65 +122,86 @@ pub(super) fn failed(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl NodeScope {
     /// A context for one render.
-    pub(crate) fn new(rendering: Rendering) -> Arc<Self> {
-        let recorded = Arc::new(Mutex::new(Recorded::default()));
-        let globals = &rendering.globals;
-        let queries = rendering.queries.clone().filter(|_| rendering.execute);
-        let mut names = project_names(globals, &rendering.package, queries.clone());
-        let mut set = |name: &str, value: Value| {
-            names.insert(name.to_owned(), value);
-        };
-        let reference = reference(rendering.resolve.clone(), recorded.clone());
-        let source = source(rendering.resolve.clone(), recorded.clone());
-        let config = Value::from_object(ConfigValue {
-            known: rendering.config,
-            recorded: recorded.clone(),
-            execute: rendering.execute,
-        });
-        set(
-            "builtins",
-            Value::from_pairs([
-                ("ref", reference.clone()),
-                ("source", source.clone()),
-                ("config", config.clone()),
-            ]),
-        );
-        set("ref", reference);
-        set("source", source);
-        set("config", config);
-        set("execute", Value::from(rendering.execute));
-        let incremental = rendering.incremental;
-        set("is_incremental", Value::from_function(move || incremental));
-        set("model", mutable(&rendering.model));
-        if let Some(this) = rendering.this {
-            set("schema", Value::from(this.relation.schema.as_str()));
-            set("database", Value::from(this.relation.database.as_str()));
-            set("this", this.value());
-        }
-        if let Some(graph) = rendering.graph {
-            set("graph", graph);
-        }
-        set_queries(&mut set, queries);
-        let mut extra: HashMap<String, Value> = rendering.extra.into_iter().collect();
-        extra.shrink_to_fit();
+    pub(crate) fn new(mut rendering: Rendering) -> Arc<Self> {
+        let globals = rendering.globals.clone();
         let other = rendering.package != globals.project_name;
+        let queries = rendering.queries.clone().filter(|_| rendering.execute);
+        let extra = std::mem::take(&mut rendering.extra);
         Arc::new(Self {
             package: globals
                 .macros
                 .package(&rendering.package)
                 .filter(|_| other && rendering.package != BUILT_IN),
             root: globals.macros.package(&globals.project_name),
-            extra,
-            names,
-            recorded,
+            extra: extra.into_iter().collect(),
+            lent: Lent {
+                package: rendering.package.clone(),
+                queries,
+                globals,
+            },
+            rendering: Some(Arc::new(rendering)),
+            made: Mutex::default(),
+            recorded: Arc::default(),
+            results: Arc::default(),
+        })
+    }
+
+    /// A name that is no macro: one value for as long as the scope lives.
+    fn name(&self, name: &str) -> Option<Value> {
+        if let Some(value) = held(&self.made).get(name) {
+            return Some(value.clone());
+        }
+        let of_node = self
+            .rendering
+            .as_ref()
+            .and_then(|rendering| self.of_node(rendering, name));
+        let value = of_node.or_else(|| self.lent.make(name))?;
+        held(&self.made).insert(name.to_owned(), value.clone());
+        Some(value)
+    }
+
+    /// A name that only the render of a node has.
+    fn of_node(&self, rendering: &Arc<Rendering>, name: &str) -> Option<Value> {
+        let queries = || self.lent.queries.clone();
+        let this = rendering.this.as_ref();
+        Some(match name {
+            "ref" => reference(rendering.resolve.clone(), self.recorded.clone()),
+            "source" => source(rendering.resolve.clone(), self.recorded.clone()),
+            "config" => Value::from_object(ConfigValue {
+                rendering: rendering.clone(),
+                recorded: self.recorded.clone(),
+            }),
+            "builtins" => {
+                let names = ["ref", "source", "config"];
+                Value::from_pairs(names.map(|name| (name, self.name(name).unwrap_or_default())))
+            }
+            "execute" => Value::from(rendering.execute),
+            "is_incremental" => {
+                let incremental = rendering.incremental;
+                Value::from_function(move || incremental)
+            }
+            "model" => mutable(&rendering.model),
+            "schema" => Value::from(this?.relation.schema.as_str()),
+            "database" => Value::from(this?.relation.database.as_str()),
+            "this" => this?.clone().value(),
+            "graph" => rendering.graph.clone()?,
+            "run_query" => run_query(queries()),
+            "statement" => statement(queries(), self.results.clone()),
+            "store_result" | "store_raw_result" => store_result(self.results.clone()),
+            "load_result" => load_result(self.results.clone()),
+            _ => return None,
         })
     }
 
     /// Notes that the template called a macro.
     pub(super) fn note_macro(&self, package: &str, name: &str) {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = held(&self.recorded);
         let known = recorded
             .macros
             .iter()
@@ -242,28 +218,17 @@ impl NodeScope {
 
     /// What the renders of this context asked for.
     pub(crate) fn recorded(&self) -> Recorded {
-        self.recorded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        held(&self.recorded).clone()
     }
 }
 
-fn set_queries(set: &mut dyn FnMut(&str, Value), queries: Option<Arc<dyn QueryPort>>) {
-    let results: Results = Arc::default();
-    set("run_query", run_query(queries.clone()));
-    set("statement", statement(queries, results.clone()));
-    set("store_result", store_result(results.clone()));
-    set("store_raw_result", store_result(results.clone()));
+fn load_result(results: Results) -> Value {
+    // Python's None where nothing is stored, so that a template may ask.
     let load = move |name: String| {
-        let results = results.lock().unwrap_or_else(PoisonError::into_inner);
-        // Python's None where nothing is stored, so that a template may ask.
-        results
-            .get(&name)
-            .cloned()
-            .unwrap_or_else(|| Value::from(()))
+        let stored = held(&results).get(&name).cloned();
+        stored.unwrap_or_else(|| Value::from(()))
     };
-    set("load_result", Value::from_function(load));
+    Value::from_function(load)
 }
 
 /// A context for YAML values, schema-name macros and the like: no node, no relations.
@@ -273,7 +238,6 @@ pub(crate) fn project_scope(globals: &Arc<Globals>) -> Value {
 
 /// The same, of one package.
 pub(crate) fn package_scope(globals: &Arc<Globals>, package: &str) -> Value {
-    let names = project_names(globals, package, None);
     Value::from_dyn_object(DynObject::new(Arc::new(NodeScope {
         package: globals
             .macros
@@ -281,148 +245,16 @@ pub(crate) fn package_scope(globals: &Arc<Globals>, package: &str) -> Value {
             .filter(|_| package != globals.project_name),
         root: globals.macros.package(&globals.project_name),
         extra: HashMap::new(),
-        names,
-        recorded: Arc::default(),
-    })))
-}
-
-fn project_names(
-    globals: &Arc<Globals>,
-    package: &str,
-    queries: Option<Arc<dyn QueryPort>>,
-) -> HashMap<String, Value> {
-    let var = Value::from_object(VarFunction {
-        globals: globals.clone(),
-        package: package.to_owned(),
-    });
-    let env = globals.env.clone();
-    let env_var = Value::from_function(move |name: String, default: Option<Value>| {
-        match (env.get(&name), default) {
-            (Some(value), _) => Ok(Value::from(value.as_str())),
-            (None, Some(default)) => Ok(default),
-            (None, None) => Err(failed(format!(
-                "Env var required but not provided: '{name}'"
-            ))),
-        }
-    });
-    let sink = globals.log.clone();
-    let log = Value::from_function(move |args: Arguments| -> Result<String, Error> {
-        let (positional, mut keywords) = split_keywords(&args.into_values())?;
-        let text = positional.first().map(ToString::to_string);
-        let info = positional
-            .get(1)
-            .cloned()
-            .or_else(|| take(&mut keywords, "info"));
-        let how = match info.is_some_and(|flag| flag.is_true()) {
-            true => Said::Info,
-            false => Said::Debug,
-        };
-        sink.say(how, &text.unwrap_or_default());
-        Ok(String::new())
-    });
-    let sink = globals.log.clone();
-    let print = Value::from_function(move |text: Value| {
-        sink.say(Said::Print, &text.to_string());
-        String::new()
-    });
-    let adapter = Adapter {
-        queries,
-        macros: globals.macros.clone(),
-        root: globals.project_name.clone(),
-        database: match globals.target.get("database") {
-            Some(Json::String(name)) => name.clone(),
-            _ => String::new(),
+        rendering: None,
+        lent: Lent {
+            globals: globals.clone(),
+            package: package.to_owned(),
+            queries: None,
         },
-    };
-    let selected = globals.selected_resources.iter();
-    let selected = selected.map(|id| Json::from(id.as_str())).collect();
-    let pairs = [
-        ("var", var),
-        ("env_var", env_var),
-        ("log", log),
-        ("print", print),
-        ("doc", doc(globals, package)),
-        ("flags", flags(globals)),
-        ("target", mutable(&Json::Object(globals.target.clone()))),
-        ("adapter", Value::from_object(adapter)),
-        ("api", api()),
-        ("exceptions", exceptions(globals.log.clone())),
-        ("modules", modules(&globals.run_started_at)),
-        ("execute", Value::from(false)),
-        ("project_name", Value::from(globals.project_name.as_str())),
-        ("invocation_id", Value::from(globals.invocation_id.as_str())),
-        ("run_started_at", started_at(&globals.run_started_at)),
-        ("dbt_version", Value::from(crate::artifacts::DBT_VERSION)),
-        ("selected_resources", mutable(&Json::Array(selected))),
-        ("thread_id", Value::from("Thread-1")),
-        ("render", Value::from_function(render_text)),
-        ("write", Value::from_function(|_: Value| String::new())),
-    ];
-    pairs
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
-/// `render(text)`: a text of a variable or a hook, rendered where it stands.
-fn render_text(state: &mut State<'_, '_>, text: String) -> Result<String, Error> {
-    let scope = state.lookup(SCOPE).unwrap_or_default();
-    let lifted = super::lift::lift(&text, &|_| None)?;
-    state
-        .env()
-        .render_named_str("<text>", &lifted.source, scope)
-}
-
-fn doc(globals: &Arc<Globals>, package: &str) -> Value {
-    let (globals, own) = (globals.clone(), package.to_owned());
-    Value::from_function(move |names: Rest<String>| {
-        let found = match names.as_slice() {
-            [package, name] => globals.docs.get(&(package.clone(), name.clone())),
-            [name] => [&own, &globals.project_name]
-                .into_iter()
-                .find_map(|package| globals.docs.get(&(package.clone(), name.clone())))
-                .or_else(|| {
-                    let mut all = globals.docs.iter();
-                    all.find(|((_, known), _)| known == name)
-                        .map(|(_, text)| text)
-                }),
-            _ => None,
-        };
-        found.cloned().ok_or_else(|| {
-            let name = names.last().map_or("", String::as_str);
-            let known = globals.docs.keys().map(|(_, name)| name.as_str());
-            failed(format!(
-                "Documentation for '{name}' depends on doc '{name}' which was not found{}",
-                crate::error::nearest_hint(name, known)
-            ))
-        })
-    })
-}
-
-fn flags(globals: &Globals) -> Value {
-    let mut flags = Map::new();
-    for (name, value) in [
-        ("FULL_REFRESH", Json::from(globals.full_refresh)),
-        ("WHICH", Json::from(globals.command.as_str())),
-        ("STORE_FAILURES", false.into()),
-        ("FAIL_FAST", false.into()),
-        ("DEBUG", false.into()),
-        ("EMPTY", false.into()),
-        ("DEFER", false.into()),
-        ("FAVOR_STATE", false.into()),
-        ("USE_COLORS", false.into()),
-        ("PARTIAL_PARSE", true.into()),
-        ("INDIRECT_SELECTION", "eager".into()),
-        ("VERSION_CHECK", true.into()),
-        ("WRITE_JSON", true.into()),
-        ("LOG_FORMAT", "default".into()),
-        ("CACHE_SELECTED_ONLY", false.into()),
-        ("SEND_ANONYMOUS_USAGE_STATS", false.into()),
-    ] {
-        flags.insert(name.to_owned(), value);
-    }
-    flags.extend(globals.flags.clone());
-    mutable(&Json::Object(flags))
+        made: Mutex::default(),
+        recorded: Arc::default(),
+        results: Arc::default(),
+    })))
 }
 
 fn reference(resolve: Arc<dyn Resolve>, recorded: Arc<Mutex<Recorded>>) -> Value {
@@ -443,11 +275,7 @@ fn reference(resolve: Arc<dyn Resolve>, recorded: Arc<Mutex<Recorded>>) -> Value
         let found = resolve
             .reference(package.as_deref(), &name)
             .map_err(failed)?;
-        recorded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .refs
-            .push((package, name));
+        held(&recorded).refs.push((package, name));
         Ok::<_, Error>(found.value())
     })
 }
@@ -456,162 +284,8 @@ fn source(resolve: Arc<dyn Resolve>, recorded: Arc<Mutex<Recorded>>) -> Value {
     Value::from_function(
         move |source: String, table: String| -> Result<Value, Error> {
             let found = resolve.source(&source, &table).map_err(failed)?;
-            recorded
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .sources
-                .push((source, table));
+            held(&recorded).sources.push((source, table));
             Ok(found.value())
         },
     )
-}
-
-#[derive(Debug)]
-struct VarFunction {
-    globals: Arc<Globals>,
-    package: String,
-}
-
-impl VarFunction {
-    fn vars(&self) -> &Map<String, Json> {
-        let globals = &self.globals;
-        globals
-            .package_vars
-            .get(&self.package)
-            .unwrap_or(&globals.vars)
-    }
-}
-
-impl Object for VarFunction {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        let (positional, mut keywords) = split_keywords(args)?;
-        let name = positional
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let default = positional
-            .get(1)
-            .cloned()
-            .or_else(|| take(&mut keywords, "default"));
-        match (self.vars().get(&name), default) {
-            // A variable's text is rendered where it is asked for.
-            (Some(Json::String(text)), _) if text.contains("{{") || text.contains("{%") => {
-                render_text(state, text.clone()).map(Value::from)
-            }
-            (Some(value), _) => Ok(mutable(value)),
-            (None, Some(default)) => Ok(default),
-            (None, None) => Err(failed(format!(
-                "Required var '{name}' not found in config{}",
-                crate::error::nearest_hint(&name, self.vars().keys().map(String::as_str)),
-            ))),
-        }
-    }
-
-    fn call_method(
-        self: &Arc<Self>,
-        _: &mut State<'_, '_>,
-        method: &str,
-        args: &[Value],
-    ) -> Result<Value, Error> {
-        match (method, args.first()) {
-            ("has_var", Some(name)) => Ok(Value::from(self.vars().contains_key(&name.to_string()))),
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
-    }
-}
-
-/// `config(…)` in a template, and `config.get(…)`.
-#[derive(Debug)]
-struct ConfigValue {
-    known: Map<String, Json>,
-    recorded: Arc<Mutex<Recorded>>,
-    /// Once a node runs, its configuration is final: what the file says is in it already.
-    execute: bool,
-}
-
-impl Object for ConfigValue {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        let (positional, mut pairs) = split_keywords(args)?;
-        if let Some(given) = positional.first() {
-            for key in given.try_iter()? {
-                pairs.push((key.to_string(), given.get_item(&key)?));
-            }
-        }
-        for (one, other) in [("pre_hook", "pre-hook"), ("post_hook", "post-hook")] {
-            let given = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
-            if given(one) && given(other) {
-                return Err(failed(format!(
-                    "config() has both '{one}' and '{other}', which are one: give one of them"
-                )));
-            }
-        }
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, value) in pairs {
-            let json = super::builtins::to_json(&value)?;
-            crate::project::config::merge_config(&mut recorded.config, &name, json);
-        }
-        Ok(Value::from(""))
-    }
-
-    fn call_method(
-        self: &Arc<Self>,
-        _: &mut State<'_, '_>,
-        method: &str,
-        args: &[Value],
-    ) -> Result<Value, Error> {
-        let (positional, mut keywords) = split_keywords(args)?;
-        let name = positional
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match self.execute {
-            true => self.known.get(&name),
-            false => recorded.config.get(&name).or_else(|| self.known.get(&name)),
-        };
-        let found = match method {
-            "meta_get" | "meta_require" => self.known.get("meta").and_then(|meta| meta.get(&name)),
-            // What is no configuration of dbt's may stand under `meta`.
-            _ => found.filter(|value| !value.is_null()),
-        };
-        match (method, found) {
-            ("get" | "require" | "meta_get" | "meta_require", Some(value)) => Ok(mutable(value)),
-            ("get" | "meta_get", None) => Ok(positional
-                .get(1)
-                .cloned()
-                .or_else(|| take(&mut keywords, "default"))
-                .unwrap_or_else(|| Value::from(()))),
-            ("require" | "meta_require", None) => {
-                Err(failed(format!("config '{name}' is required and not set")))
-            }
-            ("persist_relation_docs" | "persist_column_docs", _) => {
-                let what = match method {
-                    "persist_relation_docs" => "relation",
-                    _ => "columns",
-                };
-                let wanted = self
-                    .known
-                    .get("persist_docs")
-                    .and_then(|docs| docs.get(what));
-                Ok(Value::from(wanted.and_then(Json::as_bool).unwrap_or(false)))
-            }
-            ("set", _) => {
-                drop(recorded);
-                let value = positional.get(1).cloned().unwrap_or_default();
-                let json = super::builtins::to_json(&value)?;
-                let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-                crate::project::config::merge_config(&mut recorded.config, &name, json);
-                Ok(Value::from(""))
-            }
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
-    }
 }
