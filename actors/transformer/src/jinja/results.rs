@@ -28,13 +28,9 @@ impl ResultTable {
         });
         let columns = columns.collect();
         let names: Arc<Vec<String>> = Arc::new(names);
-        let rows = rows.iter().map(|row| {
-            let cells = row.iter().map(mutable).collect();
-            Value::from_object(ResultRow {
-                names: names.clone(),
-                cells,
-            })
-        });
+        let rows = rows
+            .iter()
+            .map(|row| Named::value(&names, row.iter().map(mutable).collect()));
         let rows = rows.collect();
         Value::from_object(Self {
             names,
@@ -57,10 +53,7 @@ impl Object for ResultTable {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str() {
             Some("rows") => Some(MutableList::value(self.rows.clone())),
-            Some("columns") => Some(Value::from_object(Columns {
-                names: self.names.clone(),
-                columns: self.columns.clone(),
-            })),
+            Some("columns") => Some(Named::value(&self.names, self.columns.clone())),
             Some("column_names") => Some(self.names()),
             Some(_) => None,
             None => self.rows.get(key.as_usize()?).cloned(),
@@ -92,14 +85,25 @@ impl Object for ResultTable {
     }
 }
 
-/// The columns of a table, by index and by name.
+/// Values by index and by name: the cells of a row, the columns of a table.
 #[derive(Debug)]
-struct Columns {
+struct Named {
     names: Arc<Vec<String>>,
-    columns: Vec<Value>,
+    values: Vec<Value>,
 }
 
-impl Object for Columns {
+impl Named {
+    fn value(names: &Arc<Vec<String>>, values: Vec<Value>) -> Value {
+        let names = names.clone();
+        Value::from_object(Self { names, values })
+    }
+
+    fn names(&self) -> impl Iterator<Item = Value> {
+        self.names.iter().map(|name| Value::from(name.as_str()))
+    }
+}
+
+impl Object for Named {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Seq
     }
@@ -109,15 +113,15 @@ impl Object for Columns {
             Some(wanted) => self.names.iter().position(|name| name == wanted)?,
             None => key.as_usize()?,
         };
-        self.columns.get(index).cloned()
+        self.values.get(index).cloned()
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Iter(Box::new(self.columns.clone().into_iter()))
+        Enumerator::Iter(Box::new(self.values.clone().into_iter()))
     }
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        Some(self.columns.len())
+        Some(self.values.len())
     }
 
     fn call_method(
@@ -126,18 +130,17 @@ impl Object for Columns {
         method: &str,
         args: &[Value],
     ) -> Result<Value, Error> {
-        let names = || self.names.iter().map(|name| Value::from(name.as_str()));
+        let pairs = || self.names().zip(self.values.iter().cloned()).collect();
         match method {
-            "keys" => Ok(MutableList::value(names().collect())),
-            "values" => Ok(MutableList::value(self.columns.clone())),
-            "items" => {
-                let pairs = names().zip(self.columns.iter().cloned()).collect();
-                MutableDict::items(pairs)
-            }
             "get" => {
                 let found = args.first().and_then(|key| self.get_value(key));
-                Ok(found.unwrap_or_else(|| Value::from(())))
+                let default = || args.get(1).cloned().unwrap_or_else(|| Value::from(()));
+                Ok(found.unwrap_or_else(default))
             }
+            "items" => MutableDict::items(pairs()),
+            "dict" => Ok(MutableDict::value(pairs())),
+            "values" => Ok(MutableList::value(self.values.clone())),
+            "keys" => Ok(MutableList::value(self.names().collect())),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }
@@ -190,65 +193,6 @@ impl Object for ResultColumn {
                     .filter(|value| seen.insert((*value).clone()));
                 Ok(MutableList::value(values.cloned().collect()))
             }
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
-    }
-}
-
-/// A row: its cells by index and by name.
-#[derive(Debug)]
-struct ResultRow {
-    names: Arc<Vec<String>>,
-    cells: Vec<Value>,
-}
-
-impl Object for ResultRow {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Seq
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let index = match key.as_str() {
-            Some(wanted) => self.names.iter().position(|name| name == wanted)?,
-            None => key.as_usize()?,
-        };
-        self.cells.get(index).cloned()
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Iter(Box::new(self.cells.clone().into_iter()))
-    }
-
-    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        Some(self.cells.len())
-    }
-
-    fn call_method(
-        self: &Arc<Self>,
-        _state: &mut State<'_, '_>,
-        method: &str,
-        args: &[Value],
-    ) -> Result<Value, Error> {
-        match method {
-            "get" => {
-                let found = args.first().and_then(|key| self.get_value(key));
-                Ok(found.unwrap_or_else(|| args.get(1).cloned().unwrap_or(Value::from(()))))
-            }
-            "items" | "dict" => {
-                let names = self.names.iter().map(|name| Value::from(name.as_str()));
-                let pairs = names.zip(self.cells.iter().cloned()).collect();
-                match method {
-                    "items" => MutableDict::items(pairs),
-                    _ => Ok(MutableDict::value(pairs)),
-                }
-            }
-            "values" => Ok(MutableList::value(self.cells.clone())),
-            "keys" => Ok(MutableList::value(
-                self.names
-                    .iter()
-                    .map(|name| Value::from(name.as_str()))
-                    .collect(),
-            )),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }
