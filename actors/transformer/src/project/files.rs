@@ -16,7 +16,12 @@ pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            // Asking the file itself costs a call to the system each; only links need it.
+            let is_folder = match entry.file_type() {
+                Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+                _ => path.is_dir(),
+            };
+            if is_folder {
                 pending.push(path);
             } else {
                 found.push(path);

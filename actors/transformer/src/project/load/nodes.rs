@@ -12,6 +12,22 @@ use crate::jinja::relation::Relation;
 use crate::project::node::{Materialization, Node, ResourceType};
 use crate::project::properties::Patch;
 
+/// A model, a singular test or an analysis, as its file and its configuration have it.
+struct Query<'p> {
+    resource_type: ResourceType,
+    unique_id: String,
+    name: String,
+    fqn: Vec<String>,
+    /// Within the package.
+    file: String,
+    /// In messages, and the name of its template.
+    shown: String,
+    raw_code: String,
+    settings: Map<String, Json>,
+    patch: Option<&'p Patch>,
+    recorded: Recorded,
+}
+
 impl Loader {
     pub(super) fn model(
         &mut self,
@@ -19,44 +35,86 @@ impl Loader {
         file: &str,
         patches: &Patches,
     ) -> Result<(), ProjectError> {
-        let shown = self.package.shown(file);
-        let place = Place::line(&shown, 1);
         if file.ends_with(".py") {
             return Err(ProjectError::Unsupported {
-                place,
+                place: Place::line(self.package.shown(file), 1),
                 what: "a Python model".into(),
             });
         }
-        let raw_code = self.package.reader.text(file)?;
         let fqn = self.fqn(folder, file);
-        let name = fqn.last().cloned().unwrap_or_default();
-        let patch = patches.get(&("model", name.clone()));
-        let mut settings = self.folder_config("models", &fqn);
-        self.merge_patch(&mut settings, patch)?;
-        self.engine.add_template(&shown, &raw_code)?;
-        let recorded = self.parse(&shown, &place, &name, &settings, Vec::new())?;
-        config::merge_all(&mut settings, &recorded.config);
-        let unique_id = format!("model.{}.{name}", self.package.name);
-        if self.is_disabled(&settings, &name, &unique_id) {
+        let settings = self.folder_config("models", &fqn);
+        let Some(query) = self.query(ResourceType::Model, file, fqn, settings, patches)? else {
             return Ok(());
-        }
-        let materialization = self.materialization(&settings, &shown, &raw_code, &name)?;
-        if config::text(&settings, "incremental_strategy") == Some("microbatch") {
+        };
+        let (shown, raw_code) = (&query.shown, &query.raw_code);
+        let materialization =
+            self.materialization(&query.settings, shown, raw_code, &query.name)?;
+        if config::text(&query.settings, "incremental_strategy") == Some("microbatch") {
             return Err(ProjectError::Unsupported {
-                place: Place::find(&shown, &raw_code, "microbatch"),
-                what: format!("the incremental strategy 'microbatch' of model '{name}'"),
+                place: Place::find(shown, raw_code, "microbatch"),
+                what: format!(
+                    "the incremental strategy 'microbatch' of model '{}'",
+                    query.name
+                ),
             });
         }
-        let mut node = self.node(unique_id, ResourceType::Model, materialization, name, fqn);
-        node.path = relative(folder, file);
-        node.raw_code = raw_code;
-        node.config = settings;
-        self.finish(node, file, place, patch, recorded)
+        self.finish_query(query, materialization, relative(folder, file))
+    }
+
+    /// A file with a query, parsed; nothing if it is disabled.
+    fn query<'p>(
+        &mut self,
+        resource_type: ResourceType,
+        file: &str,
+        fqn: Vec<String>,
+        mut settings: Map<String, Json>,
+        patches: &'p Patches,
+    ) -> Result<Option<Query<'p>>, ProjectError> {
+        let shown = self.package.shown(file);
+        let raw_code = self.package.reader.text(file)?;
+        let name = fqn.last().cloned().unwrap_or_default();
+        let patch = patches.get(&(resource_type.name(), name.clone()));
+        self.merge_patch(&mut settings, patch)?;
+        self.engine.add_template(&shown, &raw_code)?;
+        let place = Place::line(&shown, 1);
+        let recorded = self.parse(&shown, &place, &name, &settings, Vec::new())?;
+        config::merge_all(&mut settings, &recorded.config);
+        let unique_id = format!("{}.{}.{name}", resource_type.name(), self.package.name);
+        if self.is_disabled(&settings, &name, &unique_id) {
+            return Ok(None);
+        }
+        Ok(Some(Query {
+            resource_type,
+            unique_id,
+            name,
+            fqn,
+            file: file.to_owned(),
+            shown,
+            raw_code,
+            settings,
+            patch,
+            recorded,
+        }))
+    }
+
+    fn finish_query(
+        &mut self,
+        query: Query<'_>,
+        materialization: Materialization,
+        path: String,
+    ) -> Result<(), ProjectError> {
+        let (id, kind) = (query.unique_id, query.resource_type);
+        let mut node = self.node(id, kind, materialization, query.name, query.fqn);
+        node.path = path;
+        node.raw_code = query.raw_code;
+        node.config = query.settings;
+        let place = Place::line(&query.shown, 1);
+        self.finish(node, &query.file, place, query.patch, query.recorded)
     }
 
     fn materialization(
         &self,
-        settings: &Map<String, serde_json::Value>,
+        settings: &Map<String, Json>,
         shown: &str,
         raw_code: &str,
         name: &str,
@@ -79,7 +137,7 @@ impl Loader {
 
     pub(super) fn merge_patch(
         &self,
-        settings: &mut Map<String, serde_json::Value>,
+        settings: &mut Map<String, Json>,
         patch: Option<&Patch>,
     ) -> Result<(), ProjectError> {
         if let Some(patch) = patch {
@@ -93,7 +151,7 @@ impl Loader {
 
     pub(super) fn is_disabled(
         &mut self,
-        settings: &Map<String, serde_json::Value>,
+        settings: &Map<String, Json>,
         name: &str,
         unique_id: &str,
     ) -> bool {
@@ -139,32 +197,12 @@ impl Loader {
         file: &str,
         patches: &Patches,
     ) -> Result<(), ProjectError> {
-        let shown = self.package.shown(file);
-        let raw_code = self.package.reader.text(file)?;
         let fqn = self.fqn(folder, file);
-        let name = fqn.last().cloned().unwrap_or_default();
-        let place = Place::line(&shown, 1);
-        let patch = patches.get(&("test", name.clone()));
-        let mut settings = self.test_config(&fqn);
-        self.merge_patch(&mut settings, patch)?;
-        self.engine.add_template(&shown, &raw_code)?;
-        let recorded = self.parse(&shown, &place, &name, &settings, Vec::new())?;
-        config::merge_all(&mut settings, &recorded.config);
-        let unique_id = format!("test.{}.{name}", self.package.name);
-        if self.is_disabled(&settings, &name, &unique_id) {
-            return Ok(());
+        let settings = self.test_config(&fqn);
+        match self.query(ResourceType::Test, file, fqn, settings, patches)? {
+            Some(query) => self.finish_query(query, Materialization::Test, relative(folder, file)),
+            None => Ok(()),
         }
-        let mut node = self.node(
-            unique_id,
-            ResourceType::Test,
-            Materialization::Test,
-            name,
-            fqn,
-        );
-        node.path = relative(folder, file);
-        node.raw_code = raw_code;
-        node.config = settings;
-        self.finish(node, file, place, patch, recorded)
     }
 
     pub(super) fn analysis(
@@ -173,33 +211,14 @@ impl Loader {
         file: &str,
         patches: &Patches,
     ) -> Result<(), ProjectError> {
-        let shown = self.package.shown(file);
-        let raw_code = self.package.reader.text(file)?;
         let mut fqn = self.fqn(folder, file);
-        let name = fqn.last().cloned().unwrap_or_default();
         fqn.insert(1, "analysis".to_owned());
-        let patch = patches.get(&("analysis", name.clone()));
-        let mut settings = self.folder_config("analyses", &fqn);
-        self.merge_patch(&mut settings, patch)?;
-        let place = Place::line(&shown, 1);
-        self.engine.add_template(&shown, &raw_code)?;
-        let recorded = self.parse(&shown, &place, &name, &settings, Vec::new())?;
-        config::merge_all(&mut settings, &recorded.config);
-        let unique_id = format!("analysis.{}.{name}", self.package.name);
-        if self.is_disabled(&settings, &name, &unique_id) {
-            return Ok(());
+        let settings = self.folder_config("analyses", &fqn);
+        let path = format!("analysis/{}", relative(folder, file));
+        match self.query(ResourceType::Analysis, file, fqn, settings, patches)? {
+            Some(query) => self.finish_query(query, Materialization::Nothing, path),
+            None => Ok(()),
         }
-        let mut node = self.node(
-            unique_id,
-            ResourceType::Analysis,
-            Materialization::Nothing,
-            name,
-            fqn,
-        );
-        node.path = format!("analysis/{}", relative(folder, file));
-        node.raw_code = raw_code;
-        node.config = settings;
-        self.finish(node, file, place, patch, recorded)
     }
 
     pub(super) fn node(
