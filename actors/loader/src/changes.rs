@@ -18,6 +18,7 @@ mod follow;
 mod following;
 mod net;
 mod session;
+mod slot;
 mod statements;
 mod table;
 

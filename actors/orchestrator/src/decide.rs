@@ -37,6 +37,7 @@ pub fn work_for(event: &Event, stages: Stages) -> Option<WorkKind> {
         | Event::TableReleased { .. }
         | Event::RowsRejected { .. }
         | Event::LogGap { .. }
+        | Event::GapClosed { .. }
         | Event::SyncFinished { .. }
         | Event::SourceUnavailable { .. }
         | Event::SourceRecovered { .. }

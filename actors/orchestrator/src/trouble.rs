@@ -10,6 +10,8 @@ use ballpoint_runtime::store::{IncidentKind, Severity, Sign, Trouble};
 
 /// The source does not answer, whoever found out.
 const UNREACHABLE: &str = "unreachable";
+/// Changes of the source may be missing.
+const LOG_GAP: &str = "log gap";
 
 /// A change of an incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,13 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
             hold,
             reason,
         } => held(source, table, *hold, reason),
+        Event::LogGap {
+            source,
+            reason,
+            refused,
+            ..
+        } => Some(Turn::Begins(gap(source, reason, *refused))),
+        Event::GapClosed { source } => ends(Source, source, Some(LOG_GAP.into())),
         Event::TableReleased { source, table } => ends(Table, &of_table(source, table), None),
         Event::SourceRecovered { source } => ends(Source, source, Some(UNREACHABLE.into())),
         Event::SyncFinished { source, .. } => ends(Source, source, None),
@@ -103,8 +112,22 @@ pub(crate) fn turn_of(event: &Event) -> Option<Turn> {
         | Event::TableLoaded { .. }
         | Event::SchemaChanged { .. }
         | Event::RowsRejected { .. }
-        | Event::SyncProgress { .. }
-        | Event::LogGap { .. } => None,
+        | Event::SyncProgress { .. } => None,
+    }
+}
+
+/// A gap that a new copy closes is passing; one that is refused waits for somebody.
+fn gap(source: &str, reason: &str, refused: bool) -> Trouble {
+    let (severity, follows) = match refused {
+        true => (Severity::Error, "nothing is followed until it is asked for"),
+        false => (Severity::Warning, "its tables are copied again"),
+    };
+    Trouble {
+        kind: IncidentKind::Source,
+        subject: source.to_owned(),
+        cause: Cow::Borrowed(LOG_GAP),
+        severity,
+        error: format!("{reason}; changes may be missing: {follows}"),
     }
 }
 
@@ -181,6 +204,39 @@ mod tests {
             Some(UNREACHABLE.into()),
         );
         assert_eq!(turn_of(&back), Some(turn));
+    }
+
+    #[test]
+    fn a_gap_in_the_log_is_an_incident_until_every_table_was_copied_again() {
+        let gap = |refused| Event::LogGap {
+            source: "orders".into(),
+            slot: "ballpoint_orders".into(),
+            reason: "slot ballpoint_orders is missing".into(),
+            tables: vec![TableName::new("public", "items")],
+            refused,
+        };
+        for (refused, severity, words) in [
+            (false, Severity::Warning, "copied again"),
+            (true, Severity::Error, "until it is asked for"),
+        ] {
+            match turn_of(&gap(refused)) {
+                Some(Turn::Begins(trouble)) => {
+                    assert_eq!((trouble.subject.as_str(), trouble.severity), ("orders", severity));
+                    assert!(trouble.error.contains("slot ballpoint_orders is missing"));
+                    assert!(trouble.error.contains(words), "{}", trouble.error);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let closed = Event::GapClosed {
+            source: "orders".into(),
+        };
+        let ended = Turn::Ends(
+            IncidentKind::Source,
+            "orders".into(),
+            Some(cause(&gap(false))),
+        );
+        assert_eq!(turn_of(&closed), Some(ended));
     }
 
     #[test]

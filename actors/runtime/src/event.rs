@@ -55,6 +55,8 @@ pub enum Event {
         tables: Vec<TableName>,
         refused: bool,
     },
+    /// After a [`Event::LogGap`]: every table was copied again, and the log is followed.
+    GapClosed { source: String },
     /// A table that was held is followed again.
     TableReleased { source: String, table: TableName },
     /// Rows could not be loaded and stand in `<schema>._rejected`; the others are loaded.

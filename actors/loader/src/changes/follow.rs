@@ -62,6 +62,8 @@ pub struct StreamStatus {
     pub lag_seconds: f64,
     /// Log that the source keeps on its disk for this slot.
     pub retained_bytes: u64,
+    /// Why changes may be missing; until every table was copied again.
+    pub gap: Option<String>,
     /// Tables that wait, and why.
     pub held: Vec<String>,
     pub last_error: Option<String>,
@@ -212,6 +214,9 @@ impl Follower {
                     })
                     .collect();
             });
+            if failures.is_empty() {
+                self.close_gap().await?;
+            }
             let mut following =
                 Following::open(self, session, &specs, !failures.is_empty()).await?;
             let again = following.run(until).await;
@@ -273,6 +278,7 @@ impl Follower {
             refused,
         };
         tracing::warn!(source = name, %slot, %reason, refused, "changes of the source may be missing");
+        self.noting(|status| status.gap = Some(reason.clone()));
         let store = self.loader.store();
         store
             .events()
@@ -308,7 +314,21 @@ impl Follower {
         }
     }
 
-    async fn forget_stream(&self, session: &mut Session) -> Result<(), LoadError> {
+    /// Says that what a gap may have lost is there again.
+    async fn close_gap(&self) -> Result<(), LoadError> {
+        if self.noting(|status| status.gap.is_none()) {
+            return Ok(());
+        }
+        let closed = Event::GapClosed {
+            source: self.source.name().to_owned(),
+        };
+        let events = self.loader.store().events();
+        events.publish(closed, TraceContext::current()).await?;
+        self.noting(|status| status.gap = None);
+        Ok(())
+    }
+
+    pub(super) async fn forget_stream(&self, session: &mut Session) -> Result<(), LoadError> {
         let (name, connection) = (self.source.name(), session.connection());
         let failed = || LoadError::warehouse("forgetting a stream");
         copying::forget_but(connection, name, &[])
@@ -316,21 +336,6 @@ impl Follower {
             .map_err(failed())?;
         Streams::forget_in(connection, name).await?;
         Ok(())
-    }
-
-    /// One slot a source and warehouse: a second warehouse on the same source has its own.
-    async fn slot_name(&self, session: &mut Session) -> Result<String, LoadError> {
-        let hash: String = sqlx::query_scalar(
-            "select substr(md5(system_identifier::text || current_database()), 1, 8)
-             from pg_control_system()",
-        )
-        .fetch_one(session.connection())
-        .await
-        .map_err(LoadError::warehouse("naming the slot"))?;
-        let source = self.source.name().to_lowercase();
-        let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let source: String = source.chars().map(fit).take(40).collect();
-        Ok(format!("ballpoint_{hash}_{source}"))
     }
 
     /// Copies the tables that have no state the stream could go on from. One that fails waits.
@@ -417,70 +422,6 @@ impl Follower {
                 && target.is_keyed_by(&spec.primary_key)
                 && spec.columns.iter().all(|column| has(&column.name))
         }))
-    }
-
-    /// Looks how much log the slot holds back; whether that is more than the source may keep.
-    pub(super) async fn is_over_budget(&self) -> Result<bool, SyncError> {
-        let name = self.source.name();
-        let Some(slot) = self.slot().await? else {
-            return Ok(false);
-        };
-        let Some(lag) = self.source.lag(&slot).await? else {
-            return Ok(false);
-        };
-        self.noting(|status| {
-            status.lag_bytes = lag.bytes;
-            status.lag_seconds = lag.seconds;
-            status.retained_bytes = lag.retained_bytes;
-        });
-        let Some(budget) = self.source.policy().max_slot_wal else {
-            return Ok(false);
-        };
-        let retained = lag.retained_bytes;
-        if retained > budget / 10 * 8 {
-            tracing::warn!(source = name, %slot, retained, budget, "the slot holds back much log");
-        }
-        Ok(retained > budget)
-    }
-
-    /// The source's slot, also while the warehouse that keeps its name is away.
-    async fn slot(&self) -> Result<Option<String>, SyncError> {
-        let known = self.noting(|status| status.slot.clone());
-        if !known.is_empty() {
-            return Ok(Some(known));
-        }
-        let position = self.loader.store().streams().get(self.source.name()).await;
-        Ok(position
-            .map_err(LoadError::from)?
-            .map(|position| position.slot))
-    }
-
-    /// Gives up a slot that holds back more log than it may: the source's disk comes first. The next
-    /// attachment finds the slot missing and copies its tables again.
-    pub(super) async fn guard(&self) -> Result<(), SyncError> {
-        if self.is_over_budget().await?
-            && let Some(slot) = self.slot().await?
-        {
-            tracing::warn!(source = self.source.name(), %slot, "the slot is given up");
-            self.source.retire(&slot).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes what is installed in the source away when nothing is followed any more: a slot that
-    /// nobody reads fills the source's disk.
-    async fn retire(&self) -> Result<(), SyncError> {
-        let (store, name) = (self.loader.store(), self.source.name());
-        let position = store.streams().get(name).await.map_err(LoadError::from)?;
-        let Some(position) = position else {
-            return Ok(());
-        };
-        let Some(mut session) = Session::open(store, name).await? else {
-            return Ok(());
-        };
-        self.source.retire(&position.slot).await?;
-        self.forget_stream(&mut session).await?;
-        Ok(())
     }
 }
 

@@ -35,6 +35,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "streams",
         include_str!("../../migrations/0007_streams.sql"),
     ),
+    (
+        8,
+        "slot lag",
+        include_str!("../../migrations/0008_slot_lag.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

@@ -1,10 +1,10 @@
 //! Up to where the log of each source is in the warehouse (`ballpoint.streams`).
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{StoreError, timestamp};
-use crate::changes::{Lsn, StreamPosition};
+use crate::changes::{Lsn, SlotLag, StreamPosition};
 
 /// Reads stream positions; writes them in the caller's transaction only.
 #[derive(Clone, Debug)]
@@ -13,13 +13,22 @@ pub struct Streams {
 }
 
 /// A source's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StreamRow {
     pub source: String,
     pub position: StreamPosition,
     /// The source's clock, at the last transaction that is in the warehouse.
     pub committed_at: Option<Timestamp>,
+    /// How far the slot is behind, when it was last looked at; `None` before the first look.
+    pub lag: Option<SlotLag>,
+    /// Real time of that look.
+    pub lag_at: Option<Timestamp>,
 }
+
+const SELECT: &str = "select source, slot, system_id, timeline, end_lsn::text,
+    (extract(epoch from committed_at) * 1000000)::bigint,
+    lag_bytes, lag_seconds, retained_bytes,
+    (extract(epoch from lag_at) * 1000000)::bigint from ballpoint.streams";
 
 impl Streams {
     pub(super) fn new(pool: PgPool) -> Self {
@@ -45,15 +54,12 @@ impl Streams {
         connection: &mut PgConnection,
         source: &str,
     ) -> Result<Option<StreamPosition>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
-            "select source, slot, system_id, timeline, end_lsn::text,
-                    (extract(epoch from committed_at) * 1000000)::bigint
-             from ballpoint.streams where source = $1",
-        )
-        .bind(source)
-        .fetch_optional(connection)
-        .await
-        .map_err(StoreError::query("reading a stream's position"))?;
+        let sql = format!("{SELECT} where source = $1");
+        let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(source)
+            .fetch_optional(connection)
+            .await
+            .map_err(StoreError::query("reading a stream's position"))?;
         Ok(row.map(stream).transpose()?.map(|row| row.position))
     }
 
@@ -62,14 +68,11 @@ impl Streams {
     /// # Errors
     /// As every query.
     pub async fn all(&self) -> Result<Vec<StreamRow>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "select source, slot, system_id, timeline, end_lsn::text,
-                    (extract(epoch from committed_at) * 1000000)::bigint
-             from ballpoint.streams order by source",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::query("reading the streams' positions"))?;
+        let sql = format!("{SELECT} order by source");
+        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::query("reading the streams' positions"))?;
         rows.into_iter().map(stream).collect()
     }
 
@@ -88,6 +91,7 @@ impl Streams {
              on conflict (source) do update
              set slot = excluded.slot, system_id = excluded.system_id,
                  timeline = excluded.timeline, end_lsn = excluded.end_lsn, committed_at = null,
+                 lag_bytes = null, lag_seconds = null, retained_bytes = null, lag_at = null,
                  updated_at = clock_timestamp()",
         )
         .bind(source)
@@ -134,6 +138,27 @@ impl Streams {
         }
     }
 
+    /// Writes down how far a stream's slot is behind. The look of an instant: not with any rows.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn note_lag(&self, source: &str, lag: &SlotLag) -> Result<(), StoreError> {
+        let whole = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        sqlx::query(
+            "update ballpoint.streams
+             set lag_bytes = $2, lag_seconds = $3, retained_bytes = $4, lag_at = clock_timestamp()
+             where source = $1",
+        )
+        .bind(source)
+        .bind(whole(lag.bytes))
+        .bind(lag.seconds)
+        .bind(whole(lag.retained_bytes))
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::query("writing how far a slot is behind"))?;
+        Ok(())
+    }
+
     /// Forgets a stream: its source is not followed any more, or from another point.
     ///
     /// # Errors
@@ -148,10 +173,21 @@ impl Streams {
     }
 }
 
-type Row = (String, String, String, i64, String, Option<i64>);
+type Row = (
+    String,
+    String,
+    String,
+    i64,
+    String,
+    Option<i64>,
+    Option<i64>,
+    Option<f64>,
+    Option<i64>,
+    Option<i64>,
+);
 
 fn stream(
-    (source, slot, system, timeline, end, committed_at): Row,
+    (source, slot, system, timeline, end, committed, behind, seconds, retained, looked): Row,
 ) -> Result<StreamRow, StoreError> {
     let malformed = || {
         let text = format!("the stream's position of {source}");
@@ -163,9 +199,17 @@ fn stream(
         timeline: u32::try_from(timeline).map_err(|_| malformed())?,
         end: end.parse().map_err(|_| malformed())?,
     };
+    let bytes = |bytes: Option<i64>| bytes.unwrap_or_default().unsigned_abs();
+    let lag = looked.map(|_| SlotLag {
+        bytes: bytes(behind),
+        seconds: seconds.unwrap_or_default(),
+        retained_bytes: bytes(retained),
+    });
     Ok(StreamRow {
-        source,
         position,
-        committed_at: committed_at.map(timestamp),
+        committed_at: committed.map(timestamp),
+        lag,
+        lag_at: looked.map(timestamp),
+        source,
     })
 }

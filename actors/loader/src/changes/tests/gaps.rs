@@ -19,6 +19,11 @@ async fn gaps(shop: &Followed) -> Vec<String> {
     .unwrap()
 }
 
+async fn closed_gaps(shop: &Followed) -> i64 {
+    let sql = "select count(*) from ballpoint.events where payload->>'type' = 'gap_closed'";
+    one(shop.warehouse.pool(), sql).await
+}
+
 /// Changes that no slot keeps.
 async fn lose_changes(shop: &Followed) {
     let slot = slot(shop).await;
@@ -46,6 +51,7 @@ async fn a_missing_slot_is_a_gap_that_one_new_copy_closes() {
     shop.catch_up().await;
     shop.assert_equal("orders").await;
     assert_eq!(gaps(&shop).await.len(), 1);
+    assert_eq!(closed_gaps(&shop).await, 1);
     assert_eq!(shop.copies("orders").await, 2);
 }
 
@@ -87,9 +93,13 @@ async fn a_gap_can_be_refused_until_somebody_asks_for_a_new_copy() {
         );
     }
     assert_eq!(shop.copies("orders").await, 1, "the last good rows stay");
+    assert_eq!(closed_gaps(&shop).await, 0);
+    assert!(shop.follower.status().gap.is_some());
     let orders = TableName::new("public", "orders");
     shop.follower.catch_up(&[orders]).await.unwrap();
     shop.assert_equal("orders").await;
+    assert_eq!(closed_gaps(&shop).await, 1);
+    assert_eq!(shop.follower.status().gap, None);
 }
 
 #[tokio::test]
@@ -101,6 +111,11 @@ async fn a_slot_over_its_budget_is_given_up_and_its_tables_copied_again() {
     config.max_slot_wal = Some(1);
     let strict = follower(&shop.warehouse, config).await;
     strict.guard().await.unwrap();
+    let store = Store::open(shop.warehouse.pool().clone()).await.unwrap();
+    let streams = store.streams().all().await.unwrap();
+    let lag = streams[0].lag.expect("it was looked at");
+    assert!(lag.retained_bytes > 1 && lag.bytes > 1, "{lag:?}");
+    assert!(lag.retained_bytes >= lag.bytes, "{lag:?}");
     let slots = "select count(*) from pg_replication_slots where database = current_database()";
     assert_eq!(
         one::<i64>(shop.source.pool(), slots).await,
@@ -110,6 +125,34 @@ async fn a_slot_over_its_budget_is_given_up_and_its_tables_copied_again() {
     shop.catch_up().await;
     shop.assert_equal("orders").await;
     assert_eq!(shop.copies("orders").await, 2);
+}
+
+/// Nobody writes into the source: it is heard that its log has gone on.
+#[tokio::test]
+async fn the_slot_of_an_idle_source_moves_on_while_others_fill_the_log() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    let follower = shop.follower.clone();
+    let following = tokio::spawn(async move { follower.follow(Until::Forever).await });
+    // The warehouse is another database of the same server.
+    let warehouse = shop.warehouse.pool();
+    let sql = "create table public.noise as select repeat('x', 100) from generate_series(1, 10000)";
+    run(warehouse, sql).await;
+    let written: String = one(warehouse, "select pg_current_wal_lsn()::text").await;
+    let sql = format!(
+        "select confirmed_flush_lsn >= '{written}'::pg_lsn from pg_replication_slots
+         where database = current_database()"
+    );
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
+    while !one::<bool>(shop.source.pool(), &sql).await {
+        assert!(!following.is_finished(), "{:?}", following.await);
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the slot stays before {written}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    following.abort();
 }
 
 #[tokio::test]

@@ -1,0 +1,98 @@
+//! The slot that a source keeps its log for: its name, how far it is behind, and its end before it fills
+//! the source's disk.
+
+use ballpoint_runtime::failure::in_one_line;
+
+use super::Follower;
+use super::session::Session;
+use crate::error::{LoadError, SyncError};
+
+impl Follower {
+    /// One slot a source and warehouse: a second warehouse on the same source has its own.
+    pub(super) async fn slot_name(&self, session: &mut Session) -> Result<String, LoadError> {
+        let hash: String = sqlx::query_scalar(
+            "select substr(md5(system_identifier::text || current_database()), 1, 8)
+             from pg_control_system()",
+        )
+        .fetch_one(session.connection())
+        .await
+        .map_err(LoadError::warehouse("naming the slot"))?;
+        let source = self.source().name().to_lowercase();
+        let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let source: String = source.chars().map(fit).take(40).collect();
+        Ok(format!("ballpoint_{hash}_{source}"))
+    }
+
+    /// Looks how much log the slot holds back; whether that is more than the source may keep.
+    pub(super) async fn is_over_budget(&self) -> Result<bool, SyncError> {
+        let name = self.source().name();
+        let Some(slot) = self.slot().await? else {
+            return Ok(false);
+        };
+        let Some(lag) = self.source().lag(&slot).await? else {
+            return Ok(false);
+        };
+        self.noting(|status| {
+            status.lag_bytes = lag.bytes;
+            status.lag_seconds = lag.seconds;
+            status.retained_bytes = lag.retained_bytes;
+        });
+        // The source's disk is looked after also while the warehouse is away.
+        if let Err(error) = self.loader().store().streams().note_lag(name, &lag).await {
+            tracing::debug!(error = %in_one_line(&error), "the slot's lag was not written down");
+        }
+        let Some(budget) = self.source().policy().max_slot_wal else {
+            return Ok(false);
+        };
+        let retained = lag.retained_bytes;
+        if retained > budget / 10 * 8 {
+            tracing::warn!(source = name, %slot, retained, budget, "the slot holds back much log");
+        }
+        Ok(retained > budget)
+    }
+
+    /// The source's slot, also while the warehouse that keeps its name is away.
+    async fn slot(&self) -> Result<Option<String>, SyncError> {
+        let known = self.noting(|status| status.slot.clone());
+        if !known.is_empty() {
+            return Ok(Some(known));
+        }
+        let position = self
+            .loader()
+            .store()
+            .streams()
+            .get(self.source().name())
+            .await;
+        Ok(position
+            .map_err(LoadError::from)?
+            .map(|position| position.slot))
+    }
+
+    /// Gives up a slot that holds back more log than it may: the source's disk comes first. The next
+    /// attachment finds the slot missing and copies its tables again.
+    pub(super) async fn guard(&self) -> Result<(), SyncError> {
+        if self.is_over_budget().await?
+            && let Some(slot) = self.slot().await?
+        {
+            tracing::warn!(source = self.source().name(), %slot, "the slot is given up");
+            self.source().retire(&slot).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is installed in the source away when nothing is followed any more: a slot that
+    /// nobody reads fills the source's disk.
+    pub(super) async fn retire(&self) -> Result<(), SyncError> {
+        let (store, name) = (self.loader().store(), self.source().name());
+        let position = store.streams().get(name).await.map_err(LoadError::from)?;
+        let Some(position) = position else {
+            return Ok(());
+        };
+        let Some(mut session) = Session::open(store, name).await? else {
+            return Ok(());
+        };
+        self.source().retire(&position.slot).await?;
+        self.forget_stream(&mut session).await?;
+        Ok(())
+    }
+}
