@@ -221,7 +221,10 @@ mod tests {
         ] {
             match turn_of(&gap(refused)) {
                 Some(Turn::Begins(trouble)) => {
-                    assert_eq!((trouble.subject.as_str(), trouble.severity), ("orders", severity));
+                    assert_eq!(
+                        (trouble.subject.as_str(), trouble.severity),
+                        ("orders", severity)
+                    );
                     assert!(trouble.error.contains("slot ballpoint_orders is missing"));
                     assert!(trouble.error.contains(words), "{}", trouble.error);
                 }
