@@ -148,6 +148,46 @@ async fn files_of_both_formats_land_with_types_of_their_values() {
     );
 }
 
+/// One member of a compressed file: several, one after another, are one file too.
+fn compressed(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn compressed_files_are_read_as_what_they_hold() {
+    let warehouse = Warehouse::new().await;
+    let parts = [compressed("id,name\n1,one\n"), compressed("2,two\n")];
+    warehouse.write("in/a.csv.gz", parts.concat());
+    warehouse.write("in/b.csv", "id,name\n3,three\n");
+    let csv = warehouse.files("in/*.csv*", |_| {});
+    let report = warehouse.sync(&csv).await;
+    assert_eq!((report.tables[0].read, report.tables[0].inserted), (3, 3));
+    let rows = "select string_agg(concat_ws('|', id, name, _ab_source_file_url), ' ' order by id)
+                from raw.sales";
+    let loaded = "1|one|in/a.csv.gz 2|two|in/a.csv.gz 3|three|in/b.csv";
+    assert_eq!(warehouse.text(rows).await, loaded);
+    assert_eq!(warehouse.sync(&csv).await.changed(), 0);
+    let lines = warehouse.files("in/c.NDJSON.GZ", |config| {
+        config.table = Some("lines".to_owned());
+    });
+    let text = "{\"id\": 4, \"tags\": [1]}\n";
+    warehouse.write("in/c.NDJSON.GZ", compressed(text));
+    warehouse.sync(&lines).await;
+    let landed = warehouse
+        .text("select concat(id + 1, tags) from raw.lines")
+        .await;
+    assert_eq!(landed, "5[1]");
+    // Cut off: the rows that it held stay until it can be read whole.
+    let cut = &parts.concat()[..parts[0].len() + 12];
+    warehouse.write("in/a.csv.gz", cut);
+    let error = format!("{:?}", warehouse.try_sync(&csv).await.unwrap_err());
+    assert!(error.contains("in/a.csv.gz"), "{error}");
+    assert_eq!(warehouse.text(rows).await, loaded);
+}
+
 #[tokio::test]
 async fn each_file_is_loaded_once_and_one_that_changes_takes_the_place_of_its_rows() {
     let warehouse = Warehouse::new().await;
