@@ -88,7 +88,7 @@ async fn a_warehouse_of_a_newer_version_is_refused_in_one_line_and_left_alone() 
         let error = Store::open(database.pool().clone()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "this warehouse's schema ballpoint is at version 99, this program knows up to 7: \
+            "this warehouse's schema ballpoint is at version 99, this program knows up to 8: \
              use the newer ballpoint, or another warehouse"
         );
     }
