@@ -13,8 +13,7 @@ use ballpoint_chat::{Chat, ChatArgs, ChatHandle};
 use ballpoint_loader::Loader;
 use ballpoint_loader::actor::{Loader as LoaderActor, LoaderArgs};
 use ballpoint_loader::changes::actor::{Stream, StreamArgs};
-use ballpoint_metrics::MetricRegistryHandle;
-use ballpoint_metrics::registry::{self, MetricRegistry, MetricRegistryArgs};
+use ballpoint_metrics::{MetricRegistry, MetricRegistryArgs, MetricRegistryHandle, registry};
 use ballpoint_orchestrator::{Orchestrator, OrchestratorArgs};
 use ballpoint_reverse_etl::{ReverseEtl, ReverseEtlArgs, ReverseEtlHandle, WriteBacks};
 use ballpoint_runtime::supervision::{
