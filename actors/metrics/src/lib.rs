@@ -5,6 +5,7 @@
 //! [`registry`] keeps the model and what is known of its data up to date.
 
 pub mod api;
+mod args;
 pub mod catalog;
 pub mod execute;
 pub mod handle;
@@ -26,9 +27,10 @@ pub mod versions;
 mod words;
 
 pub use api::ApiReply;
+pub use args::MetricRegistryArgs;
 pub use handle::MetricRegistryHandle;
 pub use model::{Model, ModelError, SecurityContext};
 pub use plan::QueryError;
-pub use registry::{MetricRegistry, MetricRegistryArgs, MetricRegistryMsg, MetricRegistryStatus};
+pub use registry::{MetricRegistry, MetricRegistryMsg, MetricRegistryStatus};
 pub use served::Served;
 pub use service::{QueryResult, Service, Snapshot};

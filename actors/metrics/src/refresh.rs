@@ -14,7 +14,7 @@ use ballpoint_runtime::store::{ClaimedWork, Interruption, RunStatus, Store, Stor
 use ballpoint_runtime::trace::{TraceContext, set_parent};
 use ballpoint_runtime::work::WorkKind;
 use ractor::ActorRef;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
 
 use crate::execute::Runner;
@@ -101,6 +101,16 @@ pub(crate) async fn claim(
         store.work().reclaim(kind, "", why).await?;
     }
     store.work().claim(kind, "", LEASE).await
+}
+
+/// Has the data looked at whenever a query found that it changed without an event.
+pub(crate) async fn tell_of_old_rollups(old: Arc<Notify>, registry: ActorRef<MetricRegistryMsg>) {
+    loop {
+        old.notified().await;
+        if registry.cast(MetricRegistryMsg::RollupsOld).is_err() {
+            return;
+        }
+    }
 }
 
 impl Refresh {

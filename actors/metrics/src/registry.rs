@@ -8,31 +8,28 @@
 //! answer. It enqueues nothing and writes no data.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::files::FileStamps;
-use ballpoint_runtime::store::{Interruption, Store};
+use ballpoint_runtime::store::Interruption;
 use ballpoint_runtime::supervision::Looks;
 use ballpoint_runtime::trace::TraceContext;
 use ballpoint_runtime::work::WorkKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
-use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
+use crate::args::MetricRegistryArgs;
 use crate::execute::Runner;
 use crate::model::Model;
-use crate::proof::Lineage;
 use crate::refresh::{self, Ended, Refresh};
 use crate::results::Results;
 use crate::rollups::Rollups;
 use crate::served::Collected;
-use crate::service::{STATEMENT_TIMEOUT, Service, Snapshot};
+use crate::service::{Service, Snapshot};
 use crate::survey::{Survey, catalog};
 
 /// The actor's name in its scope.
@@ -41,41 +38,6 @@ pub const NAME: &str = "metric_registry";
 /// How long callers wait for the first look at the data. A warehouse that is slower than this, or
 /// away, leaves them with what the model alone says.
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(5);
-
-/// What the registry works with.
-#[derive(Clone)]
-pub struct MetricRegistryArgs {
-    /// The folder (or file) of the data model.
-    pub path: PathBuf,
-    /// The warehouse.
-    pub pool: PgPool,
-    /// Work rows and events; without it only files are watched.
-    pub store: Option<Store>,
-    pub clock: Clock,
-    pub statement_timeout: Duration,
-    /// How often the model's files are looked at.
-    pub files_every: Duration,
-    /// Whether cubes and views stand in the warehouse's catalogue, for clients of the SQL API.
-    pub tables: bool,
-    /// What stands behind the tables, for proofs.
-    pub lineage: Option<Arc<dyn Lineage>>,
-}
-
-impl MetricRegistryArgs {
-    /// The usual time-outs.
-    pub fn new(path: impl Into<PathBuf>, pool: PgPool, store: Option<Store>, clock: Clock) -> Self {
-        Self {
-            path: path.into(),
-            pool,
-            store,
-            clock,
-            statement_timeout: STATEMENT_TIMEOUT,
-            files_every: Duration::from_secs(1),
-            tables: false,
-            lineage: None,
-        }
-    }
-}
 
 /// Messages of the registry.
 pub enum MetricRegistryMsg {
@@ -107,6 +69,8 @@ pub enum MetricRegistryMsg {
     RefreshEnded { ended: Ended },
     /// The first look at the data takes too long for those who wait for it.
     AnswerWaiting,
+    /// Rows changed of which no event told.
+    RollupsOld,
 }
 
 /// The registry's state as it is shown to people.
@@ -217,6 +181,7 @@ impl Actor for MetricRegistry {
                 state.patient = false;
                 state.answer_waiting();
             }
+            MetricRegistryMsg::RollupsOld => state.start_refresh(&myself),
         }
         Ok(())
     }
@@ -232,6 +197,9 @@ impl MetricRegistryState {
             let versions = Arc::clone(&self.results.versions);
             self.looks.spawn(versions.follow(store.clone()));
         }
+        let old = self.rollups.found_old();
+        self.looks
+            .spawn(refresh::tell_of_old_rollups(old, myself.clone()));
         let (myself, every) = (myself.clone(), self.args.files_every);
         self.looks.spawn(async move {
             while myself.cast(MetricRegistryMsg::CheckFiles).is_ok() {

@@ -227,7 +227,7 @@ impl Service {
         normalized: &Normalized,
         context: &SecurityContext,
     ) -> Result<Answer, QueryError> {
-        let plan = self.plan(normalized, context)?;
+        let plan = self.plan_to_run(normalized, context).await?;
         self.collected.note(&plan);
         if let (Some(rollup), Some(folded)) = (&plan.rollup, &plan.folded)
             && let Some(rows) = rollup.memory.as_ref().and_then(|it| it.answer(folded))
@@ -252,9 +252,48 @@ impl Service {
         normalized: &Normalized,
         context: &SecurityContext,
     ) -> Result<Plan, QueryError> {
+        let (rollups, old) = self.usable_rollups();
+        self.plan_over(normalized, context, &rollups, old)
+    }
+
+    /// The same, after PostgreSQL was asked where only it knows whether the rollup still fits.
+    async fn plan_to_run(
+        &self,
+        normalized: &Normalized,
+        context: &SecurityContext,
+    ) -> Result<Plan, QueryError> {
+        let plan = self.plan(normalized, context)?;
+        let Some(rollup) = &plan.rollup else {
+            return Ok(plan);
+        };
+        if self.rollups.stands(rollup).await {
+            return Ok(plan);
+        }
+        let (mut rollups, mut old) = self.usable_rollups();
+        rollups.retain(|it| it.watched.is_none());
+        let why = "its tables may have rows that are not in it";
+        old.push(plan::Considered {
+            rollup: rollup.name.clone(),
+            used: false,
+            why_not: Some(why.to_owned()),
+        });
+        self.plan_over(normalized, context, &rollups, old)
+    }
+
+    fn usable_rollups(&self) -> (Vec<Arc<plan::Rollup>>, Vec<plan::Considered>) {
         let model = &self.snapshot.model;
-        let (rollups, old) = self.rollups.usable(&model.hash, &self.results.versions);
-        let mut plan = plan::plan_with(model, normalized, context, &rollups)?;
+        self.rollups.usable(&model.hash, &self.results.versions)
+    }
+
+    fn plan_over(
+        &self,
+        normalized: &Normalized,
+        context: &SecurityContext,
+        rollups: &[Arc<plan::Rollup>],
+        old: Vec<plan::Considered>,
+    ) -> Result<Plan, QueryError> {
+        let model = &self.snapshot.model;
+        let mut plan = plan::plan_with(model, normalized, context, rollups)?;
         let of_query = |it: &plan::Considered| {
             let cube = it.rollup.split('.').next().unwrap_or_default();
             plan.cubes.iter().any(|at| model.cubes[*at].name == cube)

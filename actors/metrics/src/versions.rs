@@ -48,9 +48,15 @@ impl Versions {
 
     /// The version of each table; `None` when there is one of which no event tells when it changes.
     pub fn of(&self, tables: &[TableName]) -> Option<Vec<i64>> {
+        self.each(tables)?.into_iter().collect()
+    }
+
+    /// The same with `None` for each table of which no event tells; `None` for all until the events
+    /// were read.
+    pub fn each(&self, tables: &[TableName]) -> Option<Vec<Option<i64>>> {
         let known = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         let known = known.as_ref()?;
-        tables.iter().map(|it| known.get(it).copied()).collect()
+        Some(tables.iter().map(|it| known.get(it).copied()).collect())
     }
 
     /// Those of `tables` that no load or build has written.

@@ -21,7 +21,7 @@ use super::writer::Writer;
 use super::{Column, ColumnKind, resolve};
 use crate::model::joins::JoinTree;
 use crate::model::{Aggregation, MemberId, Model, SecurityContext};
-use crate::rollups::Columns;
+use crate::rollups::{Columns, Watched};
 
 /// A rollup whose table is built.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,9 @@ pub struct Rollup {
     pub tree: JoinTree,
     /// What it was built from, and the versions of that.
     pub reads: Vec<TableName>,
-    pub versions: Vec<i64>,
+    pub versions: Vec<Option<i64>>,
+    /// Those of them that no event tells of, and what PostgreSQL said of these.
+    pub watched: Option<Watched>,
     pub rows: u64,
     /// Its columns, when they are few enough to be held.
     pub memory: Option<Arc<Columns>>,

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
 use super::load::load;
+use super::watched::{Watch, Watched};
 use super::{RollupStatus, Rollups, State};
 use crate::execute::Runner;
 use crate::model::joins::JoinTree;
@@ -39,7 +40,12 @@ pub enum RollupError {
     Definition(String),
     #[error("it cannot be planned: {0}")]
     Plan(#[from] QueryError),
-    #[error("nothing tells when {0} changes: no load and no build has written it")]
+    #[error("the events of the pipeline were not read yet")]
+    TooEarly,
+    #[error(
+        "nothing tells when {0} changes: no load and no build has written it, and the warehouse \
+         does not count its rows (PostgreSQL 15 or later with track_counts does)"
+    )]
     Unknown(String),
     #[error("it depends on the clock, on chance or on a function of its own")]
     Unsteady,
@@ -73,6 +79,7 @@ impl Rollups {
     pub async fn refresh(&self, builder: &Builder<'_>) {
         let mut state = State {
             model: builder.model.hash.clone(),
+            watch: Some(builder.watch()),
             ..State::default()
         };
         for (cube, definition) in declared(builder.model) {
@@ -124,13 +131,10 @@ impl Builder<'_> {
             return Err(RollupError::Unknown("what it reads".to_owned()));
         }
         // The versions come first: rows that land while it is built make it old, never wrong.
-        let Some(versions) = self.results.versions.of(&reads.relations) else {
-            let unknown = self.results.versions.unknown(&reads.relations);
-            let names: Vec<String> = unknown.iter().map(|it| shown(it)).collect();
-            return Err(RollupError::Unknown(names.join(", ")));
-        };
+        let versions = self.results.versions.each(&reads.relations);
+        planned.rollup.versions = versions.ok_or(RollupError::TooEarly)?;
+        planned.rollup.watched = self.watched(&reads.relations).await?;
         planned.rollup.reads.clone_from(&reads.relations);
-        planned.rollup.versions = versions;
         tracing::debug!(rollup = planned.name, epoch, "a rollup is looked at");
         let clock = Instant::now();
         let found = self.found(&planned).await?;
@@ -159,6 +163,26 @@ impl Builder<'_> {
             error: None,
         };
         Ok((planned.rollup, status))
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::new(self.owner, self.runner.pool())
+    }
+
+    /// What PostgreSQL says of the relations that no event tells of.
+    async fn watched(&self, relations: &[TableName]) -> Result<Option<Watched>, RollupError> {
+        let unknown = self.results.versions.unknown(relations);
+        let tables: Vec<TableName> = unknown.into_iter().cloned().collect();
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let look = self.watch().look(&tables).await?;
+        if !look.is_counted {
+            let names: Vec<String> = tables.iter().map(shown).collect();
+            return Err(RollupError::Unknown(names.join(", ")));
+        }
+        let state = look.state;
+        Ok(Some(Watched { tables, state }))
     }
 
     fn plan(&self, cube: usize, definition: &PreAggregation) -> Result<Planned, RollupError> {
@@ -368,9 +392,13 @@ fn shown(table: &TableName) -> String {
 
 fn versions_text(rollup: &Rollup) -> String {
     let pairs = rollup.reads.iter().zip(&rollup.versions);
-    let texts: Vec<String> = pairs
-        .map(|(it, version)| format!("{} {version}", shown(it)))
+    let mut texts: Vec<String> = pairs
+        .map(|(it, version)| match version {
+            Some(version) => format!("{} {version}", shown(it)),
+            None => shown(it),
+        })
         .collect();
+    texts.extend(rollup.watched.iter().map(|it| it.state.clone()));
     texts.join("\n")
 }
 

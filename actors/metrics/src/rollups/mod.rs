@@ -3,30 +3,37 @@
 //!
 //! A rollup is built after each build that wrote what it reads, and used only while the versions of
 //! these tables are those it was built from. In between, and while it is built, queries read the
-//! source: no query fails or differs for a rollup. What may change unseen is never rolled up.
+//! source: no query fails or differs for a rollup. Of tables that no event tells of, PostgreSQL is
+//! asked with each query ([`watched`]); what may change unseen even so is never rolled up.
 
 mod build;
 mod load;
 mod memory;
+mod watched;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::model::SecurityContext;
 use crate::plan::{self, Considered, QueryError, Rollup};
 use crate::service::Service;
 use crate::versions::Versions;
+use watched::Watch;
 
 pub use build::{Builder, RollupError, SCHEMA};
 pub use memory::Columns;
+pub use watched::Watched;
 
 /// The rollups of the model that is served.
 #[derive(Debug, Default)]
 pub struct Rollups {
     state: RwLock<State>,
+    /// Somebody else wrote what a rollup was built from.
+    old: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +42,8 @@ struct State {
     model: String,
     ready: Vec<Arc<Rollup>>,
     shown: Vec<RollupStatus>,
+    /// For those that read what no event tells of.
+    watch: Option<Watch>,
 }
 
 /// A rollup, for people.
@@ -73,7 +82,7 @@ impl Rollups {
         unfit.extend(failed.filter_map(|it| Some(refuse(&it.name, it.error.clone()?))));
         let mut usable = Vec::new();
         for rollup in &state.ready {
-            if versions.of(&rollup.reads).as_ref() == Some(&rollup.versions) {
+            if versions.each(&rollup.reads).as_ref() == Some(&rollup.versions) {
                 usable.push(Arc::clone(rollup));
             } else {
                 let why = "its tables have new rows: it is being built again";
@@ -81,6 +90,36 @@ impl Rollups {
             }
         }
         (usable, unfit)
+    }
+
+    /// Whether PostgreSQL says that a usable rollup still gives what the source gives.
+    pub(crate) async fn stands(&self, rollup: &Rollup) -> bool {
+        let Some(watched) = &rollup.watched else {
+            return true;
+        };
+        let watch = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.watch.clone()
+        };
+        let Some(watch) = watch else { return false };
+        match watch.look(&watched.tables).await {
+            // While others write it would be old again before it is built.
+            Ok(look) if !look.is_settled => false,
+            Ok(look) if look.state == watched.state => true,
+            Ok(_) => {
+                self.old.notify_one();
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the source is read: PostgreSQL did not say whether it changed");
+                false
+            }
+        }
+    }
+
+    /// Tells each time that a query found a rollup old of which no event told.
+    pub(crate) fn found_old(&self) -> Arc<Notify> {
+        Arc::clone(&self.old)
     }
 
     /// All, for people.

@@ -51,10 +51,12 @@ impl Block<'_> {
             .ok_or_else(|| SqlError::new("42601", "nothing is asked for"))?;
         normalized.query.limit = Some(u32::MAX);
         normalized.order = Some(Vec::new());
-        let (rollups, _) = self
+        let (mut rollups, _) = self
             .service
             .rollups
             .usable(&self.model.hash, &self.service.results.versions);
+        // The statement runs when the client wants it: what can only be asked at that moment is not.
+        rollups.retain(|it| it.watched.is_none());
         let plan = plan::plan_with(&self.model, &normalized, self.context, &rollups)?;
         let mut columns = Vec::new();
         for (at, wanted) in self.wanted.iter().enumerate() {
