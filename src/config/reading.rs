@@ -196,4 +196,49 @@ mod tests {
         let error = error_of("[server]\nlisten = \"localhost\"\n", &nobody);
         assert!(error.contains(":2:") && error.contains("port"), "{error}");
     }
+
+    /// The keys that a section may have, out of the error about one that it may not.
+    fn keys_of(section: &str) -> Vec<String> {
+        let error = error_of(
+            &format!("[{section}]\nno_key = 1\n"),
+            &Environment::default(),
+        );
+        let (_, known) = error.split_once("expected ").expect(section);
+        let words = known.split('`').skip(1).step_by(2);
+        words.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_key_is_in_the_documentation() {
+        let page = include_str!("../../docs/configuration.md");
+        for section in [
+            "project",
+            "server",
+            "warehouse",
+            "transform",
+            "metrics",
+            "reverse_etl",
+            "llm",
+            "auth",
+            "auth.tokens.x",
+            "schedules.x",
+            "retries",
+            "alerts",
+            "sources.x",
+            "sources.x.freshness",
+            "sources.x.table.y",
+        ] {
+            let keys = keys_of(section);
+            assert!(!keys.is_empty(), "{section}");
+            for key in keys {
+                let as_value = [format!("\n{key} = "), format!("`{key}`")];
+                let as_section = [format!(".{key}]"), format!(".{key}.")];
+                let mut forms = as_value.iter().chain(&as_section);
+                assert!(
+                    forms.any(|it| page.contains(it)),
+                    "{section}.{key} is not in docs/configuration.md"
+                );
+            }
+        }
+    }
 }
