@@ -86,6 +86,30 @@ impl Compiler {
     /// # Errors
     /// With the file and line of the template that failed.
     pub(crate) fn compile(&self, node: &Node) -> Result<Compiled, ProjectError> {
+        Ok(Compiled {
+            post_hooks: self.post_hooks(node)?,
+            ..self.compile_ahead(node)?
+        })
+    }
+
+    /// Renders what runs behind a node. What it asks of the database is answered as it then is, so
+    /// a run calls this once the node is built.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub(crate) fn post_hooks(&self, node: &Node) -> Result<Vec<Hook>, ProjectError> {
+        if !node.has_hooks("post-hook") {
+            return Ok(Vec::new());
+        }
+        let scope = self.scope(node, self.is_incremental(node), Vec::new());
+        self.hooks(node, "post-hook", &scope)
+    }
+
+    /// Renders a node but what runs behind it.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub(crate) fn compile_ahead(&self, node: &Node) -> Result<Compiled, ProjectError> {
         let incremental = self.is_incremental(node);
         let scope = self.scope(node, incremental, Vec::new());
         let engine = &self.project.engine;
@@ -103,11 +127,10 @@ impl Compiler {
                 engine.render(&node.template, &place, scope.value())?
             }
         };
-        let hooks = |key: &str| self.hooks(node, key, &scope);
         Ok(Compiled {
             sql: with_ctes(&body, &self.ctes(node)?),
-            pre_hooks: hooks("pre-hook")?,
-            post_hooks: hooks("post-hook")?,
+            pre_hooks: self.hooks(node, "pre-hook", &scope)?,
+            post_hooks: Vec::new(),
             incremental,
         })
     }

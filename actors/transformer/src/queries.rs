@@ -11,10 +11,13 @@ use sqlx::{
     TypeInfo, ValueRef,
 };
 use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::compile::{Compiled, Compiler};
+use crate::compile::{Compiled, Compiler, Hook};
+use crate::error::ProjectError;
 use crate::jinja::context::QueryPort;
 use crate::jinja::engine::BUILT_IN;
+use crate::project::node::Node;
 use crate::run::{Failure, describe};
 
 /// Words whose presence in a template, or a macro, means that rendering may query.
@@ -175,15 +178,14 @@ fn cells(row: &PgRow) -> Result<Vec<Json>, sqlx::Error> {
 fn may_query(compiler: &Compiler, id: &str) -> bool {
     let project = &compiler.project;
     let asks = |text: &str| QUERYING.iter().any(|word| text.contains(word));
-    project
-        .nodes
-        .get(id)
-        .is_some_and(|node| asks(&node.raw_code))
-        || project
-            .engine
-            .macros
-            .iter()
-            .any(|known| known.package != BUILT_IN && asks(&known.source))
+    project.nodes.get(id).is_some_and(|node| {
+        let hooks = node.config.get("pre-hook").map(Json::to_string);
+        asks(&node.raw_code) || hooks.is_some_and(|hooks| asks(&hooks))
+    }) || project
+        .engine
+        .macros
+        .iter()
+        .any(|known| known.package != BUILT_IN && asks(&known.source))
 }
 
 /// Compiles a node; on a blocking thread with queries at hand if its project ever queries.
@@ -192,17 +194,104 @@ pub(crate) async fn blocking_compile(
     pool: &PgPool,
     id: &str,
 ) -> Result<Compiled, Failure> {
+    compile_with(compiler, pool, id, Compiler::compile).await
+}
+
+/// The same, but for the hooks behind the node: see [`post_hooks_on`].
+pub(crate) async fn blocking_compile_ahead(
+    compiler: &Compiler,
+    pool: &PgPool,
+    id: &str,
+) -> Result<Compiled, Failure> {
+    compile_with(compiler, pool, id, Compiler::compile_ahead).await
+}
+
+async fn compile_with(
+    compiler: &Compiler,
+    pool: &PgPool,
+    id: &str,
+    render: fn(&Compiler, &Node) -> Result<Compiled, ProjectError>,
+) -> Result<Compiled, Failure> {
     if !may_query(compiler, id) {
-        return Ok(compiler.compile(&compiler.project.nodes[id])?);
+        return Ok(render(compiler, &compiler.project.nodes[id])?);
     }
     let compiler = Compiler {
         queries: Some(port(pool)),
         ..compiler.clone()
     };
     let id = id.to_owned();
-    let task = tokio::task::spawn_blocking(move || compiler.compile(&compiler.project.nodes[&id]));
+    let task = tokio::task::spawn_blocking(move || render(&compiler, &compiler.project.nodes[&id]));
     match task.await {
         Ok(compiled) => Ok(compiled?),
+        Err(error) => Err(Failure::lasting(error.to_string())),
+    }
+}
+
+/// A query of a render, and where its answer goes.
+enum Ask {
+    Rows(String, oneshot::Sender<Answer<Rows>>),
+    Columns(String, oneshot::Sender<Answer<Vec<(String, String)>>>),
+}
+
+type Rows = (Vec<String>, Vec<Vec<Json>>);
+type Answer<T> = Result<T, String>;
+
+/// Queries that another task answers, on a connection of its own.
+struct AskedQueries(mpsc::Sender<Ask>);
+
+impl AskedQueries {
+    fn ask<T>(&self, of: impl FnOnce(oneshot::Sender<Answer<T>>) -> Ask) -> Answer<T> {
+        let gone = || "the connection of the node is gone".to_owned();
+        let (reply, answer) = oneshot::channel();
+        self.0.blocking_send(of(reply)).map_err(|_| gone())?;
+        answer.blocking_recv().map_err(|_| gone())?
+    }
+}
+
+impl QueryPort for AskedQueries {
+    fn query(&self, sql: &str) -> Answer<Rows> {
+        self.ask(|reply| Ask::Rows(sql.to_owned(), reply))
+    }
+
+    fn describe(&self, sql: &str) -> Answer<Vec<(String, String)>> {
+        self.ask(|reply| Ask::Columns(sql.to_owned(), reply))
+    }
+}
+
+/// Renders the hooks behind a node that was just built on `conn`: their queries run there too, so
+/// that they see the new relation before anybody else does.
+pub(crate) async fn post_hooks_on(
+    conn: &mut PgConnection,
+    compiler: &Compiler,
+    node: &Node,
+) -> Result<Vec<Hook>, Failure> {
+    if !node.has_hooks("post-hook") {
+        return Ok(Vec::new());
+    }
+    let (asks, mut asked) = mpsc::channel(1);
+    let compiler = Compiler {
+        queries: Some(Arc::new(AskedQueries(asks))),
+        ..compiler.clone()
+    };
+    let id = node.unique_id.clone();
+    let task =
+        tokio::task::spawn_blocking(move || compiler.post_hooks(&compiler.project.nodes[&id]));
+    // Ends when the render does: it holds the only sender.
+    while let Some(ask) = asked.recv().await {
+        // A render that waits no more has failed, and says why itself.
+        match ask {
+            Ask::Rows(sql, reply) => {
+                let rows = fetch(conn, &sql).await;
+                let _ = reply.send(rows.map_err(|error| describe(&error)));
+            }
+            Ask::Columns(sql, reply) => {
+                let columns = columns_of(conn, &sql).await;
+                let _ = reply.send(columns.map_err(|error| describe(&error)));
+            }
+        }
+    }
+    match task.await {
+        Ok(hooks) => Ok(hooks?),
         Err(error) => Err(Failure::lasting(error.to_string())),
     }
 }

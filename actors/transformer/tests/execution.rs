@@ -102,6 +102,22 @@ async fn a_lock_that_cannot_be_had_in_time_is_an_error_with_its_name() {
     assert_eq!(bench.dbt("run --select one two").await.0, 0);
 }
 
+/// On the node's own connection: nobody else sees the new relation before the hook has run.
+#[tokio::test]
+async fn a_post_hook_asks_the_relation_that_was_just_built() {
+    let hook = "{{ config(materialized='table', post_hook=\"create table public.seen as select \
+                {{ run_query('select count(*) from ' ~ this)[0][0] }} as rows, \
+                {{ adapter.get_columns_in_relation(this) | length }} as columns\") }}";
+    let bench = with_model(&format!(
+        "{hook} select 1 as a, 2 as b union all select 3, 4"
+    ))
+    .await;
+    let (code, output) = bench.dbt("run --select one").await;
+    assert_eq!(code, 0, "{output}");
+    let seen = "select rows || ' ' || columns from public.seen";
+    assert_eq!(bench.text(seen).await, "2 2");
+}
+
 #[tokio::test]
 async fn a_hook_that_fails_is_said_and_leaves_the_old_table() {
     let bench = with_model("{{ config(materialized='table') }} select 1 as one").await;

@@ -1,15 +1,14 @@
 //! One model, seed or snapshot, with its hooks, as `dbt run` builds it.
 
-use std::path::Path;
-
 use super::{
     Built, Sender, contract, create, create_as, create_indexes, created, drop_if_exists, finish,
     incremental, materialized_view, relation_kind, seed, snapshot, suffixed, swap,
 };
 use crate::catalog::RelationKind;
-use crate::compile::{Compiled, Hook};
+use crate::compile::{Compiled, Compiler, Hook};
 use crate::project::config;
 use crate::project::node::{Materialization, Node, ResourceType};
+use crate::queries::post_hooks_on;
 use crate::run::Failure;
 
 /// PostgreSQL's `invalid_table_definition`: a view cannot be replaced by one with other columns.
@@ -18,12 +17,11 @@ const OTHER_COLUMNS: &str = "42P16";
 /// A node that is about to be built.
 pub(crate) struct ModelBuild<'a> {
     pub(crate) node: &'a Node,
+    /// Compiled but for its post-hooks.
     pub(crate) compiled: &'a Compiled,
+    pub(crate) compiler: &'a Compiler,
     /// What stands at the node's relation.
     pub(crate) existing: Option<RelationKind>,
-    pub(crate) full_refresh: bool,
-    /// The project's folder, for seeds.
-    pub(crate) root: &'a Path,
 }
 
 /// The statement that makes a view, in the place of what is there.
@@ -61,7 +59,6 @@ impl ModelBuild<'_> {
     fn is_plain(&self) -> bool {
         let Compiled {
             pre_hooks,
-            post_hooks,
             incremental,
             ..
         } = self.compiled;
@@ -71,7 +68,7 @@ impl ModelBuild<'_> {
         ) && self.node.resource_type == ResourceType::Model
             && !incremental
             && pre_hooks.is_empty()
-            && post_hooks.is_empty()
+            && !self.node.has_hooks("post-hook")
             && !self.node.is_contracted()
             && !finish::is_asked_for(self.node)
     }
@@ -134,13 +131,14 @@ impl ModelBuild<'_> {
     }
 
     async fn step_by_step(&self, sender: &mut Sender<'_>) -> Result<Built, Failure> {
-        let (pre, post) = (&self.compiled.pre_hooks, &self.compiled.post_hooks);
+        let pre = &self.compiled.pre_hooks;
         self.hooks(sender, pre, false).await?;
         sender.run("begin").await?;
         self.hooks(sender, pre, true).await?;
         let built = self.build(sender).await?;
         let replaced = self.existing.is_none() || !self.keeps_the_relation();
         finish(sender, self.node, &self.node.relation, replaced).await?;
+        let post = &post_hooks_on(sender.conn, self.compiler, self.node).await?;
         self.hooks(sender, post, true).await?;
         sender.run("commit").await?;
         self.hooks(sender, post, false).await?;
@@ -152,7 +150,9 @@ impl ModelBuild<'_> {
         match self.node.materialization {
             Materialization::Incremental => self.compiled.incremental,
             Materialization::Snapshot => true,
-            Materialization::Seed | Materialization::MaterializedView => !self.full_refresh,
+            Materialization::Seed | Materialization::MaterializedView => {
+                !self.compiler.full_refresh
+            }
             _ => false,
         }
     }
@@ -177,13 +177,15 @@ impl ModelBuild<'_> {
         let (node, sql) = (self.node, &self.compiled.sql);
         match node.materialization {
             Materialization::Seed => {
-                let file = seed::read(self.root, node).map_err(Failure::lasting)?;
-                let refresh = self.full_refresh;
+                let file =
+                    seed::read(&self.compiler.project.root, node).map_err(Failure::lasting)?;
+                let refresh = self.compiler.full_refresh;
                 seed::load(sender, node, &file, &node.relation, self.existing, refresh).await
             }
             Materialization::Snapshot => snapshot::build(sender, node, sql, self.existing).await,
             Materialization::MaterializedView => {
-                let full = config::flag(&node.config, "full_refresh").unwrap_or(self.full_refresh);
+                let full = config::flag(&node.config, "full_refresh")
+                    .unwrap_or(self.compiler.full_refresh);
                 materialized_view::build(sender, node, sql, self.existing, full).await
             }
             _ => {

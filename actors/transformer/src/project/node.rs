@@ -231,6 +231,12 @@ impl Node {
         self.resource_type == ResourceType::Test
     }
 
+    /// Whether it has hooks under `pre-hook` or `post-hook`.
+    pub(crate) fn has_hooks(&self, key: &str) -> bool {
+        let hooks = self.config.get(key).and_then(Json::as_array);
+        hooks.is_some_and(|hooks| !hooks.is_empty())
+    }
+
     /// Whether its columns and constraints are enforced: `contract: {enforced: true}`.
     pub fn is_contracted(&self) -> bool {
         let contract = self.config.get("contract");
