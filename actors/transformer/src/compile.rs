@@ -28,7 +28,6 @@ pub(crate) struct Compiled {
     /// The select of a model or a test, with the CTEs of ephemeral parents.
     pub(crate) sql: String,
     pub(crate) pre_hooks: Vec<Hook>,
-    pub(crate) post_hooks: Vec<Hook>,
     /// Whether `is_incremental()` was true.
     pub(crate) incremental: bool,
 }
@@ -81,17 +80,6 @@ impl Compiler {
                 .is_some_and(|kind| kind.is_table())
     }
 
-    /// Renders a node.
-    ///
-    /// # Errors
-    /// With the file and line of the template that failed.
-    pub(crate) fn compile(&self, node: &Node) -> Result<Compiled, ProjectError> {
-        Ok(Compiled {
-            post_hooks: self.post_hooks(node)?,
-            ..self.compile_ahead(node)?
-        })
-    }
-
     /// Renders what runs behind a node. What it asks of the database is answered as it then is, so
     /// a run calls this once the node is built.
     ///
@@ -105,11 +93,11 @@ impl Compiler {
         self.hooks(node, "post-hook", &scope)
     }
 
-    /// Renders a node but what runs behind it.
+    /// Renders a node but what runs behind it: see [`Self::post_hooks`].
     ///
     /// # Errors
-    /// As [`Self::compile`].
-    pub(crate) fn compile_ahead(&self, node: &Node) -> Result<Compiled, ProjectError> {
+    /// With the file and line of the template that failed.
+    pub(crate) fn compile(&self, node: &Node) -> Result<Compiled, ProjectError> {
         let incremental = self.is_incremental(node);
         let scope = self.scope(node, incremental, Vec::new());
         let engine = &self.project.engine;
@@ -130,7 +118,6 @@ impl Compiler {
         Ok(Compiled {
             sql: with_ctes(&body, &self.ctes(node)?),
             pre_hooks: self.hooks(node, "pre-hook", &scope)?,
-            post_hooks: Vec::new(),
             incremental,
         })
     }

@@ -14,7 +14,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::compile::{Compiled, Compiler, Hook};
-use crate::error::ProjectError;
 use crate::jinja::context::QueryPort;
 use crate::jinja::engine::BUILT_IN;
 use crate::project::node::Node;
@@ -188,39 +187,22 @@ fn may_query(compiler: &Compiler, id: &str) -> bool {
         .any(|known| known.package != BUILT_IN && asks(&known.source))
 }
 
-/// Compiles a node; on a blocking thread with queries at hand if its project ever queries.
+/// Compiles a node, but for the hooks behind it (see [`post_hooks_on`]); on a blocking thread with
+/// queries at hand if its project ever queries.
 pub(crate) async fn blocking_compile(
     compiler: &Compiler,
     pool: &PgPool,
     id: &str,
 ) -> Result<Compiled, Failure> {
-    compile_with(compiler, pool, id, Compiler::compile).await
-}
-
-/// The same, but for the hooks behind the node: see [`post_hooks_on`].
-pub(crate) async fn blocking_compile_ahead(
-    compiler: &Compiler,
-    pool: &PgPool,
-    id: &str,
-) -> Result<Compiled, Failure> {
-    compile_with(compiler, pool, id, Compiler::compile_ahead).await
-}
-
-async fn compile_with(
-    compiler: &Compiler,
-    pool: &PgPool,
-    id: &str,
-    render: fn(&Compiler, &Node) -> Result<Compiled, ProjectError>,
-) -> Result<Compiled, Failure> {
     if !may_query(compiler, id) {
-        return Ok(render(compiler, &compiler.project.nodes[id])?);
+        return Ok(compiler.compile(&compiler.project.nodes[id])?);
     }
     let compiler = Compiler {
         queries: Some(port(pool)),
         ..compiler.clone()
     };
     let id = id.to_owned();
-    let task = tokio::task::spawn_blocking(move || render(&compiler, &compiler.project.nodes[&id]));
+    let task = tokio::task::spawn_blocking(move || compiler.compile(&compiler.project.nodes[&id]));
     match task.await {
         Ok(compiled) => Ok(compiled?),
         Err(error) => Err(Failure::lasting(error.to_string())),

@@ -207,6 +207,20 @@ async fn a_test_of_severity_warn_blocks_nothing() {
 }
 
 #[tokio::test]
+async fn a_post_hook_of_a_build_asks_what_was_just_built() {
+    let bench = Workbench::shop().await;
+    bench.write(
+        "models/marts/counted.sql",
+        "{{ config(materialized='table', post_hook=\"create table public.seen as select \
+         {{ run_query('select count(*) from ' ~ this)[0][0] }} as rows\") }} \
+         select id from {{ ref('orders') }}",
+    );
+    let outcome = build(&bench, &bench.load(), Changed::Everything).await;
+    assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
+    assert_eq!(bench.text("select rows from public.seen").await, "3");
+}
+
+#[tokio::test]
 async fn a_changed_model_is_rebuilt_with_what_stands_on_it_and_nothing_else() {
     let bench = Workbench::shop().await;
     build(&bench, &bench.load(), Changed::Everything).await;

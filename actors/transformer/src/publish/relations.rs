@@ -9,7 +9,7 @@ use crate::catalog::RelationKind;
 use crate::compile::Hook;
 use crate::materialize::{self, Built, Sender, execute, incremental, seed, suffixed};
 use crate::project::node::{Node, ResourceType};
-use crate::queries::blocking_compile;
+use crate::queries::{blocking_compile, post_hooks_on};
 use crate::run::{Failure, NodeResult};
 
 /// Under which a relation stands until it is swapped in.
@@ -41,6 +41,12 @@ impl Build<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Hooks behind a node, rendered where what it built can be seen.
+    pub(super) async fn post_hooks(&mut self, node: &Node) -> Result<(), Failure> {
+        let hooks = post_hooks_on(&mut self.conn, &self.compiler, node).await?;
+        self.hooks(node, &hooks).await
     }
 
     pub(super) async fn rebuild(
@@ -75,7 +81,7 @@ impl Build<'_> {
                 Failure::from(error).pointing_at(node, &compiled.sql, before)
             })?;
             materialize::finish(&mut sender, node, &shadow, true).await?;
-            self.hooks(node, &compiled.post_hooks).await?;
+            self.post_hooks(node).await?;
             materialize::created(kind, rows)
         };
         self.rebuilt.push(node.unique_id.clone());
@@ -110,7 +116,7 @@ impl Build<'_> {
         let insert = format!("insert into {target} ({columns}) select {columns} from {fresh}");
         let rows = execute(&mut self.conn, &insert).await?;
         execute(&mut self.conn, &format!("drop table {fresh}")).await?;
-        self.hooks(node, &compiled.post_hooks).await?;
+        self.post_hooks(node).await?;
         Ok(Some(Built {
             message: format!("SELECT {rows}"),
             rows: Some(rows),

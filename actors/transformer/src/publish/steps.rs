@@ -364,7 +364,7 @@ impl<'a> Build<'a> {
                     _ => incremental::merge_into(&mut sender, node, &target, &compiled.sql).await?,
                 };
                 materialize::finish(&mut sender, node, &target, false).await?;
-                self.hooks(node, &compiled.post_hooks).await?;
+                self.post_hooks(node).await?;
                 built
             }
             Action::Refill => match self.refill(node, result).await? {

@@ -14,7 +14,7 @@ use crate::compile::{Compiled, Compiler};
 use crate::data_tests;
 use crate::materialize::{self, Built, ModelBuild};
 use crate::project::node::{Node, ResourceType};
-use crate::queries::blocking_compile_ahead;
+use crate::queries::blocking_compile;
 use crate::unit_tests;
 
 /// How often a node is tried when something else than the node is to blame.
@@ -114,7 +114,7 @@ impl Runner {
         match node.resource_type {
             // A unit test compiles the model that it is of; see there.
             ResourceType::UnitTest => Ok(Compiled::default()),
-            _ => blocking_compile_ahead(&self.compiler, &self.pool, &node.unique_id).await,
+            _ => blocking_compile(&self.compiler, &self.pool, &node.unique_id).await,
         }
     }
 
