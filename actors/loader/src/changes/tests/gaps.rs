@@ -59,7 +59,11 @@ async fn a_missing_slot_is_a_gap_that_one_new_copy_closes() {
 async fn a_slot_that_somebody_moved_on_and_a_publication_that_is_gone_are_gaps() {
     let shop = Followed::with(ORDERS).await;
     shop.catch_up().await;
-    shop.in_source("update orders set amount = 5").await;
+    // On disk at its commit: a slot moves no further than the log that is.
+    shop.in_source(
+        "begin; set local synchronous_commit = on; update orders set amount = 5; commit",
+    )
+    .await;
     let name = slot(&shop).await;
     shop.in_source(&format!(
         "select pg_replication_slot_advance('{name}', pg_current_wal_lsn())"
