@@ -192,7 +192,7 @@ pub(crate) async fn run_together(
 /// of a relation is.
 fn together(tests: &[(&Node, &str)]) -> String {
     let mut scans: IndexMap<&str, Vec<(usize, String)>> = IndexMap::new();
-    let mut parts: Vec<String> = Vec::new();
+    let mut alone: Vec<usize> = Vec::new();
     for (number, (node, sql)) in tests.iter().enumerate() {
         let counts_rows = node.config.get("limit").is_none_or(Json::is_null)
             && setting(node, "fail_calc", COUNT) == COUNT;
@@ -201,32 +201,53 @@ fn together(tests: &[(&Node, &str)]) -> String {
                 .entry(counted.relation)
                 .or_default()
                 .push((number, counted.aggregate)),
-            None => parts.push(format!(
-                "select {number}::bigint as test, * from (\n{}\n) as test_{number}",
-                wrapped(node, sql)
-            )),
+            None => alone.push(number),
         }
     }
-    parts.extend(scans.iter().map(|(relation, counted)| {
-        let of_each = |write: &dyn Fn(usize, &str) -> String| -> String {
-            let written = counted.iter().map(|(number, text)| write(*number, text));
-            written.collect::<Vec<_>>().join(",\n  ")
-        };
-        let counts = of_each(&|number, aggregate| format!("{aggregate} as test_{number}"));
-        let judged = of_each(&|number, _| {
-            let (node, _) = tests[number];
-            format!(
-                "({number}::bigint, test_{number}, test_{number} {}, test_{number} {})",
-                setting(node, "warn_if", "!= 0"),
-                setting(node, "error_if", "!= 0"),
-            )
-        });
-        format!(
-            "select judged.* from (\nselect\n  {counts}\nfrom {relation}\n) as counts\n\
-             cross join lateral (values\n  {judged}\n) as judged"
-        )
-    }));
+    // A scan for one of them would only keep it from an index.
+    scans.retain(|_, counted| {
+        let is_shared = counted.len() > 1;
+        alone.extend(
+            counted
+                .iter()
+                .map(|(number, _)| *number)
+                .filter(|_| !is_shared),
+        );
+        is_shared
+    });
+    let alone = alone.iter().map(|number| {
+        let (node, sql) = tests[*number];
+        let one = wrapped(node, sql);
+        format!("select {number}::bigint as test, * from (\n{one}\n) as test_{number}")
+    });
+    let shared = scans
+        .iter()
+        .map(|(relation, counted)| scan(tests, relation, counted));
+    let parts: Vec<String> = alone.chain(shared).collect();
     parts.join("\nunion all\n")
+}
+
+/// Counts for several tests in one scan of their relation.
+fn scan(tests: &[(&Node, &str)], relation: &str, counted: &[(usize, String)]) -> String {
+    let of_each = |write: &dyn Fn(usize, &str) -> String| -> String {
+        let written = counted.iter().map(|(number, text)| write(*number, text));
+        written.collect::<Vec<_>>().join(",\n  ")
+    };
+    // Never carried out, but read: what is wrong in a part that is not counted is an error still.
+    let written = of_each(&|number, _| format!("written_{number} as (\n{}\n)", tests[number].1));
+    let counts = of_each(&|number, aggregate| format!("{aggregate} as test_{number}"));
+    let judged = of_each(&|number, _| {
+        let (node, _) = tests[number];
+        format!(
+            "({number}::bigint, test_{number}, test_{number} {}, test_{number} {})",
+            setting(node, "warn_if", "!= 0"),
+            setting(node, "error_if", "!= 0"),
+        )
+    });
+    format!(
+        "(with {written}\nselect judged.* from (\nselect\n  {counts}\nfrom {relation}\n) as counts\n\
+         cross join lateral (values\n  {judged}\n) as judged)"
+    )
 }
 
 /// A few of the rows that a test found, as JSON, for the report of a failure.

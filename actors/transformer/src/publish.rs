@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::ProjectError;
 use crate::project::Project;
+use crate::project::node::Node;
 use crate::run::{NodeResult, Status, describe, is_transient};
 
 /// Which raw tables hold something new.
@@ -235,6 +236,9 @@ async fn publish_once(
                     tracing::warn!(hook, error = %describe(&error), "a hook after the commit failed");
                 }
             }
+            if has_hooks(project) {
+                crate::materialize::execute(&mut conn, COUNT_NOW).await?;
+            }
         }
         BuildStatus::Unchanged => roll_back(build.into_connection()).await,
         BuildStatus::Failed => {
@@ -244,6 +248,16 @@ async fn publish_once(
         }
     }
     Ok(outcome)
+}
+
+/// What hooks write no event tells of: whoever watches PostgreSQL's own counters sees it at once, not
+/// some seconds later. PostgreSQL 14 has no such function.
+const COUNT_NOW: &str = "do $$ begin perform pg_stat_force_next_flush(); \
+                         exception when undefined_function then null; end $$";
+
+fn has_hooks(project: &Project) -> bool {
+    let hooks = |node: &Node| node.has_hooks("pre-hook") || node.has_hooks("post-hook");
+    project.nodes.values().any(hooks)
 }
 
 /// Ends the transaction of a connection that is free.

@@ -128,6 +128,11 @@ async fn a_test_that_cannot_run_is_named_and_those_beside_it_are_judged() {
         "tests/broken.sql",
         "select no_such_column from {{ ref('stg_orders') }}",
     );
+    // Counted beside the next one, were it not for a column that is not there.
+    bench.write(
+        "tests/unread.sql",
+        "select no_such_name from {{ ref('stg_orders') }} where id is null",
+    );
     bench.write(
         "tests/never.sql",
         "select id from {{ ref('stg_orders') }} where id is not null",
@@ -140,7 +145,10 @@ async fn a_test_that_cannot_run_is_named_and_those_beside_it_are_judged() {
         .map(|failed| (failed.name.as_str(), failed.failures))
         .collect();
     failed.sort_unstable();
-    assert_eq!(failed, [("broken", None), ("never", Some(3))]);
+    assert_eq!(
+        failed,
+        [("broken", None), ("never", Some(3)), ("unread", None)]
+    );
     let broken = outcome.failed.iter().find(|failed| failed.name == "broken");
     let message = &broken.unwrap().message;
     assert!(message.contains("no_such_column"), "{message}");

@@ -59,9 +59,10 @@ impl<'a> Select<'a> {
             return None;
         }
         let from = self.position(0, Keyword::FROM)?;
-        // A call may be an aggregate, or give many rows: then the rows are not the relation's.
+        // A call may be an aggregate, or give many rows: then the rows are not the relation's. After
+        // a point too: `t.f` may be `f(t)`.
         if self.has_any(0..from, |token| {
-            matches!(token, Token::LParen) || is(token, Keyword::INTO)
+            matches!(token, Token::LParen | Token::Period) || is(token, Keyword::INTO)
         }) {
             return None;
         }
@@ -90,7 +91,10 @@ impl<'a> Select<'a> {
         };
         let (open, close) = (accepted + 1, self.tokens.len().checked_sub(1)?);
         let list = open + 1..close;
-        if list.is_empty() || self.has_any(list.clone(), ends_a_condition) {
+        let is_more_than_a_list = |token: &Token| {
+            matches!(token, Token::LParen | Token::RParen) || ends_a_condition(token)
+        };
+        if list.is_empty() || self.has_any(list.clone(), is_more_than_a_list) {
             return None;
         }
         let written: String = self
@@ -214,6 +218,7 @@ mod tests {
     fn what_reads_otherwise_is_left_as_it_is() {
         for sql in [
             "select count(*) from t where a is null",
+            "select t.items from t where a is null",
             "select unnest(a) from t where a is null",
             "select distinct a from t where a is null",
             "select a from t where a is null group by a",
@@ -235,6 +240,8 @@ mod tests {
              select * from all_values where value_field not in (select b from s)",
             "with all_values as (select a as value_field, count(*) as n_records from t group by a) \
              select * from all_values where value_field not in ('x') or true",
+            "with all_values as (select a as value_field, count(*) as n_records from t group by a) \
+             select * from all_values where value_field not in ('x') or (true)",
         ] {
             assert_eq!(read(sql), None, "{sql}");
         }
