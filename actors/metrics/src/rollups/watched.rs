@@ -14,6 +14,9 @@ use sqlx::PgPool;
 /// PostgreSQL promises ten seconds.
 const COUNTED_AFTER_SECS: i32 = 15;
 
+/// Where Ballpoint keeps what it knows.
+const OWN_SCHEMA: &str = "ballpoint";
+
 /// `$1`: relations; `$2`: whose sessions write no such table; `$3`: seconds.
 const SQL: &str = "
 with recursive watched (oid) as (
@@ -34,11 +37,13 @@ select current_setting('server_version_num')::int >= 150000
        not exists (
            select from pg_stat_activity
            where datname = current_database() and pid <> pg_backend_pid()
-             and backend_type not in ('autovacuum worker', 'walsender')
-             and application_name <> all ($2::text[])
+             -- Of a stranger's session all of this may be null: then nothing is known of it.
+             and coalesce(backend_type, '') not in ('autovacuum worker', 'walsender')
+             and coalesce(application_name, '') <> all ($2::text[])
              and (state is distinct from 'idle' or state_change is null
                   or state_change > clock_timestamp() - make_interval(secs => $3))),
        concat_ws(' ', extract(epoch from pg_postmaster_start_time()),
+           (select extract(epoch from stats_reset) from pg_stat_bgwriter),
            (select extract(epoch from stats_reset) from pg_stat_database
             where datname = current_database()),
            (select string_agg(text, ' ' order by oid) from described))";
@@ -94,9 +99,49 @@ impl Watch {
             .fetch_one(&self.pool)
             .await?;
         Ok(Look {
-            is_counted,
+            // Ballpoint writes its own tables all the time, and no event tells of that.
+            is_counted: is_counted && tables.iter().all(|table| table.schema != OWN_SCHEMA),
             is_settled,
             state,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ballpoint_postgres::testing::TestDatabase;
+    use sqlx::AssertSqlSafe;
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    use super::*;
+
+    /// Of other roles' sessions it sees no state and no kind.
+    #[tokio::test]
+    async fn a_role_that_may_not_see_the_others_never_finds_them_settled() {
+        let database = TestDatabase::create().await;
+        let admin = database.pool();
+        let name: String = sqlx::query_scalar("select current_database()")
+            .fetch_one(admin)
+            .await
+            .unwrap();
+        let role = format!("reader_of_{name}");
+        let create = format!("create role {role} login password 'pw'");
+        sqlx::raw_sql(AssertSqlSafe(create))
+            .execute(admin)
+            .await
+            .unwrap();
+        let options: PgConnectOptions = database.url().parse().unwrap();
+        let pool = PgPoolOptions::new()
+            .connect_with(options.username(&role).password("pw"))
+            .await
+            .unwrap();
+        let look = Watch::new(&pool, &pool).look(&[]).await.unwrap();
+        pool.close().await;
+        let drop = format!("drop role {role}");
+        sqlx::raw_sql(AssertSqlSafe(drop))
+            .execute(admin)
+            .await
+            .unwrap();
+        assert!(!look.is_settled);
     }
 }
