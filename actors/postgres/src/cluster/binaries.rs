@@ -127,14 +127,14 @@ fn probe(dir: Option<&Path>) -> Result<Binaries, String> {
     let program = |name: &str| dir.map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
     let (initdb, postgres) = (program("initdb"), program("postgres"));
     let asked = |program: &Path| spawn(Command::new(program).arg("--version"));
-    // At the same time: each takes some ten milliseconds.
-    let (asked_initdb, asked_postgres) = (asked(&initdb), asked(&postgres));
-    asked_initdb
-        .and_then(output)
-        .map_err(|reason| format!("initdb: {reason}"))?;
-    let line = asked_postgres
-        .and_then(output)
-        .map_err(|reason| format!("postgres: {reason}"))?;
+    // At the same time: each takes some ten milliseconds. Both are waited for, whatever they say.
+    let (spawned_initdb, spawned_postgres) = (asked(&initdb), asked(&postgres));
+    let (said_initdb, said_postgres) = (
+        spawned_initdb.and_then(output),
+        spawned_postgres.and_then(output),
+    );
+    said_initdb.map_err(|reason| format!("initdb: {reason}"))?;
+    let line = said_postgres.map_err(|reason| format!("postgres: {reason}"))?;
     let version = version_in(&line).ok_or_else(|| format!("{line:?} names no version"))?;
     let major = leading_number(&version).ok_or_else(|| format!("{line:?} names no version"))?;
     if major < MAJOR_MIN {
