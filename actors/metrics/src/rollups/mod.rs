@@ -4,7 +4,7 @@
 //! A rollup is built after each build that wrote what it reads, and used only while the versions of
 //! these tables are those it was built from. In between, and while it is built, queries read the
 //! source: no query fails or differs for a rollup. Of tables that no event tells of, PostgreSQL is
-//! asked with each query ([`watched`]); what may change unseen even so is never rolled up.
+//! asked with each query (`watched`); what may change unseen even so is never rolled up.
 
 mod build;
 mod load;
