@@ -37,7 +37,7 @@ bench-metrics: ## the metrics' figures beside an axum echo, printed
 fuzz-metrics: ## 10,000 random queries against an evaluation of their own
 	BALLPOINT_FUZZ=10000 cargo test --release -p ballpoint-metrics --test main fuzz:: -- --nocapture
 
-bench: ## the figures of the README, printed
+bench: ## the first table of docs/figures.md, printed
 	cargo bench --bench spine
 
 web: ## build the page into web/dist, which is committed
