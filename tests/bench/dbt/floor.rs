@@ -80,10 +80,12 @@ impl Floor {
                     .filter(|line| line == "node-is-done")
                 {
                     assert_eq!(line, "node-is-done");
-                    if done.send(number).is_err() {
+                    if done.send(Some(number)).is_err() {
                         break;
                     }
                 }
+                // The end of its output; too early if anybody still waits for it.
+                let _ = done.send(None);
             });
             children.push(child);
         }
@@ -102,7 +104,7 @@ impl Floor {
                 }
             }
             while busy > 0 {
-                let number = ended.recv().unwrap();
+                let number = ended.recv().unwrap().expect("psql goes on until the end");
                 match open.next() {
                     Some(sql) => send(number, sql),
                     None => busy -= 1,
