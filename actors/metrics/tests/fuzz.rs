@@ -19,6 +19,7 @@ use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 
 use crate::support::Shop;
+use crate::support::dice::Dice;
 use crate::support::rows::{Joined, Line, Order, Tables};
 
 const QUERIES: u64 = 300;
@@ -37,33 +38,6 @@ struct Asked {
     either: bool,
     having: Option<i64>,
     heavy: bool,
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % sides
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.roll(of.len() as u64)).unwrap()]
-    }
-
-    fn some<T: Copy + PartialEq>(&mut self, of: &[T], most: u64) -> Vec<T> {
-        let mut found = Vec::new();
-        for _ in 0..self.roll(most + 1) {
-            let it = self.one(of);
-            if !found.contains(&it) {
-                found.push(it);
-            }
-        }
-        found
-    }
 }
 
 const MEASURES: [&str; 12] = [

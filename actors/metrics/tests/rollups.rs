@@ -10,37 +10,9 @@ use ballpoint_metrics::{SecurityContext, Service};
 use serde_json::{Value, json};
 
 use crate::support::Shop;
+use crate::support::dice::Dice;
 
 const QUERIES: u64 = 400;
-
-/// A small generator with a fixed seed: a failure can be run again.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % sides
-    }
-
-    fn some<'t>(&mut self, of: &[&'t str], most: u64) -> Vec<&'t str> {
-        let mut all = of.to_vec();
-        let count = self.roll(most + 1);
-        let take = |all: &mut Vec<&'t str>, dice: &mut Self| {
-            let at = usize::try_from(dice.roll(all.len() as u64)).unwrap();
-            all.remove(at)
-        };
-        (0..count.min(of.len() as u64))
-            .map(|_| take(&mut all, self))
-            .collect()
-    }
-
-    fn one<'t>(&mut self, of: &[&'t str]) -> &'t str {
-        of[usize::try_from(self.roll(of.len() as u64)).unwrap()]
-    }
-}
 
 /// A query over members of which the rollups hold many and not all.
 fn query(dice: &mut Dice) -> Value {
@@ -65,7 +37,7 @@ fn query(dice: &mut Dice) -> Value {
         "Customers.vip",
     ];
     const GRANULARITIES: [&str; 5] = ["day", "week", "month", "quarter", "year"];
-    let mut measures = dice.some(&MEASURES, 3);
+    let mut measures = dice.drawn(&MEASURES, 3);
     if measures.is_empty() {
         measures.push("Orders.count");
     }
@@ -74,7 +46,7 @@ fn query(dice: &mut Dice) -> Value {
     } else {
         &DIMENSIONS[..2]
     };
-    let mut query = json!({ "measures": measures, "dimensions": dice.some(few, 2) });
+    let mut query = json!({ "measures": measures, "dimensions": dice.drawn(few, 2) });
     let mut time = json!({ "dimension": "Orders.placedAt" });
     if dice.roll(3) > 0 {
         time["granularity"] = json!(dice.one(&GRANULARITIES));
@@ -91,7 +63,7 @@ fn query(dice: &mut Dice) -> Value {
     let mut filters = Vec::new();
     if dice.roll(3) == 0 {
         let operator = dice.one(&["equals", "notEquals", "contains"]);
-        let values = dice.some(&["open", "paid", "e"], 2);
+        let values = dice.drawn(&["open", "paid", "e"], 2);
         if !values.is_empty() {
             filters
                 .push(json!({ "member": "Orders.status", "operator": operator, "values": values }));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod dice;
 pub mod rows;
 
 use std::time::Duration;
