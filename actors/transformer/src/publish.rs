@@ -129,6 +129,17 @@ impl BuildOutcome {
 }
 
 impl FailedNode {
+    fn of(node: &Node, message: String) -> Self {
+        Self {
+            unique_id: node.unique_id.clone(),
+            name: node.name.clone(),
+            file: node.original_file_path.clone(),
+            message,
+            failures: None,
+            sample: Vec::new(),
+        }
+    }
+
     fn in_one_line(&self) -> String {
         let Self { file, name, .. } = self;
         if let Some(found) = self.failures {

@@ -145,12 +145,12 @@ impl<'a> Build<'a> {
             let mut due: Vec<&Node> = Vec::new();
             for id in group {
                 let node = &project.nodes[id];
-                let waits_in_vain = waits[id]
-                    .iter()
-                    .any(|other| ended.get(other).is_some_and(|status| status.blocks()));
                 if self.is_left_out(node) || !self.is_due(node) {
                     continue;
                 }
+                let waits_in_vain = waits[id]
+                    .iter()
+                    .any(|other| ended.get(other).is_some_and(|status| status.blocks()));
                 if waits_in_vain || self.stands_on_wrong_data(node) {
                     self.results.push(skipped(node));
                     self.touched.insert(id.clone());
@@ -325,14 +325,7 @@ impl<'a> Build<'a> {
             result.status = Status::Error;
             result.message = failure.message.clone();
             result.transient = failure.transient;
-            self.failed.push(FailedNode {
-                unique_id: node.unique_id.clone(),
-                name: node.name.clone(),
-                file: node.original_file_path.clone(),
-                message: failure.message,
-                failures: None,
-                sample: Vec::new(),
-            });
+            self.failed.push(FailedNode::of(node, failure.message));
         }
         result.seconds = crate::run::seconds(begin.elapsed());
         Ok(result)

@@ -79,12 +79,9 @@ impl Build<'_> {
                 }
             };
             self.failed.push(FailedNode {
-                unique_id: node.unique_id.clone(),
-                name: node.name.clone(),
-                file: node.original_file_path.clone(),
-                message: result.message.clone(),
                 failures: result.failures,
                 sample,
+                ..FailedNode::of(node, result.message.clone())
             });
         }
         result.compiled = Some(sql);
