@@ -176,7 +176,8 @@ fn greatest(table: &SourceTable, column: Option<&String>) -> String {
         Some(column) => {
             let name = quote(column);
             format!(
-                "(select {name}::text from {} where {name} is not null order by {name} desc limit 1)",
+                // Of the table's column: bare, the name would be that of the text, whose order no index has.
+                "(select t.{name}::text from {} t where t.{name} is not null order by t.{name} desc limit 1)",
                 table.quoted()
             )
         }
@@ -336,5 +337,34 @@ fn parse_snapshot(text: &str) -> Snapshot {
     Snapshot {
         xmin: parts.next().unwrap_or(0),
         xmax: parts.next().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use ballpoint_postgres::testing::TestDatabase;
+    use ballpoint_runtime::segment::TableName;
+
+    use super::*;
+    use crate::catalog;
+
+    #[tokio::test]
+    async fn the_greatest_key_is_greatest_in_its_own_order() {
+        let database = TestDatabase::create().await;
+        sqlx::raw_sql("create table t (id int primary key); insert into t values (9), (10)")
+            .execute(database.pool())
+            .await
+            .unwrap();
+        let mut connection = database.pool().acquire().await.unwrap();
+        let name = TableName::new("public", "t");
+        let found = catalog::read(&mut connection, Some(&name)).await.unwrap();
+        let sql = format!("select {}", greatest(&found[0], Some(&"id".to_owned())));
+        let key: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        assert_eq!(key.unwrap(), "10");
     }
 }
