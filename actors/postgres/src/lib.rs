@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod copy;
 pub mod ident;
 pub mod lock;
+mod nodelay;
 pub mod pool;
 pub mod roles;
 #[cfg(feature = "testing")]

@@ -12,6 +12,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use crate::nodelay;
+
 /// What replaces a password wherever a URL is shown.
 const REDACTED: &str = "***";
 
@@ -144,6 +146,16 @@ pub fn lazy(url: &str, options: PoolOptions) -> Result<PgPool, ConnectError> {
 /// Opens a single connection outside any pool.
 ///
 /// # Errors
+/// sqlx's own.
+pub async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let connection = options.connect().await?;
+    nodelay::ensure();
+    Ok(connection)
+}
+
+/// As [`open`], with a limit.
+///
+/// # Errors
 /// As [`connect`].
 pub(crate) async fn connect_once(
     options: &PgConnectOptions,
@@ -157,7 +169,7 @@ pub(crate) async fn connect_once(
         .get_database()
         .unwrap_or_else(|| options.get_username())
         .to_owned();
-    match tokio::time::timeout(timeout, options.connect()).await {
+    match tokio::time::timeout(timeout, open(options)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             let code = error.as_database_error().and_then(|error| error.code());
@@ -202,6 +214,7 @@ fn build(connect_options: PgConnectOptions, options: PoolOptions) -> PgPool {
             })
         })
         .after_connect(move |connection, _meta| {
+            nodelay::ensure();
             Box::pin(async move {
                 if let Some(timeout) = statement_timeout {
                     let set = format!("SET statement_timeout = {}", timeout.as_millis());

@@ -7,9 +7,10 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use ballpoint_postgres::pool::open;
 use ballpoint_runtime::segment::{SourceError, TableName};
+use sqlx::Executor;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, Executor};
 
 /// Establishing a connection, authentication included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ impl Connections {
             }
         }
         let connecting = async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
+            let mut connection = open(&self.options).await?;
             connection.execute(sqlx::AssertSqlSafe(settings)).await?;
             Ok::<_, sqlx::Error>(connection)
         };

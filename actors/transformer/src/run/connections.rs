@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ballpoint_postgres::pool::open;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
@@ -76,7 +77,7 @@ impl Connections {
 
     async fn open(&self) -> Result<Held, Failure> {
         let opening = async {
-            let mut conn = PgConnection::connect_with(&self.options).await?;
+            let mut conn = open(&self.options).await?;
             let row = sqlx::raw_sql(AssertSqlSafe(SET_UP))
                 .fetch_one(&mut conn)
                 .await?;
@@ -114,7 +115,7 @@ impl Connections {
             return;
         }
         let cancelling = async {
-            let mut conn = PgConnection::connect_with(&self.options).await?;
+            let mut conn = open(&self.options).await?;
             sqlx::query("select pg_cancel_backend(b) from unnest($1::int[]) as b")
                 .persistent(false)
                 .bind(backends)
