@@ -34,8 +34,8 @@ bench-metrics: ## the metrics' figures beside an axum echo, printed
 	@tools/setup bench-metrics
 	cargo bench --bench metrics
 
-fuzz-metrics: ## 10,000 random queries against an evaluation of their own
-	BALLPOINT_FUZZ=10000 cargo test --release -p ballpoint-metrics --test main fuzz:: -- --nocapture
+fuzz-metrics: ## 10,000 random queries against an evaluation of their own, and 10,000 malformed ones
+	BALLPOINT_FUZZ=10000 BALLPOINT_FUZZ_CASES=10000 cargo test --release -p ballpoint-metrics --test main -- --nocapture fuzz:: malformed::
 
 bench: ## the first table of docs/figures.md, printed
 	cargo bench --bench spine

@@ -142,6 +142,7 @@ fn analytics(
     }
     if let Some(metrics) = &own.project.config.metrics {
         let args = MetricRegistryArgs {
+            custom_granularities: metrics.custom_granularities,
             tables,
             lineage: Some(evidence),
             ..MetricRegistryArgs::new(

@@ -198,7 +198,7 @@ pub(crate) fn metrics(project: &Project) -> anyhow::Result<Option<Model>> {
     };
     let path = project.folder.join(&metrics.path);
     match Model::load(&path) {
-        Ok(model) => Ok(Some(model)),
+        Ok(model) => Ok(Some(model.counting(metrics.custom_granularities))),
         Err(error) => bail!(UserError(error.to_string())),
     }
 }

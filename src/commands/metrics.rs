@@ -18,7 +18,8 @@ pub(super) fn run(context: &Context, command: &MetricsCommand) -> anyhow::Result
             "the project has no [metrics] section: there is no data model".to_owned()
         ));
     };
-    let model = Model::load(&project.folder.join(&metrics.path));
+    let model = Model::load(&project.folder.join(&metrics.path))
+        .map(|model| model.counting(metrics.custom_granularities));
     if let MetricsCommand::Validate = command {
         return validate(context, model);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ballpoint_metrics::model::CustomGranularities;
 use ballpoint_runtime::segment::SchemaPolicy;
 use ballpoint_source::config::GapPolicy;
 use serde::Deserialize;
@@ -196,6 +197,9 @@ pub(crate) struct TransformConfig {
 pub(crate) struct MetricsConfig {
     /// A folder of Cube YAML, relative to the project folder.
     pub(crate) path: String,
+    /// Whether granularities that the model declares follow the calendar or Cube.
+    #[serde(default)]
+    pub(crate) custom_granularities: CustomGranularities,
 }
 
 /// A language model behind the chat completions protocol; absent: the local planner alone.

@@ -9,6 +9,7 @@ use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::store::Store;
 use sqlx::PgPool;
 
+use crate::model::CustomGranularities;
 use crate::proof::Lineage;
 use crate::service::STATEMENT_TIMEOUT;
 
@@ -17,6 +18,8 @@ use crate::service::STATEMENT_TIMEOUT;
 pub struct MetricRegistryArgs {
     /// The folder (or file) of the data model.
     pub path: PathBuf,
+    /// How the model's own granularities are counted.
+    pub custom_granularities: CustomGranularities,
     /// The warehouse.
     pub pool: PgPool,
     /// Work rows and events; without it only files are watched.
@@ -36,6 +39,7 @@ impl MetricRegistryArgs {
     pub fn new(path: impl Into<PathBuf>, pool: PgPool, store: Option<Store>, clock: Clock) -> Self {
         Self {
             path: path.into(),
+            custom_granularities: CustomGranularities::default(),
             pool,
             store,
             clock,

@@ -43,7 +43,7 @@ struct Description {
 }
 
 /// A transaction whose statement is cancelled in PostgreSQL when whoever waits for it is gone.
-struct Session {
+pub(crate) struct Session {
     pool: PgPool,
     connection: Option<PoolConnection<Postgres>>,
     backend: i32,
@@ -67,12 +67,12 @@ impl Session {
         })
     }
 
-    fn connection(&mut self) -> Option<&mut PgConnection> {
+    pub(crate) fn connection(&mut self) -> Option<&mut PgConnection> {
         self.connection.as_deref_mut()
     }
 
     /// Ends the transaction; the connection goes back to the pool.
-    async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
         if let Some(mut connection) = self.connection.take() {
             sqlx::raw_sql(how).execute(&mut *connection).await?;
         }
@@ -114,6 +114,11 @@ impl Runner {
         &self.pool
     }
 
+    /// Begins a transaction that reads, with this runner's time-out.
+    pub(crate) async fn session(&self) -> Result<Session, sqlx::Error> {
+        Session::begin(&self.pool, self.statement_timeout).await
+    }
+
     /// Forgets what is known of statements: the tables may have new columns.
     pub fn forget(&self) {
         self.descriptions
@@ -133,8 +138,7 @@ impl Runner {
     #[tracing::instrument(name = "metrics_sql", skip_all)]
     pub async fn run(&self, plan: &Plan) -> Result<Rows, QueryError> {
         let failed = |error| self.explain(error);
-        let begun = Session::begin(&self.pool, self.statement_timeout).await;
-        let mut session = begun.map_err(failed)?;
+        let mut session = self.session().await.map_err(failed)?;
         let rows = match session.connection() {
             Some(connection) => self.rows(connection, plan).await,
             None => Err(sqlx::Error::PoolClosed),
@@ -151,23 +155,16 @@ impl Runner {
         let statement = &plan.statement;
         let description = self.describe(connection, statement).await?;
         let kinds = &description.columns;
-        // Columns are addressed by place, so that equal names cannot meet.
-        let names: Vec<String> = (0..kinds.len()).map(|at| format!("c{at}")).collect();
-        let mut texts: Vec<String> = names
-            .iter()
-            .zip(kinds)
-            .map(|(name, kind)| as_text(name, kind))
-            .collect();
+        let (names, mut texts) = text_columns(kinds);
         // The total has the values of the statement, under the same numbers.
         let total = plan.total.as_ref();
         let total = total.map(|counted| counted.typed_sql(&description.params));
-        texts.extend(total.iter().map(|sql| format!("({sql})::text")));
-        let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+        if let Some(sql) = &total {
+            texts.push_str(&format!(", ({sql})::text"));
+        }
         let sql = format!(
-            "SELECT {} FROM ({}) AS result ({})",
-            texts.join(", "),
+            "SELECT {texts} FROM ({}) AS result ({names})",
             statement.typed_sql(&description.params),
-            names.join(", ")
         );
         let fetched = fetch(connection, sql, &statement.params).await?;
         let rows = fetched
@@ -237,7 +234,7 @@ impl Runner {
         Ok(description)
     }
 
-    fn explain(&self, error: sqlx::Error) -> QueryError {
+    pub(crate) fn explain(&self, error: sqlx::Error) -> QueryError {
         match error {
             sqlx::Error::Database(error) => match error.code().as_deref() {
                 Some("57014") => QueryError::TooSlow {
@@ -271,6 +268,33 @@ async fn fetch(
         query = query.bind(value.clone());
     }
     query.fetch_all(connection).await
+}
+
+/// The columns of a statement: their names and types.
+pub(crate) async fn columns_of(
+    connection: &mut PgConnection,
+    sql: &str,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let prepared = connection
+        .prepare(AssertSqlSafe(sql.to_owned()).into_sql_str())
+        .await?;
+    let columns = prepared
+        .columns()
+        .iter()
+        .map(|it| (it.name().to_owned(), type_name(it.type_info().name())))
+        .collect();
+    // The driver would keep the statement and its types past the next build.
+    sqlx::Connection::clear_cached_statements(connection).await?;
+    Ok(columns)
+}
+
+/// Names for columns by their places, so that equal ones cannot meet, and what reads them as text.
+pub(crate) fn text_columns(kinds: &[String]) -> (String, String) {
+    let names: Vec<String> = (0..kinds.len()).map(|at| format!("c{at}")).collect();
+    let texts = names.iter().zip(kinds);
+    let texts: Vec<String> = texts.map(|(name, kind)| as_text(name, kind)).collect();
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    (names.join(", "), texts.join(", "))
 }
 
 /// The driver's name of a type as SQL reads it.

@@ -1,6 +1,6 @@
 //! The way into the metric registry.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ballpoint_runtime::supervision::{Address, Scope};
@@ -20,6 +20,8 @@ use crate::service::{QueryResult, Service};
 pub struct MetricRegistryHandle {
     address: Address<MetricRegistryMsg>,
     timeout: Duration,
+    /// What the registry handed out last, for as long as it would hand out the same.
+    last: Arc<RwLock<Option<Service>>>,
 }
 
 impl MetricRegistryHandle {
@@ -27,6 +29,7 @@ impl MetricRegistryHandle {
         Self {
             address: Address::new(scope, NAME),
             timeout: Duration::from_secs(10),
+            last: Arc::default(),
         }
     }
 
@@ -35,14 +38,28 @@ impl MetricRegistryHandle {
     /// # Errors
     /// [`QueryError::Unavailable`] while no model is served.
     pub async fn service(&self) -> Result<Service, QueryError> {
-        self.address
+        if let Some(service) = self.standing() {
+            return Ok(service);
+        }
+        let service = self
+            .address
             .call(
                 |reply| MetricRegistryMsg::GetService { reply },
                 self.timeout,
             )
             .await
             .map_err(|error| QueryError::Unavailable(error.to_string()))?
-            .map_err(QueryError::Unavailable)
+            .map_err(QueryError::Unavailable)?;
+        let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(service.clone());
+        Ok(service)
+    }
+
+    fn standing(&self) -> Option<Service> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref()
+            .filter(|service| service.standing.holds())
+            .cloned()
     }
 
     /// `/v1/load`.

@@ -22,6 +22,7 @@ pub mod rollups;
 pub mod served;
 pub mod service;
 pub mod sql_api;
+mod standing;
 pub mod survey;
 pub mod versions;
 mod words;

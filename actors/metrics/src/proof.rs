@@ -123,6 +123,24 @@ fn plain(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// Whether both show the same rows; their order counts only where the query says it, and rows that
+/// it leaves equal may come in any. `None` where there are too many to be told apart.
+pub fn same_rows(then: &[Evidence], now: &[Evidence]) -> Option<bool> {
+    let rows = |all: &[Evidence]| -> Option<Vec<Vec<(String, String)>>> {
+        let of = |it: &Evidence| {
+            let mut rows: Vec<(String, String)> = it
+                .rows
+                .iter()
+                .map(|row| (row.row.clone(), row.checksum.clone()))
+                .collect();
+            rows.sort_unstable();
+            (!rows.is_empty()).then_some(rows)
+        };
+        all.iter().map(of).collect()
+    };
+    Some(rows(then)? == rows(now)?)
+}
+
 /// What is another in the evidence than it was, in words, and why the rows may differ.
 pub fn compare(
     then: &[Evidence],

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
 
 use crate::execute::Runner;
-use crate::model::Model;
+use crate::model::{CustomGranularities, Model};
 use crate::registry::MetricRegistryMsg;
 use crate::results::Results;
 use crate::rollups::{Builder, Rollups};
@@ -32,6 +32,7 @@ const LEASE: Duration = Duration::from_secs(600);
 /// the model as any other error does: the last good one stays.
 pub(crate) fn read_model(
     path: &Path,
+    granularities: CustomGranularities,
     known: Option<&FileStamps>,
 ) -> (Option<Result<Arc<Model>, String>>, FileStamps) {
     let stamps = FileStamps::take([path]);
@@ -41,15 +42,15 @@ pub(crate) fn read_model(
     files::read_whole(
         || {
             let stamps = FileStamps::take([path]);
-            (Some(load(path)), stamps)
+            (Some(load(path, granularities)), stamps)
         },
         |(_, stamps)| *stamps == FileStamps::take([path]),
     )
 }
 
-fn load(path: &Path) -> Result<Arc<Model>, String> {
+fn load(path: &Path, granularities: CustomGranularities) -> Result<Arc<Model>, String> {
     match std::panic::catch_unwind(|| Model::load(path)) {
-        Ok(Ok(model)) => Ok(Arc::new(model)),
+        Ok(Ok(model)) => Ok(Arc::new(model.counting(granularities))),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("reading the data model panicked, which is a bug".to_owned()),
     }

@@ -30,6 +30,7 @@ use crate::results::Results;
 use crate::rollups::Rollups;
 use crate::served::Collected;
 use crate::service::{Service, Snapshot};
+use crate::standing::Stand;
 use crate::survey::{Survey, catalog};
 
 /// The actor's name in its scope.
@@ -91,6 +92,8 @@ pub struct MetricRegistry;
 
 /// What one incarnation knows.
 pub struct MetricRegistryState {
+    /// Dropped first: what was handed out does not outlive those who follow the tables' versions.
+    stand: Stand,
     args: MetricRegistryArgs,
     runner: Arc<Runner>,
     results: Arc<Results>,
@@ -124,6 +127,7 @@ impl Actor for MetricRegistry {
         args: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         Ok(MetricRegistryState {
+            stand: Stand::default(),
             runner: Arc::new(Runner::new(args.pool.clone(), args.statement_timeout)),
             results: Arc::default(),
             rollups: Arc::default(),
@@ -217,8 +221,9 @@ impl MetricRegistryState {
         // Without a model every look tries again: what failed may have been the disk.
         let known = self.stamps.clone().filter(|_| self.snapshot.is_some());
         let (path, myself) = (self.args.path.clone(), myself.clone());
+        let granularities = self.args.custom_granularities;
         tokio::task::spawn_blocking(move || {
-            let (outcome, stamps) = refresh::read_model(&path, known.as_ref());
+            let (outcome, stamps) = refresh::read_model(&path, granularities, known.as_ref());
             let _ = myself.cast(MetricRegistryMsg::ModelRead { outcome, stamps });
         });
     }
@@ -294,13 +299,13 @@ impl MetricRegistryState {
         self.crowded.clear();
         self.runner.forget();
         self.results.versions.moved();
-        self.snapshot = Some(Arc::new(Snapshot {
+        self.show(Snapshot {
             model,
             catalog: Arc::new(catalog),
             coverage: before.coverage.clone(),
             data_version: before.data_version,
             refreshed: before.refreshed,
-        }));
+        });
     }
 
     fn reject(&mut self, error: &str) {
@@ -347,7 +352,15 @@ impl MetricRegistryState {
             rollups: Arc::clone(&self.rollups),
             lineage: self.args.lineage.clone(),
             collected: Collected::default(),
+            standing: self.stand.standing(),
+            source_only: false,
         })
+    }
+
+    /// From now on callers get this one.
+    fn show(&mut self, snapshot: Snapshot) {
+        self.snapshot = Some(Arc::new(snapshot));
+        self.stand = Stand::default();
     }
 
     /// Carries out a waiting `refresh_metrics` row, one at a time. Without a model it is refused:
@@ -425,7 +438,7 @@ impl MetricRegistryState {
             self.runner.forget();
             let refreshed = self.args.clock.real_now();
             let model = Arc::clone(&before.model);
-            self.snapshot = Some(Arc::new(Snapshot::surveyed(model, *survey, refreshed)));
+            self.show(Snapshot::surveyed(model, *survey, refreshed));
         }
         self.looked_with = Some(model);
         self.answer_waiting();

@@ -1,6 +1,7 @@
 //! Answering queries from one state of the model: what the handle does with a snapshot.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::query::Query;
 use crate::results::Results;
 use crate::rollups::Rollups;
 use crate::served::Collected;
+use crate::standing::Standing;
 use crate::survey::{self, Survey};
 
 /// The model that is served, and what its data looks like.
@@ -86,6 +88,19 @@ pub struct Service {
     pub lineage: Option<Arc<dyn Lineage>>,
     /// What the request at hand reads.
     pub(crate) collected: Collected,
+    /// Whether the registry would hand out the same now.
+    pub(crate) standing: Standing,
+    /// Whether rollups are passed by.
+    pub(crate) source_only: bool,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("model", &self.snapshot.model.hash)
+            .field("data_version", &self.snapshot.data_version)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A planned query with its rows.
@@ -122,6 +137,8 @@ impl Service {
             rollups: Arc::default(),
             lineage: None,
             collected: Collected::default(),
+            standing: Standing::default(),
+            source_only: false,
         }
     }
 
@@ -216,6 +233,15 @@ impl Service {
         }
     }
 
+    /// Itself without rollups: every query is answered from the tables that they are built of.
+    #[must_use]
+    pub fn from_source(&self) -> Self {
+        Self {
+            source_only: true,
+            ..self.clone()
+        }
+    }
+
     /// Plans one query and runs it.
     #[tracing::instrument(
         name = "metrics_query",
@@ -281,6 +307,9 @@ impl Service {
     }
 
     fn usable_rollups(&self) -> (Vec<Arc<plan::Rollup>>, Vec<plan::Considered>) {
+        if self.source_only {
+            return (Vec::new(), Vec::new());
+        }
         let model = &self.snapshot.model;
         self.rollups.usable(&model.hash, &self.results.versions)
     }

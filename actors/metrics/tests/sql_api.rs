@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use ballpoint_metrics::{SecurityContext, Service};
-use serde_json::json;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::support::{self, Shop};
@@ -18,6 +20,13 @@ async fn rows(shop: &Shop, service: &Service, sql: &str) -> Vec<String> {
         .await;
     let rows = rows.unwrap_or_else(|error| panic!("{sql}\n{sent}\n{error}"));
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What the warehouse itself gives.
+async fn direct(shop: &Shop, sql: &str) -> Vec<String> {
+    let text = format!("SELECT row_to_json(answer)::text FROM ({sql}) AS answer");
+    let found = sqlx::query_scalar(AssertSqlSafe(text)).persistent(false);
+    found.fetch_all(shop.database.pool()).await.unwrap()
 }
 
 async fn refused(service: &Service, sql: &str) -> (String, String) {
@@ -74,12 +83,7 @@ async fn a_select_over_a_cube_gives_what_the_source_gives() {
             "SELECT count(*) FROM marts.customers WHERE vip",
         ),
     ] {
-        let direct = format!("SELECT row_to_json(answer)::text FROM ({same_as}) AS answer");
-        let direct: Vec<String> = sqlx::query_scalar(AssertSqlSafe(direct))
-            .persistent(false)
-            .fetch_all(shop.database.pool())
-            .await
-            .unwrap();
+        let direct = direct(&shop, same_as).await;
         assert_eq!(rows(&shop, &service, sql).await, direct, "{sql}");
     }
     shop.close().await;
@@ -99,14 +103,111 @@ views:
     let service = shop.service().await;
     let sql =
         "SELECT product, MEASURE(total) FROM sales WHERE product <> 'cap' GROUP BY 1 ORDER BY 1";
-    let direct = "SELECT row_to_json(a)::text FROM (SELECT product, sum(amount) AS total FROM \
-                  (SELECT DISTINCT product, o.id, amount FROM marts.orders o JOIN marts.lines l ON l.order_id = o.id \
-                   WHERE product <> 'cap') x GROUP BY 1 ORDER BY 1) a";
-    let direct: Vec<String> = sqlx::query_scalar(direct)
-        .fetch_all(shop.database.pool())
-        .await
-        .unwrap();
+    let same_as = "SELECT product, sum(amount) AS total FROM \
+                   (SELECT DISTINCT product, o.id, amount FROM marts.orders o JOIN marts.lines l ON l.order_id = o.id \
+                    WHERE product <> 'cap') x GROUP BY 1 ORDER BY 1";
+    let direct = direct(&shop, same_as).await;
     assert_eq!(rows(&shop, &service, sql).await, direct);
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn a_star_is_every_member_that_a_row_has() {
+    let model = "
+cubes:
+  - name: Orders
+    sql_table: marts.orders
+    dimensions:
+      - {name: id, sql: id, type: number, primary_key: true, public: true}
+      - {name: status, sql: status, type: string}
+      - {name: placedAt, sql: placed_at, type: time}
+    measures:
+      - {name: count, type: count}
+      - {name: total, type: sum, sql: amount}
+      - {name: half, type: number, sql: '{total} / 2'}
+      - {name: soFar, type: sum, sql: amount, rolling_window: {trailing: unbounded}}
+      - {name: place, type: rank, multi_stage: true, order_by: [{sql: '{total}', dir: desc}]}
+      - {name: placed, type: number, sql: '{place} + 1', multi_stage: true}
+    segments:
+      - {name: heavy, sql: weight > 1}
+views:
+  - {name: sales, cubes: [{join_path: Orders, includes: [id, total, soFar]}]}
+";
+    let shop = Shop::with(model).await;
+    let service = shop.service().await;
+    for (sql, same_as) in [
+        (
+            "SELECT * FROM Orders ORDER BY id LIMIT 3",
+            "SELECT id, status, placed_at AT TIME ZONE 'UTC' AS \"placedAt\", 1 AS count, amount AS total, amount / 2 AS half \
+             FROM marts.orders ORDER BY id LIMIT 3",
+        ),
+        (
+            "SELECT s.* FROM sales s WHERE id < 4 ORDER BY id",
+            "SELECT id, amount AS total FROM marts.orders WHERE id < 4 ORDER BY id",
+        ),
+    ] {
+        let direct = direct(&shop, same_as).await;
+        assert_eq!(rows(&shop, &service, sql).await, direct, "{sql}");
+    }
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn over_http_an_answer_is_lines_the_columns_first() {
+    let shop = Shop::open().await;
+    let service = shop.service().await;
+    let nobody = SecurityContext::default();
+    let lines = async |sql: &str, zone: &str| -> Vec<Value> {
+        let lines = service.answer_sql(sql, zone, &nobody).await.unwrap();
+        let read = |line: Bytes| serde_json::from_slice(&line).unwrap();
+        lines.map(read).collect().await
+    };
+    let sql = "SELECT status, MEASURE(count) AS n, true AS yes FROM Orders GROUP BY 1 ORDER BY 1;";
+    let counted = lines(sql, "UTC").await;
+    let schema = json!([
+        { "name": "status", "column_type": "String" },
+        { "name": "n", "column_type": "Int64" },
+        { "name": "yes", "column_type": "Boolean" },
+    ]);
+    assert_eq!(counted[0]["schema"], schema);
+    assert_eq!(counted[1]["data"][0], json!(["open", "200", true]));
+    assert_eq!(counted.len(), 2);
+    let none = lines(
+        "SELECT status FROM Orders WHERE status = 'none' -- nobody",
+        "UTC",
+    )
+    .await;
+    assert_eq!(none[1], json!({ "data": [] }));
+    let many = lines("SELECT n FROM generate_series(1, 2500) AS n", "UTC").await;
+    let lots = many[1..]
+        .iter()
+        .map(|line| line["data"].as_array().unwrap().len());
+    assert_eq!(lots.collect::<Vec<_>>(), [1000, 1000, 500]);
+    let failed = lines(
+        "SELECT 1 / (n - 1500) AS x FROM generate_series(1, 2500) AS n",
+        "UTC",
+    )
+    .await;
+    assert_eq!(failed.last().unwrap()["error"], "division by zero");
+
+    let sql = "SELECT DATE_TRUNC('day', placedAt) AS day, MEASURE(count) AS n FROM Orders GROUP BY 1 ORDER BY 1";
+    let same_as = "SELECT to_char(date_trunc('day', placed_at AT TIME ZONE 'Asia/Kolkata'), 'YYYY-MM-DD\"T\"HH24:MI:SS.MS') AS day, \
+                   count(*)::text AS n FROM marts.orders GROUP BY 1 ORDER BY 1";
+    let found = &lines(sql, "Asia/Kolkata").await[1]["data"];
+    let found = found.as_array().unwrap().iter();
+    let found = found.map(|row| json!({ "day": row[0], "n": row[1] }).to_string());
+    assert_eq!(found.collect::<Vec<_>>(), direct(&shop, same_as).await);
+    for refused in [
+        "SHOW server_version",
+        "SELECT 1; SELECT 2",
+        "",
+        "SELECT nothing FROM Orders",
+    ] {
+        assert!(
+            service.answer_sql(refused, "UTC", &nobody).await.is_err(),
+            "{refused}"
+        );
+    }
     shop.close().await;
 }
 

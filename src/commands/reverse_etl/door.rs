@@ -47,11 +47,10 @@ impl Door {
                 outcome?;
             }
         }
-        let metrics = match &own.project.config.metrics {
-            Some(metrics) => {
-                let path = own.project.folder.join(&metrics.path);
-                let opened = Service::open(&path, own.queries().await?, own.clock.clone());
-                Some(opened.map_err(|error| UserError(error.to_string()))?)
+        let metrics = match stages::metrics(&own.project)? {
+            Some(model) => {
+                let pool = own.queries().await?;
+                Some(Service::new(model, pool, own.clock.clone()))
             }
             None => None,
         };

@@ -90,6 +90,39 @@ test('meta, sql and dry-run are read by the client', options, async () => {
   assert.deepEqual(dry.pivotQuery.measures, ['Production.count']);
 });
 
+test('SQL goes over HTTP, whole and as a stream', options, async () => {
+  const sql = 'SELECT "componentType", MEASURE(count) AS n FROM "Production" GROUP BY 1 ORDER BY 1';
+  const { schema, data, lastRefreshTime } = await client.cubeSql(sql);
+  assert.deepEqual(schema, [
+    { name: 'componentType', column_type: 'String' },
+    { name: 'n', column_type: 'Int64' },
+  ]);
+  assert.ok(Date.parse(lastRefreshTime) > 0);
+  const loaded = await client.load({ ...counted, order: [['Production.componentType', 'asc']] });
+  const rows = loaded.rawData().map((row) => [row['Production.componentType'], row['Production.count']]);
+  assert.deepEqual(data, rows);
+  const chunks = [];
+  for await (const chunk of client.cubeSqlStream(sql)) chunks.push(chunk);
+  assert.deepEqual(chunks.map((chunk) => chunk.type), ['schema', 'data']);
+  assert.deepEqual(chunks[1].data, rows);
+  const none = await client.cubeSql('SELECT "componentType" FROM "Production" WHERE "componentType" = \'none\'');
+  assert.deepEqual(none.data, []);
+  await assert.rejects(client.cubeSql('SELECT nothing FROM "Production"'), /does not exist/);
+  await assert.rejects(client.cubeSql('SELECT * FROM marts.fct_production'), /not served/);
+
+  const headers = { authorization: server.token };
+  const asked = new URLSearchParams({ format: 'sql', query: sql });
+  const sent = await (await fetch(`${server.api}/sql?${asked}`, { headers })).json();
+  assert.equal(sent.sql.status, 'ok');
+  assert.match(sent.sql.sql[0], /^SELECT/);
+  const refused = await fetch(`${server.api}/sql`, {
+    method: 'POST',
+    headers: { ...headers, 'content-type': 'application/json' },
+    body: JSON.stringify({ format: 'sql', query: 'DROP TABLE x' }),
+  });
+  assert.equal((await refused.json()).sql.status, 'error');
+});
+
 test('an error names the nearest member', options, async () => {
   await assert.rejects(client.load({ measures: ['Production.cuont'] }), (error) => {
     assert.match(error.response?.error ?? error.message, /Production\.count/);

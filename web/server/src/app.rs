@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::middleware;
+use axum::response::IntoResponse;
 use ballpoint_activation::ActivationHandle;
 use ballpoint_chat::ChatHandle;
 use ballpoint_metrics::MetricRegistryHandle;
@@ -16,6 +16,7 @@ use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{ActorState, ActorStatus, TreeHandle};
 use ballpoint_transformer::lineage::LineageReader;
 use tokio::sync::watch;
+use tower::util::MapResponseLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::doors::{self, Doors};
@@ -114,20 +115,21 @@ impl App {
     /// All routes behind the doors.
     pub(crate) fn router(self) -> Router {
         let doors = Arc::clone(&self.doors);
+        let (address, guard) = (Arc::clone(&doors), Arc::clone(&doors));
+        // One layer of several, the outermost first: each of its own would be a box, and a copy of
+        // all the boxes in it, for every request.
         table::router(routes::all(self.system.has_metrics))
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(
+            .layer((
+                MapResponseLayer::new(doors::harden),
+                doors::checked(move |request: &mut Request| address.address(request)),
+                doors.cors(),
+                doors::checked(move |request: &mut Request| guard.guard(request)),
+                MapResponseLayer::new(IntoResponse::into_response),
                 TraceLayer::new_for_http()
                     .make_span_with(request_span)
                     .on_failure(()),
-            )
-            .layer(middleware::from_fn_with_state(
-                Arc::clone(&doors),
-                doors::guard,
+                DefaultBodyLimit::max(BODY_BYTES_MAX),
             ))
-            .layer(doors.cors())
-            .layer(middleware::from_fn_with_state(doors, doors::address))
-            .layer(middleware::from_fn(doors::harden))
             .with_state(self)
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod conversations;
 mod cube;
 mod cube_jobs;
 pub(crate) mod cube_socket;
+mod cube_sql;
 pub(crate) mod events;
 mod health;
 pub(crate) mod lineage;
@@ -53,6 +54,7 @@ pub(crate) fn all(has_metrics: bool) -> Vec<Route> {
     if has_metrics {
         table.extend(cube::routes());
         table.extend(cube_jobs::routes());
+        table.extend(cube_sql::routes());
     }
     table
 }

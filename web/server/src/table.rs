@@ -5,7 +5,6 @@ use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::{Next, from_fn};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::app::App;
@@ -86,14 +85,12 @@ pub(crate) fn delete<H: Handler<T, App>, T: 'static>(
 
 /// The router of a table. What no row says is 404 or 405, and wants a token first.
 pub(crate) fn router(table: Vec<Route>) -> Router<App> {
-    let closed = |request: Request, next: Next| doors::require(VIEWER, request, next);
+    let check = |needs| doors::checked(move |request: &mut Request| doors::require(needs, request));
     let mut router = Router::new();
     for row in table {
-        let needs = row.needs;
-        let check = move |request: Request, next: Next| doors::require(needs, request, next);
-        router = router.route(row.path, row.handler.route_layer(from_fn(check)));
+        router = router.route(row.path, row.handler.route_layer(check(row.needs)));
     }
     router
-        .method_not_allowed_fallback(error::no_method.layer(from_fn(closed)))
-        .fallback(error::no_route.layer(from_fn(closed)))
+        .method_not_allowed_fallback(error::no_method.layer(check(VIEWER)))
+        .fallback(error::no_route.layer(check(VIEWER)))
 }

@@ -13,7 +13,9 @@ use super::reference::{Draft, Kind, Names};
 use super::source::{ModelError, Node, Place, Problem, Problems, SourceFile, hint, to_json};
 use super::title::{titleize, underscore};
 use super::views::compile_view;
-use super::{Cube, Join, MemberId, Model, Relationship, Table, pre_aggregations};
+use super::{
+    Cube, CustomGranularities, Join, MemberId, Model, Relationship, Table, pre_aggregations,
+};
 
 const CUBE_KEYS: [&str; 21] = [
     "name",
@@ -86,7 +88,7 @@ pub(super) fn compile(files: &[SourceFile]) -> Result<Model, ModelError> {
     let mut model = Model {
         cubes: Vec::new(),
         hash: hash_files(files),
-        epoch_buckets: false,
+        custom_granularities: CustomGranularities::default(),
         computed: HashMap::new(),
         by_name: names.by_name.clone(),
     };

@@ -145,6 +145,9 @@ fn write_definition(model: &Model, id: MemberId, hasher: &mut Sha256, depth: usi
         "{}\0{:?}\0{:?}",
         member.full_name, member.definition, model.cubes[id.cube].table
     ));
+    if model.is_counted_as_cube(member) {
+        hasher.update("\0counted as Cube counts");
+    }
     if depth > 16 {
         return;
     }

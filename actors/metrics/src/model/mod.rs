@@ -3,6 +3,7 @@
 mod access;
 mod adhoc;
 mod compile;
+mod counting;
 mod dimensions;
 mod jinja;
 pub mod joins;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use crate::query::Filter;
 
 pub use access::{Masking, Policy, SecurityContext};
+pub use counting::CustomGranularities;
 pub use pre_aggregations::PreAggregation;
 pub use source::{ModelError, Problem, SourceFile, nearest};
 pub use template::{Part, Template};
@@ -34,9 +36,8 @@ pub struct Model {
     pub cubes: Vec<Cube>,
     /// SHA-256 over the files, names and texts.
     pub hash: String,
-    /// Whether custom granularities are counted in seconds as Cube does on PostgreSQL, which puts
-    /// some days into the wrong half-year; the calendar's otherwise.
-    pub epoch_buckets: bool,
+    /// How granularities of its own are counted.
+    pub custom_granularities: CustomGranularities,
     /// Measures that a query brought along, by their names.
     pub(crate) computed: HashMap<String, MemberId>,
     by_name: HashMap<String, usize>,

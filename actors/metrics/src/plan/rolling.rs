@@ -283,7 +283,7 @@ impl Select<'_> {
         let own = granularity::unit_of_custom(member, &series.granularity);
         let coarsest = match own {
             // The model's buckets may begin at any time of any day.
-            Some(_) if !self.writer.model.epoch_buckets => return "second".to_owned(),
+            Some(_) if !self.writer.model.counts_as_cube() => return "second".to_owned(),
             Some(unit) => unit.to_owned(),
             None => series.granularity.clone(),
         };

@@ -263,7 +263,7 @@ impl<'a> Writer<'a> {
         };
         let member = self.model.member(id);
         let is_custom = STANDARD.iter().all(|(standard, _)| *standard != name);
-        if self.model.epoch_buckets && is_custom {
+        if self.model.counts_as_cube() && is_custom {
             return Ok(Buckets::of(member, name)?.bucket_by_epoch(&local));
         }
         granularity::bucket(member, name, &local)

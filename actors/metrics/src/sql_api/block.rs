@@ -33,6 +33,8 @@ pub(super) enum Wanted {
 /// A SELECT at work.
 pub(super) struct Block<'a> {
     pub(super) service: &'a Service,
+    /// Whose days and hours times are cut into.
+    pub(super) zone: &'a str,
     pub(super) context: &'a SecurityContext,
     /// With what the SELECT brings along.
     pub(super) model: Model,
@@ -58,27 +60,36 @@ pub(super) fn table_alias(name: &str) -> TableAlias {
 }
 
 impl<'a> Block<'a> {
-    /// Rewrites the SELECT in place and gives the table to read instead of the cube.
-    pub(super) fn rewrite(
+    pub(super) fn new(
         service: &'a Service,
+        zone: &'a str,
         context: &'a SecurityContext,
         cube: usize,
-        select: &mut Select,
-        order: Option<&mut OrderBy>,
-    ) -> Result<String, SqlError> {
+    ) -> Self {
         let model = Model::clone(&service.snapshot.model);
-        let alias = alias_of(select).unwrap_or_else(|| model.cubes[cube].name.clone());
-        let mut block = Self {
+        Self {
             service,
+            zone,
             context,
+            alias: model.cubes[cube].name.clone(),
             model,
             cube,
-            alias,
             wanted: Vec::new(),
             segments: Vec::new(),
             inside: Vec::new(),
             grouped: false,
-        };
+        }
+    }
+
+    /// Rewrites the SELECT in place and gives the table to read instead of the cube.
+    pub(super) fn rewrite(
+        mut self,
+        select: &mut Select,
+        order: Option<&mut OrderBy>,
+    ) -> Result<String, SqlError> {
+        if let Some(alias) = alias_of(select) {
+            self.alias = alias;
+        }
         let mut none = None;
         let order = match order {
             Some(OrderBy {
@@ -88,38 +99,39 @@ impl<'a> Block<'a> {
             Some(_) => return Err(SqlError::unsupported("ORDER BY ALL is not supported")),
             None => none.get_or_insert_with(Vec::new).as_mut_slice(),
         };
-        block.expand(select)?;
-        block.name_members(select, order)?;
-        let groups = block.groups(select)?;
-        block.grouped = !groups.is_empty() || block.has_measures(select, order);
+        self.expand(select)?;
+        self.name_members(select, order)?;
+        let groups = self.groups(select)?;
+        self.grouped = !groups.is_empty() || self.has_measures(select, order);
         if let Some(condition) = select.selection.take() {
-            let sql = block.template(&condition)?;
-            let segment = block.model.add_segment(block.cube, sql);
-            block.segments.push(segment);
+            let sql = self.template(&condition)?;
+            let segment = self.model.add_segment(self.cube, sql);
+            self.segments.push(segment);
         }
         let mut columns: Vec<(Expr, Expr)> = Vec::new();
         for group in groups {
-            let column = block.group(&group)?;
+            let column = self.group(&group)?;
             columns.push((group, column));
         }
-        block.keep_names(select);
+        self.keep_names(select);
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                block.replace(expr, &columns)?;
+                self.replace(expr, &columns)?;
             }
         }
         for item in order.iter_mut() {
-            block.replace(&mut item.expr, &columns)?;
+            self.replace(&mut item.expr, &columns)?;
         }
         if let Some(mut having) = select.having.take() {
-            block.replace(&mut having, &columns)?;
+            self.replace(&mut having, &columns)?;
             select.selection = Some(having);
         }
         select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
-        block.table()
+        self.table()
     }
 
-    /// `*` becomes every member that the caller may see.
+    /// `*` becomes every member that the caller may see and that a row has: without groups, nothing
+    /// is aggregated.
     fn expand(&self, select: &mut Select) -> Result<(), SqlError> {
         let mut items = Vec::new();
         for item in std::mem::take(&mut select.projection) {
@@ -137,7 +149,10 @@ impl<'a> Block<'a> {
                     index,
                 };
                 let is_segment = self.model.member(id).segment().is_some();
-                if !is_segment && may_show(&self.model, self.context, id).is_ok() {
+                if !is_segment
+                    && self.has_rows(id)
+                    && may_show(&self.model, self.context, id).is_ok()
+                {
                     let name = Ident::with_quote('"', self.model.member(id).name.clone());
                     items.push(SelectItem::UnnamedExpr(Expr::Identifier(name)));
                 }
@@ -148,6 +163,19 @@ impl<'a> Block<'a> {
             true => Err(SqlError::new("42601", "the SELECT shows nothing")),
             false => Ok(()),
         }
+    }
+
+    /// Whether a single row has a value of this; what a window or a stage makes is of many.
+    fn has_rows(&self, id: MemberId) -> bool {
+        let member = self.model.member(id);
+        let Some(measure) = member.measure() else {
+            return true;
+        };
+        let behind = member.origin.as_ref().map(|origin| origin.member);
+        let templates = member.templates();
+        let mut read = templates.iter().flat_map(|it| it.members()).chain(behind);
+        let of_many = measure.rolling_window.is_some() || measure.stage.is_some();
+        !of_many && read.all(|it| self.has_rows(it))
     }
 
     /// Puts the member's mark in the place of every column.

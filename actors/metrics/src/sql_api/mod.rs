@@ -9,6 +9,7 @@
 //! not served and call no function that is not known to be harmless. Beside that, the warehouse is
 //! reached as the role that can read and nothing else.
 
+mod answer;
 mod block;
 mod columns;
 mod expressions;
@@ -153,13 +154,23 @@ impl Service {
         sql: &str,
         context: &SecurityContext,
     ) -> Result<String, SqlError> {
+        self.translate_in(sql, "UTC", context).await
+    }
+
+    /// The same with the days and hours of a time zone.
+    pub(crate) async fn translate_in(
+        &self,
+        sql: &str,
+        zone: &str,
+        context: &SecurityContext,
+    ) -> Result<String, SqlError> {
         let words = Words::of(sql);
         check(sql, &words)?;
         if !names_a_cube(&self.snapshot.model, &words) {
             self.check_relations(sql).await?;
             return Ok(sql.to_owned());
         }
-        rewrite::rewrite(self, sql, context)
+        rewrite::rewrite(self, sql, zone, context)
     }
 
     /// Refuses whatever names a relation beyond the catalogue and the cubes' own tables.

@@ -40,7 +40,7 @@ impl Block<'_> {
         let mut query = json!({
             "measures": measures, "dimensions": dimensions, "timeDimensions": times,
             "segments": self.segments.iter().map(name).collect::<Vec<_>>(),
-            "filters": self.policy_filters(), "timezone": "UTC",
+            "filters": self.policy_filters(), "timezone": self.zone,
         });
         if !self.grouped {
             query["ungrouped"] = json!(true);

@@ -22,6 +22,7 @@ const DEPTH_MAX: usize = 60;
 pub(super) fn rewrite(
     service: &Service,
     sql: &str,
+    zone: &str,
     context: &SecurityContext,
 ) -> Result<String, SqlError> {
     let parsed = Parser::new(&PostgreSqlDialect {})
@@ -34,6 +35,7 @@ pub(super) fn rewrite(
     for statement in &mut statements {
         let mut rewriter = Rewriter {
             service,
+            zone,
             context,
             names: Vec::new(),
             pieces: Vec::new(),
@@ -49,6 +51,7 @@ pub(super) fn rewrite(
 
 struct Rewriter<'a> {
     service: &'a Service,
+    zone: &'a str,
     context: &'a SecurityContext,
     /// Names that WITH gives to queries.
     names: Vec<String>,
@@ -102,7 +105,8 @@ impl Rewriter<'_> {
         if select.from.len() != 1 || !select.from[0].joins.is_empty() {
             return Err(several());
         }
-        let piece = Block::rewrite(self.service, self.context, *cube, select, order)?;
+        let block = Block::new(self.service, self.zone, self.context, *cube);
+        let piece = block.rewrite(select, order)?;
         let number = self.pieces.len();
         self.pieces.push(piece);
         if let TableFactor::Table { name, alias, .. } = &mut select.from[0].relation {

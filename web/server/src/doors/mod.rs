@@ -12,13 +12,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::time::Instant;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::validate_request::ValidateRequestHeaderLayer;
 
 pub use self::keys::{Identity, JwtKey, Keys, Role};
 use self::keys::{Presented, Refusal};
@@ -78,7 +78,11 @@ impl Doors {
 
     fn host_is_ours(&self, headers: &HeaderMap) -> bool {
         // HTTP/1.1 requires a Host; without one there is nothing that a browser could have rebound.
-        text(headers, header::HOST).is_none_or(|host| self.hosts.contains(&host.to_lowercase()))
+        text(headers, header::HOST).is_none_or(|host| {
+            self.hosts
+                .iter()
+                .any(|ours| ours.eq_ignore_ascii_case(host))
+        })
     }
 
     fn origin_is_allowed(&self, origin: Option<&str>) -> bool {
@@ -114,6 +118,44 @@ impl Doors {
             .expose_headers([header::RETRY_AFTER, header::ETAG])
             .max_age(PREFLIGHT_MAX_AGE)
     }
+
+    /// The outermost check: was this request meant for us, and does its page belong here?
+    pub(crate) fn address(&self, request: &Request) -> Result<(), Refused> {
+        let headers = request.headers();
+        if !self.host_is_ours(headers) {
+            let why = "this host name is not served here";
+            return Err(refuse(StatusCode::MISDIRECTED_REQUEST, why).into());
+        }
+        if !self.origin_is_allowed(text(headers, header::ORIGIN)) {
+            let why = "this origin is not allowed; see server.allowed_origins";
+            return Err(refuse(StatusCode::FORBIDDEN, why).into());
+        }
+        Ok(())
+    }
+
+    /// Finds out who asks, and leaves it with the request for [`require`].
+    pub(crate) fn guard(&self, request: &mut Request) -> Result<(), Refused> {
+        let presented = Presented {
+            authorization: text(request.headers(), header::AUTHORIZATION),
+            by_cube_client: is_cube(request.uri().path()),
+        };
+        let caller = self.keys.identify(&presented);
+        if let Ok(identity) = &caller
+            && let Err(wait) = self.pace.admit(identity.name(), Instant::now())
+        {
+            let seconds = wait.as_secs_f64().ceil().max(1.0).to_string();
+            let mut refused = refuse(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests with this token; see auth.requests_per_second",
+            );
+            if let Ok(value) = HeaderValue::from_str(&seconds) {
+                refused.headers_mut().insert(header::RETRY_AFTER, value);
+            }
+            return Err(refused.into());
+        }
+        request.extensions_mut().insert(Caller(caller));
+        Ok(())
+    }
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
@@ -123,96 +165,59 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
         .map(|value| value.to_str().unwrap_or("\u{fffd}"))
 }
 
-/// The outermost check: was this request meant for us, and does its page belong here?
-pub(crate) async fn address(
-    State(doors): State<Arc<Doors>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let headers = request.headers();
-    if !doors.host_is_ours(headers) {
-        return refuse(
-            StatusCode::MISDIRECTED_REQUEST,
-            "this host name is not served here",
-        );
-    }
-    if !doors.origin_is_allowed(text(headers, header::ORIGIN)) {
-        return refuse(
-            StatusCode::FORBIDDEN,
-            "this origin is not allowed; see server.allowed_origins",
-        );
-    }
-    next.run(request).await
-}
+/// Whoever may not come in is answered at once. Boxed: most may.
+pub(crate) type Refused = Box<Response>;
 
-/// Finds out who asks, and leaves it with the request for [`require`].
-pub(crate) async fn guard(
-    State(doors): State<Arc<Doors>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let is_cube = is_cube(request.uri().path());
-    let presented = Presented {
-        authorization: text(request.headers(), header::AUTHORIZATION),
-        by_cube_client: is_cube,
-    };
-    let caller = doors.keys.identify(&presented);
-    if let Ok(identity) = &caller
-        && let Err(wait) = doors.pace.admit(identity.name(), Instant::now())
-    {
-        let seconds = wait.as_secs_f64().ceil().max(1.0).to_string();
-        let mut refused = refuse(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many requests with this token; see auth.requests_per_second",
-        );
-        if let Ok(value) = HeaderValue::from_str(&seconds) {
-            refused.headers_mut().insert(header::RETRY_AFTER, value);
-        }
-        return refused;
-    }
-    request.extensions_mut().insert(Caller(caller));
-    next.run(request).await
+/// A check as a layer, in front of what it guards.
+pub(crate) fn checked<F>(
+    mut check: F,
+) -> ValidateRequestHeaderLayer<
+    impl FnMut(&mut Request) -> Result<(), Response> + Clone + Send + Sync + 'static,
+>
+where
+    F: FnMut(&mut Request) -> Result<(), Refused> + Clone + Send + Sync + 'static,
+{
+    #[expect(clippy::result_large_err, reason = "the layer takes no box")]
+    let check = move |request: &mut Request| check(request).map_err(|refused| *refused);
+    ValidateRequestHeaderLayer::custom(check)
 }
 
 /// Lets a request through to a route that needs this much.
-pub(crate) async fn require(needs: Needs, mut request: Request, next: Next) -> Response {
+pub(crate) fn require(needs: Needs, request: &mut Request) -> Result<(), Refused> {
     let Needs::Role(least) = needs else {
-        return next.run(request).await;
+        return Ok(());
     };
-    let is_cube = is_cube(request.uri().path());
     let caller = request.extensions_mut().remove::<Caller>();
     // Without the guard before it, a route is closed.
     match caller.map_or(Err(Refusal::Missing), |Caller(caller)| caller) {
         Ok(identity) if identity.role() >= least => {
             request.extensions_mut().insert(identity);
-            next.run(request).await
+            Ok(())
         }
-        Ok(identity) => refuse(
-            StatusCode::FORBIDDEN,
-            &format!(
-                "this needs the role {}; the token's is {}",
-                least.name(),
-                identity.role().name()
-            ),
-        ),
-        Err(refusal) if is_cube => refuse(StatusCode::FORBIDDEN, refusal.as_cube_says_it()),
+        Ok(identity) => {
+            let (least, has) = (least.name(), identity.role().name());
+            let why = format!("this needs the role {least}; the token's is {has}");
+            Err(refuse(StatusCode::FORBIDDEN, &why).into())
+        }
+        Err(refusal) if is_cube(request.uri().path()) => {
+            Err(refuse(StatusCode::FORBIDDEN, refusal.as_cube_says_it()).into())
+        }
         Err(refusal) => {
             let mut refused = refuse(StatusCode::UNAUTHORIZED, &refusal.to_string());
             refused.headers_mut().insert(
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"ballpoint\""),
             );
-            refused
+            Err(refused.into())
         }
     }
 }
 
 /// What every answer carries: a row value that looks like HTML stays text, nobody frames us, and
 /// nothing is loaded from elsewhere.
-pub(crate) async fn harden(request: Request, next: Next) -> Response {
+pub(crate) fn harden(mut response: Response) -> Response {
     const POLICY: &str = "default-src 'self'; style-src 'self'; img-src 'self' data:; \
          object-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
-    let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let set = [
         (header::CONTENT_SECURITY_POLICY, POLICY),

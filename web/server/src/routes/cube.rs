@@ -6,19 +6,20 @@ use std::future::{Ready, ready};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use ballpoint_metrics::{ApiReply, SecurityContext, Served};
 use serde_json::{Map, Value, json};
 
+use super::cube_sql;
 use crate::app::App;
 use crate::doors::Identity;
 use crate::error::STARTING;
 use crate::table::{Route, VIEWER, delete, get, post};
 
 /// Cube's word for a result that is being made.
-const CONTINUE_WAIT: &str = "Continue wait";
+pub(super) const CONTINUE_WAIT: &str = "Continue wait";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -58,11 +59,14 @@ async fn load_get(
     State(app): State<App>,
     Extension(who): Who,
     headers: HeaderMap,
-    RawQuery(raw): RawQuery,
-    Query(parameters): Parameters,
+    uri: Uri,
 ) -> Response {
-    let raw = raw.unwrap_or_default();
-    load(&app, &who, &headers, &raw, || from_url(parameters)).await
+    let read = || match Parameters::try_from_uri(&uri) {
+        Ok(Query(parameters)) => from_url(parameters),
+        Err(error) => Err(error.body_text()),
+    };
+    let raw = uri.query().unwrap_or_default();
+    load(&app, &who, &headers, raw, read).await
 }
 
 async fn load_post(
@@ -190,11 +194,28 @@ async fn sql_get(
     Extension(who): Who,
     Query(parameters): Parameters,
 ) -> Response {
+    if parameters.get("format").is_some_and(|it| it == "sql") {
+        let query = parameters.get("query").map_or("", String::as_str);
+        return translated(&app, &who, query).await;
+    }
     answer(&app, &who, from_url(parameters), Method::Sql).await
 }
 
 async fn sql_post(State(app): State<App>, Extension(who): Who, body: Bytes) -> Response {
-    answer(&app, &who, from_body(&body), Method::Sql).await
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(request) if request["format"] == "sql" => {
+            translated(&app, &who, request["query"].as_str().unwrap_or_default()).await
+        }
+        _ => answer(&app, &who, from_body(&body), Method::Sql).await,
+    }
+}
+
+async fn translated(app: &App, who: &Identity, query: &str) -> Response {
+    let context = who.security_context();
+    match allowed(&context, "sql") {
+        Ok(()) => cube_sql::translated(app, &context, query).await,
+        Err(refused) => refusal(refused),
+    }
 }
 
 async fn dry_run_get(

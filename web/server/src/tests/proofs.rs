@@ -1,12 +1,16 @@
 //! Proofs run again: the same on data that nobody touched, and whoever tampers is found out.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
+use ballpoint_metrics::Service;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::segment::TableName;
 use ballpoint_runtime::trace::TraceContext;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::support::Stack;
+use super::support::{PATIENCE, Stack, metrics_folder};
 
 const ANSWERS: usize = 100;
 
@@ -67,21 +71,49 @@ async fn replayed(stack: &Stack, proof: &str) -> Value {
     replayed
 }
 
-#[tokio::test]
-async fn a_hundred_answers_replay_to_the_same_rows_and_one_tampered_row_is_named() {
-    let stack = Stack::start().await;
+/// Says, as a build does, that the mart was written.
+async fn built(stack: &Stack) {
     let event = Event::BuildPublished {
         run_id: "a run".to_owned(),
         relations: vec![TableName::new("marts", "fct_production")],
         tests_passed: 0,
         absent: Vec::new(),
     };
-    stack
-        .store
-        .events()
-        .publish(event, TraceContext::default())
+    let published = stack.store.events().publish(event, TraceContext::default());
+    published.await.unwrap();
+}
+
+/// Turns the verdict on one unit around, behind everybody's back.
+async fn tamper(stack: &Stack) {
+    let sql = "update marts.fct_production set is_passed = not is_passed, \
+               quality_status = case quality_status when 'ok' then 'error' else 'ok' end \
+               where unit_key = (select min(unit_key) from marts.fct_production where component_type = 'springs')";
+    let done = sqlx::raw_sql(sql)
+        .execute(stack.store.pool())
         .await
         .unwrap();
+    assert_eq!(done.rows_affected(), 1);
+}
+
+fn assert_the_row_is_named(found: &Value) {
+    let changed = found["changed"].to_string();
+    assert_eq!(found["same"], false, "{found}");
+    assert!(
+        changed.contains(
+            "marts.fct_production were changed by something other than a load or a build"
+        ),
+        "{changed}"
+    );
+    assert!(
+        changed.contains("springs differs") && !changed.contains("refills differs"),
+        "{changed}"
+    );
+}
+
+#[tokio::test]
+async fn a_hundred_answers_replay_to_the_same_rows_and_one_tampered_row_is_named() {
+    let stack = Stack::start().await;
+    built(&stack).await;
     let proofs = asked(&stack).await;
     for (question, proof) in &proofs {
         let replayed = replayed(&stack, proof).await;
@@ -97,25 +129,61 @@ async fn a_hundred_answers_replay_to_the_same_rows_and_one_tampered_row_is_named
     let table = &kept["evidence"][0]["tables"][0];
     assert_eq!(table["table"], "marts.fct_production", "{kept}");
     assert!(table["version"].is_i64(), "{kept}");
-    let tamper = "update marts.fct_production set is_passed = not is_passed, \
-                  quality_status = case quality_status when 'ok' then 'error' else 'ok' end \
-                  where unit_key = (select min(unit_key) from marts.fct_production where component_type = 'springs')";
-    let done = sqlx::raw_sql(tamper)
-        .execute(stack.store.pool())
-        .await
-        .unwrap();
-    assert_eq!(done.rows_affected(), 1);
+    tamper(&stack).await;
     let found = replayed(&stack, proof).await;
-    let changed = found["changed"].to_string();
-    assert_eq!(found["same"], false, "{question}: {found}");
+    assert_the_row_is_named(&found);
     assert!(
-        changed.contains(
-            "marts.fct_production were changed by something other than a load or a build"
-        ),
-        "{changed}"
+        !found["changed"].to_string().contains("rollup"),
+        "{question}: {found}"
     );
-    assert!(
-        changed.contains("springs differs") && !changed.contains("refills differs"),
-        "{changed}"
+}
+
+/// The shipped model of units, with what its pass rate is made of kept in advance.
+fn rolled_up_model() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(metrics_folder().join("production.yml")).unwrap();
+    let rollup = "
+    pre_aggregations:
+      - {name: byComponent, measures: [passedUnits, count], dimensions: [componentType]}
+";
+    std::fs::write(folder.path().join("production.yml"), text + rollup).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_rollup_that_nobody_touched_does_not_vouch_for_a_table_that_somebody_did() {
+    let model = rolled_up_model();
+    let stack = Stack::with_model(model.path()).await;
+    built(&stack).await;
+    let ready = async {
+        let usable = |service: &Service| {
+            let model = &service.snapshot.model.hash;
+            !service
+                .rollups
+                .usable(model, &service.results.versions)
+                .0
+                .is_empty()
+        };
+        while !usable(&stack.app.metrics.service().await.unwrap()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.unwrap();
+    let question = json!({ "question": "pass rate by component" });
+    let (_, answer) = stack.post("/api/ask", &question).await;
+    let proof = answer["proof_id"].as_str().unwrap();
+    let (_, kept) = stack.get(&format!("/api/proofs/{proof}")).await;
+    assert_eq!(
+        kept["evidence"][0]["rollup"], "Production.byComponent",
+        "{kept}"
     );
+    let unchanged = replayed(&stack, proof).await;
+    assert_eq!(unchanged["same"], true, "{unchanged}");
+    assert_eq!(unchanged["changed"], json!([]));
+
+    tamper(&stack).await;
+    let found = replayed(&stack, proof).await;
+    assert_the_row_is_named(&found);
+    let says = "rollup Production.byComponent and its source differ";
+    assert!(found["changed"].to_string().contains(says), "{found}");
 }

@@ -53,7 +53,7 @@ fn keys() -> Keys {
         .with_token("shift", Role::Operator, OPERATOR)
 }
 
-fn metrics_folder() -> PathBuf {
+pub(crate) fn metrics_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../warehouse/metrics")
 }
 
@@ -63,6 +63,15 @@ impl Stack {
     }
 
     pub(crate) async fn with_pace(pace: Pace) -> Self {
+        Self::serving(&metrics_folder(), pace).await
+    }
+
+    /// With another data model over the same tables.
+    pub(crate) async fn with_model(folder: &Path) -> Self {
+        Self::serving(folder, Pace::new(100_000)).await
+    }
+
+    async fn serving(model: &Path, pace: Pace) -> Self {
         let database = TestDatabase::create().await;
         sqlx::raw_sql(MARTS).execute(database.pool()).await.unwrap();
         let store = Store::open(database.pool().clone()).await.unwrap();
@@ -71,7 +80,7 @@ impl Stack {
         let metrics = MetricRegistryHandle::new(&scope);
         let pool = database.pool().clone();
         let kept = Some(store.clone());
-        let registry_args = MetricRegistryArgs::new(metrics_folder(), pool, kept, clock.clone());
+        let registry_args = MetricRegistryArgs::new(model, pool, kept, clock.clone());
         let analyst_args = AnalystArgs {
             metrics: metrics.clone(),
             store: store.clone(),
