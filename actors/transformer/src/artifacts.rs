@@ -1,6 +1,7 @@
 //! `target/`: manifest, run results and compiled SQL, in the shape that dbt's consumers read.
 
 pub(crate) mod catalog;
+pub(crate) mod docs;
 mod manifest;
 
 use std::path::Path;
@@ -124,8 +125,16 @@ pub(crate) fn timing(result: &NodeResult) -> Json {
 /// # Errors
 /// When the folder cannot be written.
 pub(crate) fn write(target: &Path, name: &str, artifact: &Json) -> std::io::Result<()> {
+    write_text(target, name, &artifact.to_string())
+}
+
+/// Writes a file into the project's `target/`.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub(crate) fn write_text(target: &Path, name: &str, text: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(target)?;
-    std::fs::write(target.join(name), artifact.to_string())
+    std::fs::write(target.join(name), text)
 }
 
 /// Writes a node's compiled query.

@@ -233,6 +233,12 @@ async fn show_compile_freshness_and_unusable_commands_answer_as_dbt_does() {
         bench.artifact("sources.json")["results"][0]["status"],
         "pass"
     );
+    assert_eq!(bench.dbt("docs generate").await.0, 0);
+    let page = std::fs::read_to_string(bench.folder.path().join("target/index.html")).unwrap();
+    assert!(
+        page.contains("orders_per_day") && !page.contains(">DATA<"),
+        "{page}"
+    );
     assert_eq!(bench.dbt("nonsense").await.0, 2);
     assert_eq!(bench.dbt("build --vars [").await.0, 2);
     assert_eq!(bench.dbt("clean").await.0, 0);

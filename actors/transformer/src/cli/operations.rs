@@ -196,6 +196,8 @@ pub(super) async fn docs_generate(env: &CliEnv, log: &Log, flags: &DocsFlags) ->
         node["extra_ctes"] = json!([]);
     }
     artifacts::write(&session.target_dir, "manifest.json", &manifest)?;
+    let page = artifacts::docs::page(&manifest, &artifact);
+    artifacts::write_text(&session.target_dir, "index.html", &page)?;
     let file = session.target_dir.join("catalog.json");
     log.info(&format!("Catalog written to {}", file.display()));
     Ok(if failed { EXIT_FAILED } else { EXIT_DONE })
