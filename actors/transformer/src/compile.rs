@@ -1,5 +1,6 @@
 //! A node's template rendered into the SQL that PostgreSQL runs.
 
+mod comment;
 mod ctes;
 mod resolver;
 mod unit;
@@ -19,6 +20,7 @@ use crate::project::node::{Materialization, Node, ResourceType};
 use crate::project::{Project, config};
 use resolver::{RunResolver, kind_name};
 
+pub(crate) use comment::Comment;
 pub(crate) use ctes::with_ctes;
 pub(crate) use unit::{UnitInput, UnitSql};
 
@@ -30,6 +32,7 @@ pub(crate) struct Compiled {
     pub(crate) pre_hooks: Vec<Hook>,
     /// Whether `is_incremental()` was true.
     pub(crate) incremental: bool,
+    pub(crate) comment: Comment,
 }
 
 /// A statement before or after a model.
@@ -66,6 +69,12 @@ impl Compiler {
             .get(&node.unique_id)
             .unwrap_or(&node.relation)
             .clone()
+    }
+
+    /// `--empty`: whether what is read has its columns and no rows.
+    pub(crate) fn is_without_rows(&self) -> bool {
+        let empty = self.globals.flags.get("EMPTY");
+        empty.and_then(Json::as_bool).unwrap_or(false)
     }
 
     /// Whether the node adds to what is there.
@@ -119,6 +128,7 @@ impl Compiler {
             sql: with_ctes(&body, &self.ctes(node)?),
             pre_hooks: self.hooks(node, "pre-hook", &scope)?,
             incremental,
+            comment: self.comment(Some(node))?,
         })
     }
 

@@ -6,12 +6,14 @@ use ballpoint_postgres::ident;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
 use crate::catalog::RelationKind;
+use crate::compile::{Comment, Compiled, Compiler};
 use crate::materialize::{self, execute};
 use crate::project::config;
 use crate::project::node::{Node, Severity};
+use crate::queries::blocking_compile;
 use crate::run::Failure;
 
 /// Tests that are asked in one query at most.
@@ -109,9 +111,10 @@ fn judged(node: &Node, row: &PgRow, first: usize) -> Result<Judged, sqlx::Error>
 pub(crate) async fn run(
     conn: &mut PgConnection,
     node: &Node,
-    sql: &str,
+    compiled: &Compiled,
 ) -> Result<Judged, Failure> {
-    let statement = wrapped(node, sql);
+    let sql = compiled.sql.as_str();
+    let statement = compiled.comment.on(&wrapped(node, sql));
     // The simple protocol: one round trip a test.
     let row = sqlx::raw_sql(AssertSqlSafe(statement.clone()))
         .fetch_one(conn)
@@ -130,9 +133,10 @@ pub(crate) async fn run(
 pub(crate) async fn run_and_store(
     conn: &mut PgConnection,
     node: &Node,
-    sql: &str,
+    compiled: &Compiled,
     existing: Option<RelationKind>,
 ) -> Result<Judged, Failure> {
+    let (sql, comment) = (compiled.sql.as_str(), &compiled.comment);
     let kind = match config::text(&node.config, "store_failures_as") {
         Some("view") => RelationKind::View,
         Some("table") | None => RelationKind::Table,
@@ -152,40 +156,72 @@ pub(crate) async fn run_and_store(
         &node.relation,
         &limited(node, sql),
     ));
+    let statements = comment.on(&statements);
     execute(conn, &statements).await.map_err(|error| {
         let before = statements.split(sql).next().unwrap_or_default();
         Failure::from(error).pointing_at(node, sql, before)
     })?;
     let stored = format!("select * from {}", node.relation);
-    let row = sqlx::raw_sql(AssertSqlSafe(judging(node, &stored)))
+    let row = sqlx::raw_sql(AssertSqlSafe(comment.on(&judging(node, &stored))))
         .fetch_one(conn)
         .await?;
     Ok(judged(node, &row, 0)?)
 }
 
-/// Runs tests in one query and judges each by itself.
-///
-/// # Errors
-/// Those of PostgreSQL, of whichever test.
-pub(crate) async fn run_together(
-    conn: &mut PgConnection,
-    tests: &[(&Node, &str)],
-) -> Result<Vec<Judged>, sqlx::Error> {
-    let rows = sqlx::raw_sql(AssertSqlSafe(together(tests)))
-        .fetch_all(conn)
-        .await?;
-    let mut found: Vec<Option<Judged>> = vec![None; tests.len()];
-    for row in &rows {
-        let number: i64 = row.try_get(0)?;
-        let index = usize::try_from(number).unwrap_or(usize::MAX);
-        if let (Some(slot), Some((node, _))) = (found.get_mut(index), tests.get(index)) {
-            *slot = Some(judged(node, row, 1)?);
+/// Tests that are asked in one query.
+pub(crate) struct Together<'n> {
+    pub(crate) tests: Vec<(&'n Node, Compiled)>,
+    comment: Comment,
+}
+
+impl<'n> Together<'n> {
+    /// Compiles them.
+    ///
+    /// # Errors
+    /// When one of them cannot be compiled; asked one by one, each tells what is wrong with it.
+    pub(crate) async fn compile(
+        compiler: &Compiler,
+        pool: &PgPool,
+        nodes: &[&'n Node],
+    ) -> Result<Self, Failure> {
+        let mut tests = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let compiled = blocking_compile(compiler, pool, &node.unique_id).await?;
+            tests.push((*node, compiled));
         }
+        Ok(Self {
+            tests,
+            comment: compiler.comment(None)?,
+        })
     }
-    found
-        .into_iter()
-        .collect::<Option<Vec<Judged>>>()
-        .ok_or(sqlx::Error::RowNotFound)
+
+    /// Runs them and judges each by itself.
+    ///
+    /// # Errors
+    /// Those of PostgreSQL, of whichever test.
+    pub(crate) async fn judge(&self, conn: &mut PgConnection) -> Result<Vec<Judged>, sqlx::Error> {
+        let asked: Vec<(&Node, &str)> = self
+            .tests
+            .iter()
+            .map(|(node, compiled)| (*node, compiled.sql.as_str()))
+            .collect();
+        let statement = self.comment.on(&together(&asked));
+        let rows = sqlx::raw_sql(AssertSqlSafe(statement))
+            .fetch_all(conn)
+            .await?;
+        let mut found: Vec<Option<Judged>> = vec![None; asked.len()];
+        for row in &rows {
+            let number: i64 = row.try_get(0)?;
+            let index = usize::try_from(number).unwrap_or(usize::MAX);
+            if let (Some(slot), Some((node, _))) = (found.get_mut(index), asked.get(index)) {
+                *slot = Some(judged(node, row, 1)?);
+            }
+        }
+        found
+            .into_iter()
+            .collect::<Option<Vec<Judged>>>()
+            .ok_or(sqlx::Error::RowNotFound)
+    }
 }
 
 /// One query for all: a row for each test, with its number in `tests`. What can be counted in one scan

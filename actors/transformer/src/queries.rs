@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::compile::{Compiled, Compiler, Hook};
 use crate::jinja::context::QueryPort;
-use crate::jinja::engine::BUILT_IN;
 use crate::project::node::Node;
 use crate::run::{Failure, describe};
 
@@ -173,18 +172,17 @@ fn cells(row: &PgRow) -> Result<Vec<Json>, sqlx::Error> {
         .collect()
 }
 
-/// Whether rendering anything of this project may query.
+fn asks(text: &str) -> bool {
+    QUERYING.iter().any(|word| text.contains(word))
+}
+
+/// Whether rendering this node may query: a word of it, or of any macro of the project, says so.
 fn may_query(compiler: &Compiler, id: &str) -> bool {
     let project = &compiler.project;
-    let asks = |text: &str| QUERYING.iter().any(|word| text.contains(word));
     project.nodes.get(id).is_some_and(|node| {
         let hooks = node.config.get("pre-hook").map(Json::to_string);
         asks(&node.raw_code) || hooks.is_some_and(|hooks| asks(&hooks))
-    }) || project
-        .engine
-        .macros
-        .iter()
-        .any(|known| known.package != BUILT_IN && asks(&known.source))
+    }) || project.macros_query(asks)
 }
 
 /// Compiles a node, but for the hooks behind it (see [`post_hooks_on`]); on a blocking thread with

@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::compile::Compiler;
+use crate::compile::{Comment, Compiler};
 use crate::data_tests::{self, Verdict};
 use crate::materialize;
 use crate::project::Project;
@@ -78,6 +78,8 @@ pub struct NodeResult {
     pub compiled: Option<String>,
     /// The statements that were sent, for `target/run`.
     pub statements: Option<String>,
+    /// What was sent with each of them.
+    pub(crate) comment: Comment,
     pub seconds: f64,
     pub timing: Option<Timing>,
     /// Which thread ran it, from 1.
@@ -325,6 +327,7 @@ pub(crate) fn skipped(node: &Node) -> NodeResult {
         rows: None,
         compiled: None,
         statements: None,
+        comment: Comment::default(),
         seconds: 0.0,
         timing: None,
         thread: 1,

@@ -8,11 +8,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Column as _, PgConnection, PgPool, Row, ValueRef};
 
 use crate::compile::{Compiler, UnitInput, UnitSql};
-use crate::materialize::Sender;
 use crate::materialize::incremental::{Column, columns_of, columns_of_query};
 use crate::project::node::{Fixture, Materialization, Node};
 use crate::queries::blocking_compile;
 use crate::run::Failure;
+
+/// The fixture that a message is about, where it is no input's.
+const EXPECTED: &str = "expected output";
 
 /// What a unit test found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,12 +46,11 @@ pub(crate) async fn run(
         ctes.push((input.cte.clone(), sql));
     }
     let sql = crate::compile::with_ctes(&compiled.sql, &ctes);
-    let mut sender = Sender::new(conn);
-    let types = columns_of_query(&mut sender, &sql).await?;
-    let columns = expected_columns(node, &unit.expect, &types)?;
+    let types = columns_of_query(conn, &sql).await?;
+    let columns = expected_columns(&unit.expect, &types)?;
     let expected = match &unit.expect.sql {
         Some(sql) => sql.clone(),
-        None => rows_sql("expected output", &unit.expect.rows, &types, false)?,
+        None => rows_sql(EXPECTED, &unit.expect.rows, &types, false)?,
     };
     let list: Vec<String> = columns.iter().map(|name| ident::quote(name)).collect();
     let list = list.join(", ");
@@ -68,11 +69,7 @@ pub(crate) async fn run(
 }
 
 /// The columns that are compared: those that the expected rows name, or all.
-fn expected_columns(
-    node: &Node,
-    expect: &Fixture,
-    types: &[Column],
-) -> Result<Vec<String>, Failure> {
+fn expected_columns(expect: &Fixture, types: &[Column]) -> Result<Vec<String>, Failure> {
     let Some(first) = expect.rows.first() else {
         return Ok(types.iter().map(|(name, _)| name.clone()).collect());
     };
@@ -82,9 +79,9 @@ fn expected_columns(
             let known = types
                 .iter()
                 .find(|(known, _)| known.eq_ignore_ascii_case(name));
-            known.map(|(known, _)| known.clone()).ok_or_else(|| {
-                invalid_column(name, &format!("expected output of '{}'", node.name), types)
-            })
+            known
+                .map(|(known, _)| known.clone())
+                .ok_or_else(|| invalid_column(name, EXPECTED, types))
         })
         .collect()
 }
@@ -133,8 +130,7 @@ async fn given_sql(
     let types = match (ephemeral, &input.relation) {
         (Some(node), _) => {
             let compiled = blocking_compile(compiler, pool, &node.unique_id).await?;
-            let mut sender = Sender::new(conn);
-            columns_of_query(&mut sender, &compiled.sql).await?
+            columns_of_query(conn, &compiled.sql).await?
         }
         (None, Some(relation)) if compiler.catalog.kind(relation).is_some() => {
             columns_of(conn, &relation.in_schema()).await?
@@ -151,7 +147,9 @@ async fn given_sql(
             )));
         }
     };
-    rows_sql(&format!("'{}'", fixture.input), &fixture.rows, &types, true)
+    let named = input.relation.as_ref().map(|it| it.identifier.as_str());
+    let named = format!("'{}'", named.unwrap_or(&fixture.input));
+    rows_sql(&named, &fixture.rows, &types, true)
 }
 
 /// `select … union all select …` of rows; with `every_column`, those that are not given are null.

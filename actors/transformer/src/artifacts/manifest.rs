@@ -1,5 +1,7 @@
 //! `manifest.json`, version 12.
 
+mod described;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use crate::jinja::builtins::mutable;
 use crate::jinja::relation::Relation;
 use crate::project::node::{Age, ColumnDoc, Exposure, Fixture, Node, ResourceType, Source};
 use crate::project::{Project, md5_hex};
+use described::{docs_json, groups_json, macros_json};
 
 const MANIFEST_SCHEMA: &str = "https://schemas.getdbt.com/dbt/manifest/v12.json";
 
@@ -137,7 +140,17 @@ pub(crate) fn checksum_of(project: &Project, node: &Node) -> String {
 
 fn refs(refs: &[(Option<String>, String)]) -> Vec<Json> {
     refs.iter()
-        .map(|(package, name)| json!({"name": name, "package": package, "version": null}))
+        .map(|(package, name)| {
+            let (name, version) = match name.rsplit_once(".v") {
+                Some((name, version)) => (name, Some(version)),
+                None => (name.as_str(), None),
+            };
+            let version = version.map(|text| match text.parse::<i64>() {
+                Ok(number) => Json::from(number),
+                Err(_) => text.into(),
+            });
+            json!({"name": name, "package": package, "version": version})
+        })
         .collect()
 }
 
@@ -190,14 +203,18 @@ pub(super) fn node_json(project: &Project, node: &Node) -> Json {
             "constraints".into(),
             constraints(&node.constraints, Some(())).into(),
         );
-        for key in [
-            "version",
-            "latest_version",
-            "deprecation_date",
-            "defer_relation",
-            "time_spine",
+        let version = node.version.as_ref();
+        for (key, value) in [
+            ("version", json!(version.map(|it| &it.version))),
+            ("latest_version", json!(version.map(|it| &it.latest))),
+            (
+                "deprecation_date",
+                json!(version.map(|it| &it.deprecation_date)),
+            ),
+            ("defer_relation", Json::Null),
+            ("time_spine", Json::Null),
         ] {
-            map.insert(key.into(), Json::Null);
+            map.insert(key.into(), value);
         }
         map.insert("primary_key".into(), json!([]));
     }
@@ -320,66 +337,6 @@ fn unit_test_json(node: &Node) -> Json {
         "config": config, "checksum": null, "schema": node.relation.schema, "created_at": 0.0,
         "versions": null, "version": null,
     })
-}
-
-fn macros_json(project: &Project) -> Map<String, Json> {
-    let mut macros = Map::new();
-    for known in &project.engine.macros {
-        let said = project
-            .macro_properties
-            .iter()
-            .find(|said| said.package == known.package && said.name == known.name);
-        let of = |key: &str, default: Json| {
-            let given = said.and_then(|said| said.properties.get(key));
-            given.cloned().unwrap_or(default)
-        };
-        let id = format!("macro.{}.{}", known.package, known.name);
-        let arguments: Vec<Json> = of("arguments", json!([]))
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|it| with_defaults(it, json!({"name": "", "type": null, "description": ""})))
-            .collect();
-        let facts = json!({
-            "name": known.name, "resource_type": "macro", "package_name": known.package,
-            "path": known.place.file, "original_file_path": known.place.file, "unique_id": id,
-            "macro_sql": known.source, "depends_on": {"macros": []},
-            "description": of("description", json!("")), "meta": of("meta", json!({})),
-            "docs": {"show": true, "node_color": null},
-            "config": {"meta": of("meta", json!({})), "docs": {"show": true, "node_color": null}},
-            "patch_path": null, "arguments": arguments, "created_at": 0.0,
-            "supported_languages": null,
-        });
-        macros.insert(id, facts);
-    }
-    macros
-}
-
-fn groups_json(project: &Project) -> Map<String, Json> {
-    let groups = project.groups.iter().map(|group| {
-        let id = format!("group.{}.{}", group.package, group.name);
-        let of = |key: &str| group.properties.get(key).cloned().unwrap_or_default();
-        let facts = json!({
-            "name": group.name, "resource_type": "group", "package_name": group.package,
-            "path": group.original_file_path, "original_file_path": group.original_file_path,
-            "unique_id": id, "description": of("description"), "config": {"meta": {}},
-            "owner": with_defaults(&of("owner"), json!({"email": null, "name": null})),
-        });
-        (id, facts)
-    });
-    groups.collect()
-}
-
-fn docs_json(project: &Project) -> Map<String, Json> {
-    let docs = project.docs.iter().map(|((package, name), text)| {
-        let id = format!("doc.{package}.{name}");
-        let facts = json!({
-            "name": name, "resource_type": "doc", "package_name": package, "path": "",
-            "original_file_path": "", "unique_id": id, "block_contents": text,
-        });
-        (id, facts)
-    });
-    docs.collect()
 }
 
 /// The project as `manifest.json`.

@@ -198,6 +198,8 @@ async fn run_nodes(
     let compiler = run::compiler_over(project, &mut held.conn, flags.full_refresh).await;
     connections.release(held, compiler.is_ok());
     let mut compiler = compiler?;
+    // A comment that does not render is no fault of a node.
+    compiler.comment(None)?;
     let catalog = compiler.catalog.clone();
     let exists = move |relation: &Relation| catalog.kind(relation).is_some();
     compiler.overrides = Arc::new(deferred(session, flags, selected, &exists)?);

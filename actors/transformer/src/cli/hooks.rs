@@ -102,6 +102,7 @@ impl Hooks<'_> {
         if sql.trim().is_empty() {
             return Ok(());
         }
+        let sql = self.compiler.comment(Some(hook))?.on(&sql);
         let mut held = self.connections.acquire().await?;
         let done = execute(&mut held.conn, &sql).await;
         self.connections.release(held, done.is_ok());

@@ -161,6 +161,11 @@ impl Log {
                     "num_failures": result.failures.unwrap_or(0),
                     "node_info": node_info(node, result.status.name()),
                 });
+                if let Some(sent) = &result.statements {
+                    let sent = result.comment.on(sent);
+                    let line = format!("On {}: {sent}", node.unique_id);
+                    self.line(Level::Debug, "SQLQuery", &line, json!({"sql": sent}));
+                }
                 let name = match node.resource_type {
                     ResourceType::Test | ResourceType::UnitTest => "LogTestResult",
                     ResourceType::Seed => "LogSeedResult",
@@ -176,6 +181,7 @@ impl Log {
 /// dbt's code of an event that readers look for.
 fn code(name: &str) -> &'static str {
     match name {
+        "SQLQuery" => "E016",
         "LogStartLine" => "Q011",
         "LogModelResult" => "Q012",
         "LogTestResult" => "Q007",

@@ -5,7 +5,7 @@ use crate::error::{Place, ProjectError};
 use crate::project::node::{Materialization, Node};
 
 pub(super) fn cte_name(node: &Node) -> String {
-    format!("__dbt__cte__{}", node.name)
+    format!("__dbt__cte__{}", node.relation.identifier)
 }
 
 impl Compiler {

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value as Json;
-
 use super::Compiler;
 use super::ctes::cte_name;
 use crate::catalog::RelationKind;
@@ -39,11 +37,13 @@ impl RunResolver {
             return RelationValue::cte(relation, name.clone());
         }
         let kind = self.compiler.catalog.kind(&relation);
-        let value = RelationValue::new(relation, kind.map(kind_name));
-        let empty = self.compiler.globals.flags.get("EMPTY");
-        match empty.and_then(Json::as_bool) {
-            Some(true) => value.without_rows(),
-            _ => value,
+        self.limited(RelationValue::new(relation, kind.map(kind_name)))
+    }
+
+    fn limited(&self, value: RelationValue) -> RelationValue {
+        match self.compiler.is_without_rows() {
+            true => value.without_rows(),
+            false => value,
         }
     }
 }
@@ -66,7 +66,8 @@ impl Resolve for RunResolver {
         self.check(&node.unique_id, &format!("ref('{name}')"))?;
         let stands = self.instead.contains_key(&node.unique_id);
         if node.materialization == Materialization::Ephemeral && !stands {
-            return Ok(RelationValue::cte(node.relation.clone(), cte_name(node)));
+            let cte = RelationValue::cte(node.relation.clone(), cte_name(node));
+            return Ok(self.limited(cte));
         }
         Ok(self.value(&node.unique_id, self.compiler.relation_of(node)))
     }

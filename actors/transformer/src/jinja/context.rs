@@ -28,7 +28,7 @@ pub(crate) use log::{LogSink, Said};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorded {
     pub(crate) config: Map<String, Json>,
-    /// Package (if one was given) and name.
+    /// Package (if one was given) and name; of a version `name.v2`.
     pub(crate) refs: Vec<(Option<String>, String)>,
     /// Source and table.
     pub(crate) sources: Vec<(String, String)>,
@@ -260,17 +260,18 @@ pub(crate) fn package_scope(globals: &Arc<Globals>, package: &str) -> Value {
 fn reference(resolve: Arc<dyn Resolve>, recorded: Arc<Mutex<Recorded>>) -> Value {
     Value::from_function(move |args: Arguments| -> Result<Value, Error> {
         let (positional, keywords) = split_keywords(&args.into_values())?;
-        if keywords
+        let version = keywords
             .iter()
-            .any(|(name, _)| name == "v" || name == "version")
-        {
-            return Err(failed("model versions are not supported in ref()"));
-        }
+            .find(|(name, value)| ["v", "version"].contains(&name.as_str()) && !value.is_none());
         let names: Vec<String> = positional.iter().map(ToString::to_string).collect();
         let (package, name) = match names.as_slice() {
             [name] => (None, name.clone()),
             [package, name] => (Some(package.clone()), name.clone()),
             _ => return Err(failed("ref() takes a name, or a package and a name")),
+        };
+        let name = match version {
+            Some((_, version)) => format!("{name}.v{version}"),
+            None => name,
         };
         let found = resolve
             .reference(package.as_deref(), &name)

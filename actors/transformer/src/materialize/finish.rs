@@ -7,9 +7,10 @@ use serde_json::Value as Json;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Sender, incremental, relation_kind};
+use crate::jinja::context::LogSink;
 use crate::jinja::relation::Relation;
 use crate::project::config;
-use crate::project::node::Node;
+use crate::project::node::{ColumnDoc, Node};
 use crate::run::Failure;
 
 /// dbt's mark around comments.
@@ -51,6 +52,7 @@ pub(crate) async fn finish(
     node: &Node,
     relation: &Relation,
     is_new: bool,
+    log: &LogSink,
 ) -> Result<(), Failure> {
     let grants = wanted(node);
     if !grants.is_empty() {
@@ -73,7 +75,7 @@ pub(crate) async fn finish(
             }
         }
     }
-    comments(sender, node, relation).await
+    comments(sender, node, relation, log).await
 }
 
 /// What `these` have and `those` have not.
@@ -114,6 +116,7 @@ async fn comments(
     sender: &mut Sender<'_>,
     node: &Node,
     relation: &Relation,
+    log: &LogSink,
 ) -> Result<(), Failure> {
     let literal = |comment: &str| match comment.contains(COMMENT_MARK) {
         true => Err(Failure::lasting(format!(
@@ -133,15 +136,25 @@ async fn comments(
         return Ok(());
     }
     let known = incremental::columns_of(sender.conn, &relation.in_schema()).await?;
+    let (there, absent): (Vec<&ColumnDoc>, Vec<&ColumnDoc>) = node
+        .columns
+        .iter()
+        .partition(|column| known.iter().any(|(name, _)| *name == column.name));
+    if !absent.is_empty() {
+        let names: Vec<&str> = absent.iter().map(|column| column.name.as_str()).collect();
+        log.warn(&format!(
+            "In {relation}: The following columns are specified in the schema but are not present \
+             in the database: {}",
+            names.join(", ")
+        ));
+    }
     let mut statements = String::new();
-    for column in &node.columns {
-        if known.iter().any(|(name, _)| *name == column.name) {
-            statements.push_str(&format!(
-                "comment on column {relation}.{} is {};\n",
-                ident::quote(&column.name),
-                literal(&column.description)?
-            ));
-        }
+    for column in there {
+        statements.push_str(&format!(
+            "comment on column {relation}.{} is {};\n",
+            ident::quote(&column.name),
+            literal(&column.description)?
+        ));
     }
     if !statements.is_empty() {
         sender.run(&statements).await?;

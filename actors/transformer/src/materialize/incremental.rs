@@ -8,11 +8,52 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::{Built, Sender, named};
 use crate::jinja::relation::Relation;
 use crate::project::config;
-use crate::project::node::Node;
+use crate::project::node::{Materialization, Node};
 use crate::run::Failure;
 
 /// Temporary tables of one session need names of their own.
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+
+/// How new rows get into the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    Append,
+    DeleteInsert,
+    Merge,
+}
+
+impl Strategy {
+    /// What a node's configuration asks for; of a node that is not incremental, nothing that matters.
+    ///
+    /// # Errors
+    /// With the strategy that PostgreSQL has not.
+    pub(crate) fn of(node: &Node) -> Result<Self, Failure> {
+        let given = match node.materialization {
+            Materialization::Incremental => config::text(&node.config, "incremental_strategy"),
+            _ => None,
+        };
+        match given {
+            None if unique_keys(node).is_empty() => Ok(Self::Append),
+            None | Some("delete+insert" | "default" | "delete_insert") => Ok(Self::DeleteInsert),
+            Some("append") => Ok(Self::Append),
+            Some("merge") => Ok(Self::Merge),
+            Some(other) => Err(Failure::lasting(format!(
+                "dbt could not find an incremental strategy macro with the name \
+                 \"get_incremental_{}_sql\": {} has the incremental strategy '{other}', which is not \
+                 valid for postgres; known are append, delete+insert and merge",
+                other.replace('+', "_"),
+                named(node)
+            ))),
+        }
+    }
+}
+
+/// The columns that tell which row is which; a name without letters is none.
+fn unique_keys(node: &Node) -> Vec<String> {
+    let mut keys = config::names(&node.config, "unique_key");
+    keys.retain(|key| !key.trim().is_empty());
+    keys
+}
 
 /// A column of a table: its name and PostgreSQL's spelling of its type.
 pub(crate) type Column = (String, String);
@@ -36,31 +77,18 @@ pub(crate) async fn merge_into(
     sender
         .run(&format!("{before}{sql}\n);"))
         .await
-        .map_err(|error| Failure::from(error).pointing_at(node, sql, &before))?;
+        .map_err(|error| error.pointing_at(node, sql, &before))?;
     let columns = reconcile_columns(sender, node, target, &fresh).await?;
-    let keys = config::names(&node.config, "unique_key");
-    let default = if keys.is_empty() {
-        "append"
-    } else {
-        "delete+insert"
-    };
-    let strategy = config::text(&node.config, "incremental_strategy").unwrap_or(default);
-    let built = match strategy {
-        "append" => insert(sender, target, &fresh, &columns).await?,
-        "delete+insert" | "default" | "delete_insert" => {
+    let keys = unique_keys(node);
+    let built = match Strategy::of(node)? {
+        Strategy::Append => insert(sender, target, &fresh, &columns).await?,
+        Strategy::DeleteInsert => {
             if !keys.is_empty() {
                 delete(sender, node, target, &fresh, &keys).await?;
             }
             insert(sender, target, &fresh, &columns).await?
         }
-        "merge" => merge(sender, node, target, &fresh, &columns, &keys).await?,
-        other => {
-            return Err(Failure::lasting(format!(
-                "{} has the incremental strategy '{other}', which is not valid for postgres; known \
-                 are append, delete+insert and merge",
-                named(node)
-            )));
-        }
+        Strategy::Merge => merge(sender, node, target, &fresh, &columns, &keys).await?,
     };
     sender.run(&format!("drop table {fresh}")).await?;
     Ok(built)
@@ -81,15 +109,15 @@ pub(crate) async fn columns_of(
 
 /// The columns that a query gives.
 pub(crate) async fn columns_of_query(
-    sender: &mut Sender<'_>,
+    conn: &mut PgConnection,
     sql: &str,
 ) -> Result<Vec<Column>, sqlx::Error> {
     let view = format!(
         "create temporary view \"__dbt_columns\" as select * from (\n{sql}\n) as __dbt_sbq where false;"
     );
-    super::execute(sender.conn, &view).await?;
-    let columns = columns_of(sender.conn, "pg_temp.\"__dbt_columns\"").await?;
-    super::execute(sender.conn, "drop view pg_temp.\"__dbt_columns\"").await?;
+    super::execute(conn, &view).await?;
+    let columns = columns_of(conn, "pg_temp.\"__dbt_columns\"").await?;
+    super::execute(conn, "drop view pg_temp.\"__dbt_columns\"").await?;
     Ok(columns)
 }
 

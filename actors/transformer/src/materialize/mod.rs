@@ -13,9 +13,11 @@ use serde_json::Value as Json;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::catalog::RelationKind;
+use crate::compile::Comment;
 use crate::jinja::relation::Relation;
 use crate::project::node::{Materialization, Node, ResourceType};
 use crate::project::{config, md5_hex};
+use crate::run::Failure;
 
 pub(crate) use contract::check as check_contract;
 pub(crate) use finish::finish;
@@ -59,28 +61,32 @@ pub(crate) async fn execute(conn: &mut PgConnection, sql: &str) -> Result<u64, s
     Ok(done.rows_affected())
 }
 
-/// A connection that notes what is sent through it.
+/// A connection that notes what is sent through it, and says whose it is.
 pub(crate) struct Sender<'c> {
     pub(crate) conn: &'c mut PgConnection,
     pub(crate) sent: String,
+    comment: &'c Comment,
 }
 
 impl<'c> Sender<'c> {
-    pub(crate) fn new(conn: &'c mut PgConnection) -> Self {
+    pub(crate) fn new(conn: &'c mut PgConnection, comment: &'c Comment) -> Self {
         Self {
             conn,
             sent: String::new(),
+            comment,
         }
     }
 
-    /// Runs statements; the rows that they touched.
-    pub(crate) async fn run(&mut self, sql: &str) -> Result<u64, sqlx::Error> {
+    /// Runs statements; the rows that they touched. A failure points into them, not into what is
+    /// sent with them.
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<u64, Failure> {
         self.sent.push_str(sql.trim_end());
         if !sql.trim_end().ends_with(';') {
             self.sent.push(';');
         }
         self.sent.push('\n');
-        execute(self.conn, sql).await
+        let done = execute(self.conn, &self.comment.on(sql)).await;
+        done.map_err(|error| Failure::from(error).behind(&self.comment.before()))
     }
 }
 

@@ -47,10 +47,11 @@ impl ModelBuild<'_> {
         &self,
         conn: &mut sqlx::PgConnection,
     ) -> (Result<Built, Failure>, String) {
-        let mut sender = Sender::new(conn);
-        let built = match self.is_plain() {
-            true => self.in_one_message(&mut sender).await,
-            false => self.step_by_step(&mut sender).await,
+        let mut sender = Sender::new(conn, &self.compiled.comment);
+        let built = match (incremental::Strategy::of(self.node), self.is_plain()) {
+            (Err(failure), _) => Err(failure),
+            (Ok(_), true) => self.in_one_message(&mut sender).await,
+            (Ok(_), false) => self.step_by_step(&mut sender).await,
         };
         (built, sender.sent)
     }
@@ -102,7 +103,7 @@ impl ModelBuild<'_> {
                 true => "",
                 false => statements.split(sql.as_str()).next().unwrap_or_default(),
             };
-            Failure::from(error).pointing_at(self.node, sql, before)
+            error.pointing_at(self.node, sql, before)
         })
     }
 
@@ -137,7 +138,8 @@ impl ModelBuild<'_> {
         self.hooks(sender, pre, true).await?;
         let built = self.build(sender).await?;
         let replaced = self.existing.is_none() || !self.keeps_the_relation();
-        finish(sender, self.node, &self.node.relation, replaced).await?;
+        let log = &self.compiler.globals.log;
+        finish(sender, self.node, &self.node.relation, replaced, log).await?;
         let post = &post_hooks_on(sender.conn, self.compiler, self.node).await?;
         self.hooks(sender, post, true).await?;
         sender.run("commit").await?;
@@ -164,8 +166,7 @@ impl ModelBuild<'_> {
         transaction: bool,
     ) -> Result<(), Failure> {
         for hook in hooks.iter().filter(|hook| hook.transaction == transaction) {
-            sender.run(&hook.sql).await.map_err(|error| {
-                let mut failure = Failure::from(error);
+            sender.run(&hook.sql).await.map_err(|mut failure| {
                 failure.message = format!("{}\n  in the hook: {}", failure.message, hook.sql);
                 failure
             })?;
@@ -177,8 +178,9 @@ impl ModelBuild<'_> {
         let (node, sql) = (self.node, &self.compiled.sql);
         match node.materialization {
             Materialization::Seed => {
-                let file =
+                let mut file =
                     seed::read(&self.compiler.project.root, node).map_err(Failure::lasting)?;
+                file.is_left_out = self.compiler.is_without_rows();
                 let refresh = self.compiler.full_refresh;
                 seed::load(sender, node, &file, &node.relation, self.existing, refresh).await
             }

@@ -15,6 +15,8 @@ use crate::run::Failure;
 pub(crate) struct SeedFile {
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
+    /// `--empty`: the rows tell the types of the columns, and none is loaded.
+    pub(crate) is_left_out: bool,
 }
 
 /// Reads a seed's file.
@@ -43,14 +45,18 @@ pub(crate) fn read(root: &Path, node: &Node) -> Result<SeedFile, String> {
     for record in reader.records() {
         rows.push(record.map_err(wrong)?.iter().map(str::to_owned).collect());
     }
-    Ok(SeedFile { columns, rows })
+    Ok(SeedFile {
+        columns,
+        rows,
+        is_left_out: false,
+    })
 }
 
 impl SeedFile {
     /// The rows as COPY reads them: every value quoted, a null as nothing.
     fn as_csv(&self) -> String {
         let mut text = String::new();
-        for row in &self.rows {
+        for row in self.rows.iter().filter(|_| !self.is_left_out) {
             let cells: Vec<String> = row
                 .iter()
                 .map(|cell| match is_null(cell) {

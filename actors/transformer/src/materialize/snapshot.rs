@@ -358,10 +358,10 @@ async fn changed_columns(
                 named(node)
             )));
         }
-        [all] if all == "all" => columns_of_query(sender, sql).await?,
+        [all] if all == "all" => columns_of_query(sender.conn, sql).await?,
         list => {
             let list = list.join(", ");
-            columns_of_query(sender, &format!("select {list} from (\n{sql}\n) subq")).await?
+            columns_of_query(sender.conn, &format!("select {list} from (\n{sql}\n) subq")).await?
         }
     };
     let known = columns_of(sender.conn, &node.relation.in_schema()).await?;
@@ -408,14 +408,14 @@ pub(crate) async fn build(
         statements.push_str(&create_indexes(node, relation));
         let rows = sender.run(&statements).await.map_err(|error| {
             let before = statements.split(sql).next().unwrap_or_default();
-            Failure::from(error).pointing_at(node, sql, before)
+            error.pointing_at(node, sql, before)
         })?;
         return Ok(created(RelationKind::Table, rows));
     }
     let known = columns_of(sender.conn, &relation.in_schema()).await?;
     write::check_target(node, &strategy, &known)?;
     let given = match strategy.hard_deletes {
-        HardDeletes::NewRecord => columns_of_query(sender, sql).await?,
+        HardDeletes::NewRecord => columns_of_query(sender.conn, sql).await?,
         _ => Vec::new(),
     };
     let staging = "\"__dbt_snapshot\"";
@@ -423,7 +423,7 @@ pub(crate) async fn build(
     let create = format!("create temporary table {staging} on commit drop as (\n{select}\n);");
     sender.run(&create).await.map_err(|error| {
         let before = create.split(sql).next().unwrap_or_default();
-        Failure::from(error).pointing_at(node, sql, before)
+        error.pointing_at(node, sql, before)
     })?;
     write::apply(sender, node, &strategy, &known, staging).await
 }

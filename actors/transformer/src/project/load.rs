@@ -9,6 +9,7 @@ mod resolve;
 mod snapshots;
 mod sources;
 mod unit_tests;
+mod versions;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -18,6 +19,7 @@ use ballpoint_runtime::files::FileStamps;
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json, json};
 
+use super::comment::QueryComment;
 use super::node::{Described, Exposure, Node, Source};
 use super::profile::{Target, profiles_file, read_target};
 use super::properties::{self, Patch, Properties};
@@ -36,7 +38,7 @@ pub(super) use resolve::{find_ref, find_source};
 
 const PROJECT_FILE: &str = "dbt_project.yml";
 
-/// What properties files say of nodes, by kind and name.
+/// What properties files say of nodes, by kind and file.
 type Patches = BTreeMap<(&'static str, String), Patch>;
 
 /// While parsing, every name is taken for granted; what is missing is found once all are read.
@@ -108,6 +110,7 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
     // The stamps are taken first: an edit during the read makes the project stale, not wrong.
     let stamps = stamps(root);
     let main = Package::read(root, "")?;
+    packages::check_project_version(&main.raw)?;
     packages::check_version(&main.raw)?;
     let name = main.name.clone();
     let others = packages::installed(root, &main)?;
@@ -127,6 +130,7 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
     let scope = project_scope(&globals);
     let root_file = yaml::rendered(&without_hooks(&main.raw), &engine, &place, &scope)?;
     let selectors = selectors_of(&main)?;
+    let query_comment = QueryComment::of(&main.raw);
     let mut loader = Loader {
         package: main,
         root: name.clone(),
@@ -170,11 +174,13 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
         selectors,
         disabled: loader.disabled_ids,
         file: loader.root_file,
+        query_comment,
         warnings: loader.warnings,
         engine: loader.engine,
         globals: loader.globals,
         graph,
         graph_value: OnceLock::new(),
+        macros_query: OnceLock::new(),
         stamps,
     })
 }
@@ -290,7 +296,7 @@ impl Loader {
     fn read(&mut self) -> Result<(), ProjectError> {
         let paths = self.package.paths.clone();
         let properties = self.read_properties(&paths)?;
-        let patches = unique(properties.patches)?;
+        let patches = unique(self.with_files(properties.patches, &paths))?;
         self.groups.extend(properties.groups);
         self.macro_properties.extend(properties.macros);
         for folder in &paths.models {
@@ -477,7 +483,7 @@ impl Loader {
 fn unique(all: Vec<Patch>) -> Result<Patches, ProjectError> {
     let mut patches = Patches::new();
     for patch in all {
-        let key = (patch.kind, patch.name.clone());
+        let key = (patch.kind, patch.stem.clone());
         if let Some(known) = patches.get(&key) {
             return Err(ProjectError::Duplicate {
                 what: "the description of",

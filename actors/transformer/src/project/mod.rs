@@ -1,5 +1,6 @@
 //! A dbt project read into memory: its files, its nodes, its graph. Reading touches no database.
 
+pub(crate) mod comment;
 pub(crate) mod config;
 pub(crate) mod files;
 mod load;
@@ -20,7 +21,7 @@ use serde_json::{Map, Value as Json};
 use crate::error::ProjectError;
 use crate::graph::Graph;
 use crate::jinja::context::{Globals, LogSink};
-use crate::jinja::engine::Engine;
+use crate::jinja::engine::{BUILT_IN, Engine};
 use node::{Described, Exposure, Node, Source};
 use profile::Target;
 
@@ -102,6 +103,7 @@ pub struct Project {
     pub disabled: Vec<String>,
     /// The project file, rendered.
     pub(crate) file: Json,
+    pub(crate) query_comment: comment::QueryComment,
     /// What was odd but no error.
     pub warnings: Vec<String>,
     pub(crate) engine: Engine,
@@ -110,6 +112,7 @@ pub struct Project {
     /// A digest of every macro: a changed macro changes every definition.
     pub(crate) macros_digest: String,
     graph_value: OnceLock<Value>,
+    macros_query: OnceLock<bool>,
     stamps: FileStamps,
 }
 
@@ -161,6 +164,15 @@ impl Project {
         self.graph_value
             .get_or_init(|| crate::artifacts::graph_value(self))
             .clone()
+    }
+
+    /// Whether a macro that is not built in may query while it renders, by what its text says; told
+    /// once for all nodes.
+    pub(crate) fn macros_query(&self, asks: impl Fn(&str) -> bool) -> bool {
+        *self.macros_query.get_or_init(|| {
+            let mut own = self.engine.macros.iter();
+            own.any(|known| known.package != BUILT_IN && asks(&known.source))
+        })
     }
 
     /// A folder that commands write into: `target-path` of the project.

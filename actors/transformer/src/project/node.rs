@@ -112,6 +112,50 @@ pub struct TestMetadata {
     pub kwargs: Map<String, Json>,
 }
 
+/// Which version of a model a node is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// As it is written: a number or a text.
+    pub version: Json,
+    /// The one that a `ref` without a version means.
+    pub latest: Json,
+    pub deprecation_date: Option<String>,
+}
+
+/// A value of `v:` as text.
+pub(crate) fn version_text(version: &Json) -> String {
+    match version {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl Version {
+    pub fn is_latest(&self) -> bool {
+        self.version == self.latest
+    }
+
+    /// As names have it: `v2`.
+    pub fn label(&self) -> String {
+        format!("v{}", version_text(&self.version))
+    }
+
+    /// How it stands to the latest one: by number, or else by text.
+    pub(crate) fn against_latest(&self) -> std::cmp::Ordering {
+        compare_versions(&self.version, &self.latest)
+    }
+}
+
+/// Versions in their order: numbers by value, before texts by letters.
+pub(crate) fn compare_versions(left: &Json, right: &Json) -> std::cmp::Ordering {
+    let key = |version: &Json| {
+        let text = version_text(version);
+        (text.parse::<f64>().unwrap_or(f64::INFINITY), text)
+    };
+    let ((left, left_text), (right, right_text)) = (key(left), key(right));
+    left.total_cmp(&right).then(left_text.cmp(&right_text))
+}
+
 /// A column as `schema.yml` describes it.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnDoc {
@@ -177,6 +221,7 @@ pub struct Node {
     /// In the order of the file.
     pub columns: Vec<ColumnDoc>,
     pub tags: Vec<String>,
+    /// Packages (if one was given) and names; of a version `name.v2`.
     pub refs: Vec<(Option<String>, String)>,
     pub sources: Vec<(String, String)>,
     /// Unique ids of what the node reads, without repetition, in the order of the calls.
@@ -188,6 +233,8 @@ pub struct Node {
     /// `constraints:` of the model as a whole, each a mapping with a `type`.
     pub constraints: Vec<Json>,
     pub unit_test: Option<UnitTest>,
+    /// Of a model that has versions.
+    pub version: Option<Version>,
     /// The properties file that describes the node, as `package://path`.
     pub patch_path: Option<String>,
     /// The node that a generic test is declared at.
@@ -223,6 +270,16 @@ impl Node {
         match self.package_folder.is_empty() {
             true => self.original_file_path.clone(),
             false => format!("{}/{}", self.package_folder, self.original_file_path),
+        }
+    }
+
+    /// Whether `ref(name)` means this node: its name, `name.v2` of a version, both of the latest.
+    pub(crate) fn answers_to(&self, name: &str) -> bool {
+        match (&self.version, name.strip_prefix(self.name.as_str())) {
+            (None, Some("")) => true,
+            (Some(version), Some("")) => version.is_latest(),
+            (Some(version), Some(rest)) => rest.strip_prefix('.') == Some(&version.label()),
+            _ => false,
         }
     }
 

@@ -3,10 +3,11 @@
 mod data_tests;
 mod read;
 mod sources;
+mod versions;
 
 use serde_json::{Map, Value as Json};
 
-use super::node::{ColumnDoc, Described, Freshness};
+use super::node::{ColumnDoc, Described, Freshness, Version};
 use crate::error::Place;
 
 pub(crate) use read::read;
@@ -33,6 +34,9 @@ pub(crate) struct TestDeclaration {
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
     pub(crate) name: String,
+    /// The node's file without its extension: another than the name's only of versions.
+    pub(crate) stem: String,
+    pub(crate) version: Option<Version>,
     pub(crate) kind: &'static str,
     pub(crate) description: String,
     pub(crate) config: Map<String, Json>,

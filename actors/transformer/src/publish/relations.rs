@@ -61,13 +61,14 @@ impl Build<'_> {
         let kind = materialize::relation_kind(node);
         let built = if node.resource_type == ResourceType::Seed {
             let file = seed::read(&self.project.root, node).map_err(Failure::lasting)?;
-            let mut sender = Sender::new(&mut self.conn);
+            let comment = self.compiler.comment(Some(node))?;
+            let mut sender = Sender::new(&mut self.conn, &comment);
             seed::load(&mut sender, node, &file, &shadow, None, true).await?
         } else {
             let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
             result.compiled = Some(compiled.sql.clone());
             self.hooks(node, &compiled.pre_hooks).await?;
-            let mut sender = Sender::new(&mut self.conn);
+            let mut sender = Sender::new(&mut self.conn, &compiled.comment);
             if node.is_contracted() {
                 materialize::check_contract(&mut sender, node, &compiled.sql).await?;
             }
@@ -78,9 +79,10 @@ impl Build<'_> {
             }
             let rows = sender.run(&sql).await.map_err(|error| {
                 let before = sql.split(&compiled.sql).next().unwrap_or_default();
-                Failure::from(error).pointing_at(node, &compiled.sql, before)
+                error.pointing_at(node, &compiled.sql, before)
             })?;
-            materialize::finish(&mut sender, node, &shadow, true).await?;
+            let log = &self.compiler.globals.log;
+            materialize::finish(&mut sender, node, &shadow, true, log).await?;
             self.post_hooks(node).await?;
             materialize::created(kind, rows)
         };

@@ -347,7 +347,7 @@ impl<'a> Build<'a> {
                 result.compiled = Some(compiled.sql.clone());
                 self.hooks(node, &compiled.pre_hooks).await?;
                 let target = node.relation.clone();
-                let mut sender = Sender::new(&mut self.conn);
+                let mut sender = Sender::new(&mut self.conn, &compiled.comment);
                 let built = match node.materialization {
                     Materialization::Snapshot => {
                         let existing = self.compiler.catalog.kind(&target);
@@ -356,7 +356,8 @@ impl<'a> Build<'a> {
                     }
                     _ => incremental::merge_into(&mut sender, node, &target, &compiled.sql).await?,
                 };
-                materialize::finish(&mut sender, node, &target, false).await?;
+                let log = &self.compiler.globals.log;
+                materialize::finish(&mut sender, node, &target, false, log).await?;
                 self.post_hooks(node).await?;
                 built
             }

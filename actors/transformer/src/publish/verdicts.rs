@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::steps::Build;
 use super::{FailedNode, PublishError};
-use crate::data_tests::{self, Judged};
+use crate::data_tests::{self, Judged, Together};
 use crate::materialize::execute;
 use crate::project::node::Node;
 use crate::queries::blocking_compile;
@@ -21,27 +21,19 @@ impl Build<'_> {
         nodes: &[&Node],
     ) -> Result<Option<Vec<NodeResult>>, PublishError> {
         let begin = Instant::now();
-        let mut compiled: Vec<String> = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            match blocking_compile(&self.compiler, &self.pool, &node.unique_id).await {
-                Ok(one) => compiled.push(one.sql),
-                Err(_) => return Ok(None),
-            }
-        }
-        let pairs: Vec<(&Node, &str)> = nodes
-            .iter()
-            .copied()
-            .zip(compiled.iter().map(String::as_str))
-            .collect();
-        let Ok(judged) = data_tests::run_together(&mut self.conn, &pairs).await else {
+        let compiled = Together::compile(&self.compiler, &self.pool, nodes).await;
+        let Ok(together) = compiled else {
+            return Ok(None);
+        };
+        let Ok(judged) = together.judge(&mut self.conn).await else {
             execute(&mut self.conn, "rollback to savepoint node").await?;
             return Ok(None);
         };
         let share = seconds(begin.elapsed()) / nodes.len() as f64;
         let mut results = Vec::with_capacity(nodes.len());
-        for ((node, sql), judged) in nodes.iter().zip(compiled).zip(judged) {
+        for ((node, compiled), judged) in together.tests.into_iter().zip(judged) {
             let mut result = skipped(node);
-            self.judge(node, sql, judged, &mut result).await?;
+            self.judge(node, compiled.sql, judged, &mut result).await?;
             result.seconds = share;
             results.push(result);
         }
@@ -55,7 +47,7 @@ impl Build<'_> {
         result: &mut NodeResult,
     ) -> Result<(), Failure> {
         let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
-        let judged = data_tests::run(&mut self.conn, node, &compiled.sql).await?;
+        let judged = data_tests::run(&mut self.conn, node, &compiled).await?;
         Ok(self.judge(node, compiled.sql, judged, result).await?)
     }
 

@@ -11,7 +11,7 @@ use super::failure::{Failure, is_worth_another_try};
 use super::{NodeResult, RunOptions, Status, Timing, record_verdict, seconds, skipped};
 use crate::catalog::RelationKind;
 use crate::compile::{Compiled, Compiler};
-use crate::data_tests;
+use crate::data_tests::{self, Together};
 use crate::materialize::{self, Built, ModelBuild};
 use crate::project::node::{Node, ResourceType};
 use crate::queries::blocking_compile;
@@ -81,6 +81,7 @@ impl Runner {
         let compiled_at = self.now();
         let outcome = match compiled {
             Ok(compiled) => {
+                result.comment.clone_from(&compiled.comment);
                 if node.resource_type != ResourceType::Seed {
                     result.compiled = Some(compiled.sql.clone());
                 }
@@ -154,8 +155,8 @@ impl Runner {
                 let store = data_tests::stores_failures(node, self.options.store_failures);
                 let existing = self.compiler.catalog.kind(&node.relation);
                 let judged = match store {
-                    true => data_tests::run_and_store(conn, node, &compiled.sql, existing).await,
-                    false => data_tests::run(conn, node, &compiled.sql).await,
+                    true => data_tests::run_and_store(conn, node, compiled, existing).await,
+                    false => data_tests::run(conn, node, compiled).await,
                 };
                 result.statements = Some(data_tests::wrapped(node, &compiled.sql));
                 judged.map(Outcome::Judged)
@@ -188,23 +189,16 @@ impl Runner {
     pub(super) async fn tests(&self, ids: &[String], thread: usize) -> Vec<NodeResult> {
         let begin = Instant::now();
         let begun = self.now();
-        let mut compiled: Vec<Compiled> = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.compile(self.node(id)).await {
-                Ok(one) => compiled.push(one),
-                Err(_) => return self.one_by_one(ids, thread).await,
-            }
-        }
+        let nodes: Vec<&Node> = ids.iter().map(|id| self.node(id)).collect();
+        let compiled = Together::compile(&self.compiler, &self.pool, &nodes).await;
+        let Ok(together) = compiled else {
+            return self.one_by_one(ids, thread).await;
+        };
         let compiled_at = self.now();
-        let pairs: Vec<(&Node, &str)> = ids
-            .iter()
-            .zip(&compiled)
-            .map(|(id, one)| (self.node(id), one.sql.as_str()))
-            .collect();
         let Ok(mut held) = self.connections.acquire().await else {
             return self.one_by_one(ids, thread).await;
         };
-        let judged = data_tests::run_together(&mut held.conn, &pairs).await;
+        let judged = together.judge(&mut held.conn).await;
         self.connections.release(held, judged.is_ok());
         let Ok(judged) = judged else {
             return self.one_by_one(ids, thread).await;
@@ -214,11 +208,12 @@ impl Runner {
             compile: (begun, compiled_at),
             execute: (compiled_at, self.now()),
         };
-        let results = pairs.iter().zip(judged).map(|((node, sql), judged)| {
+        let tests = together.tests.into_iter().zip(judged);
+        let results = tests.map(|((node, compiled), judged)| {
             let mut result = skipped(node);
             record_verdict(&mut result, node, judged);
-            result.compiled = Some((*sql).to_owned());
-            result.statements = Some(data_tests::wrapped(node, sql));
+            result.statements = Some(data_tests::wrapped(node, &compiled.sql));
+            (result.compiled, result.comment) = (Some(compiled.sql), compiled.comment);
             (result.thread, result.seconds, result.timing) = (thread, share, Some(timing));
             result
         });
@@ -243,7 +238,10 @@ impl Runner {
         }
         let compiled_at = self.now();
         // One message is one transaction.
-        let statements: String = made.iter().map(|(_, sql)| sql.as_str()).collect();
+        let statements: String = made
+            .iter()
+            .map(|(compiled, sql)| compiled.comment.on(sql))
+            .collect();
         let Ok(mut held) = self.connections.acquire().await else {
             return self.one_by_one(ids, thread).await;
         };
@@ -265,7 +263,8 @@ impl Runner {
             let mut result = skipped(node);
             result.status = Status::Success;
             result.message = materialize::created(RelationKind::View, 0).message;
-            (result.compiled, result.statements) = (Some(compiled.sql), Some(statement));
+            (result.compiled, result.comment) = (Some(compiled.sql), compiled.comment);
+            result.statements = Some(statement);
             (result.thread, result.seconds, result.timing) = (thread, share, Some(timing));
             result
         });

@@ -40,6 +40,13 @@ impl Failure {
         }
     }
 
+    /// The same failure of a statement that was sent behind a text.
+    pub(crate) fn behind(mut self, text: &str) -> Self {
+        let offset = text.chars().count();
+        self.position = self.position.and_then(|at| at.checked_sub(offset));
+        self
+    }
+
     /// Says which line of the compiled query it was, and where that line is written if it stands
     /// in the template as it is. `before` is what stood before the query in the statement.
     pub(crate) fn pointing_at(mut self, node: &Node, compiled: &str, before: &str) -> Self {

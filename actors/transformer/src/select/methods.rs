@@ -1,5 +1,6 @@
 //! The methods of selection: what each compares with its value.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::Context;
 use crate::error::{ProjectError, nearest_hint};
 use crate::project::Project;
-use crate::project::node::{Node, ResourceType};
+use crate::project::node::{Node, ResourceType, Version};
 
 /// The methods that are known, for hints.
 const METHODS: &[&str] = &[
@@ -26,6 +27,7 @@ const METHODS: &[&str] = &[
     "test_type",
     "test_name",
     "unit_test",
+    "version",
     "state",
     "result",
     "source_status",
@@ -123,7 +125,11 @@ pub(super) fn matching(
     let matcher = glob(value)?;
     Ok(match method {
         // Sources are only selected as such: a table may be called as a model is.
-        "fqn" => chosen(&|fact| fact.source.is_none() && by_fqn(fact.fqn, value, &matcher)),
+        "fqn" => chosen(&|fact| {
+            fact.source.is_none()
+                && (by_fqn(fact.fqn, value, &matcher) || by_version(fact, value, &matcher))
+        }),
+        "version" => chosen(&|fact| has_version(fact, value)),
         "tag" => chosen(&|fact| fact.tags.iter().any(|tag| matcher.is_match(tag))),
         "path" => {
             let matcher = path_glob(value)?;
@@ -237,6 +243,37 @@ fn prefix_matches(parts: &[&str], wanted: &[&str]) -> bool {
         }
     }
     true
+}
+
+/// Whether a name means this version of a model: `x` all of them, `x.v2` and `x_v2` the one.
+fn by_version(fact: &Facts<'_>, value: &str, matcher: &GlobMatcher) -> bool {
+    let Some(version) = fact.node.and_then(|node| node.version.as_ref()) else {
+        return false;
+    };
+    let (name, label) = (fact.name, version.label());
+    let names = [
+        name.to_owned(),
+        format!("{name}.{label}"),
+        format!("{name}_{label}"),
+    ];
+    names
+        .iter()
+        .any(|name| name == value || matcher.is_match(name))
+}
+
+/// `version:latest`, `prerelease`, `old`, or `none` for models without versions.
+fn has_version(fact: &Facts<'_>, value: &str) -> bool {
+    let order = fact
+        .node
+        .and_then(|node| node.version.as_ref())
+        .map(Version::against_latest);
+    match value {
+        "none" => fact.kind == ResourceType::Model && order.is_none(),
+        "latest" => order == Some(Ordering::Equal),
+        "prerelease" => order == Some(Ordering::Greater),
+        "old" => order == Some(Ordering::Less),
+        _ => false,
+    }
 }
 
 /// Whether a path, or a folder above it, matches.

@@ -43,7 +43,7 @@ impl LogSink {
         }
     }
 
-    pub(in crate::jinja) fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         self.say(Said::Warn, text);
     }
 }

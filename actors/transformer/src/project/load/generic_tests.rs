@@ -3,13 +3,13 @@
 use minijinja::value::Value;
 use serde_json::{Map, Value as Json};
 
-use super::{BUILT_IN, Loader, config};
+use super::{BUILT_IN, Loader, config, versions};
 use crate::error::{Place, ProjectError, nearest_hint};
 use crate::jinja::builtins::mutable;
 use crate::jinja::context::Recorded;
 use crate::jinja::engine::Engine;
 use crate::project::naming;
-use crate::project::node::{Materialization, ResourceType, TestMetadata};
+use crate::project::node::{Materialization, ResourceType, TestMetadata, version_text};
 use crate::project::properties::{Patch, TestDeclaration};
 
 impl Loader {
@@ -22,7 +22,9 @@ impl Loader {
     pub(super) fn tests_of_patch(&mut self, patch: &Patch) -> Result<(), ProjectError> {
         // dbt lets the tests of a seed or a snapshot stand below `models:`.
         let kinds = [patch.kind, "seed", "snapshot"];
-        let named = |kind: &str| format!("{kind}.{}.{}", self.package.name, patch.name);
+        let version = patch.version.as_ref();
+        let full_name = versions::full_name(&patch.name, version);
+        let named = |kind: &str| format!("{kind}.{}.{full_name}", self.package.name);
         let attached = kinds
             .iter()
             .take(if patch.kind == "model" { 3 } else { 1 })
@@ -45,9 +47,13 @@ impl Loader {
             }
             return Ok(());
         }
+        let model = match version.map(|it| version_text(&it.version)) {
+            Some(number) => format!("ref('{}', version='{number}')", patch.name),
+            None => format!("ref('{}')", patch.name),
+        };
+        let target = versions::plain_name(&patch.name, version);
         for test in &patch.tests {
-            let model = format!("ref('{}')", patch.name);
-            self.generic_test(test, &model, &patch.name, &attached, false)?;
+            self.generic_test(test, &model, &target, &attached, false)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use minijinja::value::Value;
 use serde_json::{Map, Value as Json, json};
 
 use super::unit_tests::{Input, input};
-use super::{Loader, Patches, config};
+use super::{Loader, Patches, config, versions};
 use crate::error::{Place, ProjectError};
 use crate::jinja::builtins::mutable;
 use crate::jinja::context::{Recorded, package_scope};
@@ -66,20 +66,27 @@ impl Loader {
         &mut self,
         resource_type: ResourceType,
         file: &str,
-        fqn: Vec<String>,
+        mut fqn: Vec<String>,
         mut settings: Map<String, Json>,
         patches: &'p Patches,
     ) -> Result<Option<Query<'p>>, ProjectError> {
         let shown = self.package.shown(file);
         let raw_code = self.package.reader.text(file)?;
-        let name = fqn.last().cloned().unwrap_or_default();
+        let mut name = fqn.last().cloned().unwrap_or_default();
         let patch = patches.get(&(resource_type.name(), name.clone()));
+        let version = patch.and_then(|patch| patch.version.as_ref());
+        if let (Some(patch), Some(version)) = (patch, version) {
+            name.clone_from(&patch.name);
+            fqn.pop();
+            fqn.extend([name.clone(), version.label()]);
+        }
         self.merge_patch(&mut settings, patch)?;
         self.engine.add_template(&shown, &raw_code)?;
         let place = Place::line(&shown, 1);
         let recorded = self.parse(&shown, &place, &name, &settings, Vec::new())?;
         config::merge_all(&mut settings, &recorded.config);
-        let unique_id = format!("{}.{}.{name}", resource_type.name(), self.package.name);
+        let full_name = versions::full_name(&name, version);
+        let unique_id = format!("{}.{}.{full_name}", resource_type.name(), self.package.name);
         if self.is_disabled(&settings, &name, &unique_id) {
             return Ok(None);
         }
@@ -108,6 +115,7 @@ impl Loader {
         node.path = path;
         node.raw_code = query.raw_code;
         node.config = query.settings;
+        node.version = query.patch.and_then(|patch| patch.version.clone());
         let place = Place::line(&query.shown, 1);
         self.finish(node, &query.file, place, query.patch, query.recorded)
     }
@@ -253,6 +261,7 @@ impl Loader {
             column_name: None,
             constraints: Vec::new(),
             unit_test: None,
+            version: None,
             patch_path: None,
             attached_node: None,
             place: Place::default(),
@@ -375,10 +384,12 @@ impl Loader {
                     Some(schema) => format!("{}_{}", self.target.schema, schema.trim()),
                     None => self.target.schema.clone(),
                 },
-                identifier: custom(node, "alias")
-                    .unwrap_or(&node.name)
-                    .trim()
-                    .to_owned(),
+                identifier: match custom(node, "alias") {
+                    Some(alias) => alias.trim().to_owned(),
+                    None => {
+                        versions::plain_name(&node.name, node.version.as_ref()).replace('.', "_")
+                    }
+                },
             },
             false => self.named_by_macros(node)?,
         };
@@ -398,7 +409,7 @@ impl Loader {
             "name": node.name, "resource_type": node.resource_type.name(), "fqn": node.fqn,
             "package_name": node.package, "path": node.path, "config": node.config,
             "unique_id": node.unique_id, "original_file_path": node.original_file_path,
-            "version": null, "tags": node.tags,
+            "version": node.version.as_ref().map(|it| &it.version), "tags": node.tags,
         }));
         let scope = package_scope(&self.globals, &self.package.name);
         let call = |name: &str, parameter: &str, key: &str| {

@@ -293,6 +293,31 @@ fn end_of_docs(body: &str) -> Option<(usize, usize)> {
     None
 }
 
+/// `version` of the project: a number, or a text such as `1.0` or `1.0.0-rc.1`.
+///
+/// # Errors
+/// When it is another text: dbt refuses the project.
+pub(super) fn check_project_version(file: &Json) -> Result<(), ProjectError> {
+    match file.get("version") {
+        None | Some(Json::Null | Json::Number(_)) => Ok(()),
+        Some(Json::String(text)) if is_version(text) => Ok(()),
+        Some(other) => Err(ProjectError::Configuration(format!(
+            "{PROJECT_FILE}: the project's version {other} is neither a number nor a text such as \
+             '1.0' or '1.0.0'"
+        ))),
+    }
+}
+
+fn is_version(text: &str) -> bool {
+    let (numbers, rest) = text.split_at(text.find(['-', '+']).unwrap_or(text.len()));
+    let parts: Vec<&str> = numbers.split('.').collect();
+    let is_number = |part: &&str| {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits && (part.len() == 1 || !part.starts_with('0'))
+    };
+    parts.iter().all(is_number) && (parts.len() == 3 || parts.len() == 2 && rest.is_empty())
+}
+
 /// `require-dbt-version`: the dbt whose behaviour is followed must be one of those.
 pub(super) fn check_version(file: &Json) -> Result<(), ProjectError> {
     let wanted: Vec<String> = match file.get("require-dbt-version") {
@@ -436,6 +461,18 @@ mod tests {
         let file = serde_json::json!({"vars": {"a": 1, "b": 1, "p": {"b": 2}}});
         assert_eq!(vars_of(&file, "p")["b"], 2);
         assert_eq!(vars_of(&file, "p")["a"], 1);
+    }
+
+    #[test]
+    fn the_version_of_a_project_is_a_number_or_reads_like_one() {
+        for text in ["1.0", "1.2.3", "1.0.0-rc.1", "0.1.0+build"] {
+            assert!(is_version(text), "{text}");
+        }
+        for text in ["1", "x", "01.0", "1.2.3.4", "1.0-rc", ""] {
+            assert!(!is_version(text), "{text}");
+        }
+        let number = serde_json::json!({"version": 1});
+        assert!(check_project_version(&number).is_ok());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value as Json;
 
-use super::Loader;
 use super::unit_tests::Input;
+use super::{Loader, versions};
 use crate::error::{Place, ProjectError, nearest_hint};
 use crate::graph::Graph;
 use crate::project::node::{Materialization, Node, ResourceType, Source};
@@ -245,13 +245,14 @@ pub(in crate::project) fn find_ref<'n>(
         REFERABLE
             .iter()
             .find_map(|kind| nodes.get(&format!("{kind}.{package}.{name}")))
+            .or_else(|| versions::latest(nodes, package, name))
     };
     match package {
         Some(package) => of(package),
         None => of(asking).or_else(|| of(root)).or_else(|| {
-            nodes
-                .values()
-                .find(|node| node.name == name && REFERABLE.contains(&node.resource_type.name()))
+            nodes.values().find(|node| {
+                node.answers_to(name) && REFERABLE.contains(&node.resource_type.name())
+            })
         }),
     }
 }

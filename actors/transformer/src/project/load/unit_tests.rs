@@ -18,7 +18,7 @@ pub(super) enum Input {
     This,
 }
 
-/// `ref('x')`, `ref('p', 'x')`, `source('a', 'b')` or `this`.
+/// `ref('x')`, `ref('p', 'x')`, either with `v=2`, `source('a', 'b')` or `this`.
 pub(super) fn input(text: &str) -> Option<Input> {
     let text = text.trim();
     let text = text
@@ -31,14 +31,27 @@ pub(super) fn input(text: &str) -> Option<Input> {
     }
     let (call, rest) = text.split_once('(')?;
     let inner = rest.trim_end().strip_suffix(')')?;
-    let mut names = inner
+    let names = inner
         .split(',')
         .map(|part| part.trim().trim_matches(['\'', '"']).to_owned())
         .filter(|part| !part.is_empty());
-    match (call.trim(), names.next()?, names.next()) {
-        ("ref", name, None) => Some(Input::Ref(None, name)),
-        ("ref", package, Some(name)) => Some(Input::Ref(Some(package), name)),
-        ("source", source, Some(table)) => Some(Input::Source(source, table)),
+    let mut given: Vec<String> = names.collect();
+    let version = given.last().and_then(|last| {
+        let (key, version) = last.split_once('=')?;
+        let version = version.trim().trim_matches(['\'', '"']).to_owned();
+        ["v", "version"].contains(&key.trim()).then_some(version)
+    });
+    if version.is_some() {
+        given.pop();
+    }
+    let named = |name: &String| match &version {
+        Some(version) => format!("{name}.v{version}"),
+        None => name.clone(),
+    };
+    match (call.trim(), given.as_slice()) {
+        ("ref", [name]) => Some(Input::Ref(None, named(name))),
+        ("ref", [package, name]) => Some(Input::Ref(Some(package.clone()), named(name))),
+        ("source", [source, table]) => Some(Input::Source(source.clone(), table.clone())),
         _ => None,
     }
 }

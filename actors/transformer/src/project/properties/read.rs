@@ -122,7 +122,7 @@ pub(crate) fn read(
                     place: reader.named(&reader.name(item, kind)?),
                 });
             }
-            properties.patches.push(reader.patch(item, kind)?);
+            properties.patches.extend(reader.patches(item, kind)?);
         }
     }
     for source in reader.items(sections.get("sources")) {
@@ -200,13 +200,10 @@ impl FileReader<'_> {
             })
     }
 
-    fn patch(&self, item: &Json, kind: &'static str) -> Result<Patch, ProjectError> {
+    /// What an entry says of one node.
+    pub(super) fn patch(&self, item: &Json, kind: &'static str) -> Result<Patch, ProjectError> {
         let name = self.name(item, kind)?;
         let place = self.named(&name);
-        if item.get("versions").is_some() {
-            let what = format!("versions of model '{name}'");
-            return Err(ProjectError::Unsupported { place, what });
-        }
         let mut patch_config = object(item.get("config"));
         for key in ["tags", "meta", "docs", "group", "access"] {
             if let Some(value) = item.get(key) {
@@ -220,7 +217,9 @@ impl FileReader<'_> {
         }
         let description = description(item);
         Ok(Patch {
+            stem: name.clone(),
             name,
+            version: None,
             kind,
             description,
             config: patch_config,
