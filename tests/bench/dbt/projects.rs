@@ -10,6 +10,9 @@ const NOW: &str = "2026-03-31T10:00:00Z";
 /// Rows of each shipped source, as in the first look of a user.
 const PENS_ROWS: u64 = 2_160;
 
+/// The schema of a profile without anything in it.
+pub(crate) const EMPTY_SCHEMA: &str = "drop schema public cascade; create schema public;";
+
 /// A million rows to read from.
 pub(crate) const ROWS_SOURCE: &str = "create schema raw;
     create table raw.events as select i as id, timestamp '2026-01-01' + i * interval '1 second' as at,
