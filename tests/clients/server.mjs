@@ -55,5 +55,6 @@ export async function start() {
     if (existsSync(pid)) process.kill(Number(readFileSync(pid, 'utf8').split('\n')[0]), 'SIGINT');
     rmSync(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
   };
-  return { base: url.origin, api: `${url.origin}/cubejs-api/v1`, token, stop };
+  const dataDir = join(folder, 'data');
+  return { base: url.origin, api: `${url.origin}/cubejs-api/v1`, token, stop, program, folder, dataDir };
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use ballpoint_metrics::SecurityContext;
 use ballpoint_metrics::catalog::{Catalog, CubeInfo, MemberInfo};
+use ballpoint_metrics::model::nearest;
 use serde_json::{Value, json};
 
 use super::Mcp;
@@ -52,6 +53,13 @@ pub(super) fn as_text(catalogue: &Catalog) -> String {
         }
     }
     text
+}
+
+/// The member whose name is nearest to one that nobody has.
+pub(super) fn near<'c>(catalogue: &'c Catalog, name: &str) -> Option<&'c str> {
+    let members = catalogue.cubes.iter().flat_map(kinds);
+    let names = members.flat_map(|(_, members)| members.iter().map(|it| it.name.as_str()));
+    nearest(name, names, 1).first().copied()
 }
 
 /// The members whose name, title or synonyms hold `search`, or all.

@@ -133,7 +133,10 @@ pub(super) async fn call(
             let members = visible(mcp, caller).await?;
             let name = text(&arguments, "name").unwrap_or_default();
             catalogue::described(&members, name).ok_or_else(|| {
-                Failed::Call(format!("there is no member {name}; list_metrics names all"))
+                Failed::Call(match catalogue::near(&members, name) {
+                    Some(near) => format!("there is no member {name}; did you mean {near}?"),
+                    None => format!("there is no member {name}; list_metrics names all"),
+                })
             })
         }
         "get_dimension_values" => values(mcp, &arguments, caller).await,
