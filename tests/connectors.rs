@@ -1,8 +1,9 @@
 //! Sources that are no databases, as their users meet them: `check`, `sync`, `up`, and a kill -9.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use ballpoint_postgres::testing::TestDatabase;
 use serde_json::Value;
@@ -41,8 +42,18 @@ impl Project {
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.run_with(arguments, &[])
+    }
+
+    fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
         let mut command = ballpoint(&self.data_dir());
+        command.envs(environment.iter().copied());
         finish(command.args(arguments).current_dir(self.folder.path()))
+    }
+
+    /// A path in the project's folder.
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
     }
 
     async fn text(&self, sql: &str) -> Option<String> {
@@ -169,4 +180,90 @@ async fn a_connector_s_read_survives_a_kill_of_the_program() {
         log.contains("using key ***") && !log.contains("right-key"),
         "{log}"
     );
+}
+
+/// Makes a wheel of the connector as a packager would: its module, its program's entry, its metadata.
+const PACKAGE: &str = r#"
+import sys, textwrap, zipfile
+code = open("numbers.py").read().split("\n", 1)[1]
+info = "airbyte_source_numbers-1.2.dist-info/"
+with zipfile.ZipFile("wheels/airbyte_source_numbers-1.2-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("source_numbers.py", "def main():\n" + textwrap.indent(code, "    "))
+    wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: airbyte-source-numbers\nVersion: 1.2\n")
+    wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr(info + "entry_points.txt", "[console_scripts]\nsource-numbers = source_numbers:main\n")
+    wheel.writestr(info + "RECORD", "")
+"#;
+
+/// `pip` itself, with a folder in the place of the index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_python_package_is_installed_once_and_read() {
+    let project = Project::new(
+        "kind = \"airbyte\"\npackage = \"airbyte-source-numbers\"\nversion = \"1.2\"\n\
+         config = { api_key = \"k\" }\n",
+    )
+    .await;
+    for (name, text) in [("numbers.py", NUMBERS), ("package.py", PACKAGE), ("go", "")] {
+        project.write(name, text);
+    }
+    fs::create_dir_all(project.path("wheels")).unwrap();
+    let mut packing = Command::new("python3");
+    let packed = packing.arg("package.py").current_dir(project.folder.path());
+    assert!(packed.status().unwrap().success());
+    let wheels = project.path("wheels");
+    let index = [("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", wheels.as_str())];
+    let (code, _, stderr) = project.run_with(&["sync"], &index);
+    assert_eq!(code, 0, "{stderr}");
+    let counted = "select count(*)::text from raw.numbers";
+    assert_eq!(project.text(counted).await.unwrap(), "2000");
+    // What is installed asks no index again.
+    fs::remove_dir_all(wheels.as_str()).unwrap();
+    let (code, _, stderr) = project.run_with(&["check"], &index);
+    assert_eq!(code, 0, "{stderr}");
+    // Another version is not there any more.
+    let config = fs::read_to_string(project.path("ballpoint.toml")).unwrap();
+    project.write("ballpoint.toml", &config.replace("\"1.2\"", "\"1.3\""));
+    let (code, _, stderr) = project.run_with(&["check"], &index);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        stderr.contains("airbyte-source-numbers==1.3 cannot be installed"),
+        "{stderr}"
+    );
+}
+
+/// Answers as the engine's command does: the image's program sees the mounted folder.
+const ENGINE: &str = r#"#!/usr/bin/env python3
+import os, sys
+if sys.argv[1] == "version":
+    sys.exit(0)
+assert sys.argv[1:5] == ["run", "--rm", "--init", "-i"], sys.argv
+at = sys.argv.index("-v")
+here, there, how = sys.argv[at + 1].split(":")
+assert (there, how, sys.argv[at + 2]) == ("/ballpoint", "ro", "example/source-numbers:1.2"), sys.argv
+given = [here + it[len(there):] if it.startswith(there + "/") else it for it in sys.argv[at + 3:]]
+os.execvp("python3", ["python3", "numbers.py"] + given)
+"#;
+
+/// The engine is the port here: no machine of ours has one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_run_by_the_engine_that_answers() {
+    let image = "kind = \"airbyte\"\nimage = \"example/source-numbers:1.2\"\n\
+                 config = { api_key = \"k\" }\n";
+    let project = Project::new(image).await;
+    let (code, _, stderr) = project.run_with(&["check"], &[("PATH", "/nowhere")]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("needs Docker or Podman"), "{stderr}");
+    for (name, text) in [("numbers.py", NUMBERS), ("bin/docker", ENGINE), ("go", "")] {
+        project.write(name, text);
+    }
+    fs::set_permissions(
+        project.path("bin/docker"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    let path = format!("{}:{}", project.path("bin"), std::env::var("PATH").unwrap());
+    let (code, _, stderr) = project.run_with(&["sync"], &[("PATH", &path)]);
+    assert_eq!(code, 0, "{stderr}");
+    let counted = "select count(*)::text from raw.numbers";
+    assert_eq!(project.text(counted).await.unwrap(), "2000");
 }
