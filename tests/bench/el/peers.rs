@@ -21,21 +21,21 @@ pub(crate) const PEERS: [Peer; 3] = [
         name: "dlt 1.31 (connectorx, parquet)",
         lands: "dlt_raw",
         bar: 5.0,
-        runs: 3,
+        runs: 5,
         command: dlt,
     },
     Peer {
         name: "ingestr 0.15.9",
         lands: "ingestr_raw",
         bar: 4.5,
-        runs: 3,
+        runs: 5,
         command: ingestr,
     },
     Peer {
         name: "sling 1.4.11",
         lands: "sling_raw",
         bar: 6.0,
-        runs: 3,
+        runs: 5,
         command: sling,
     },
 ];
@@ -77,8 +77,12 @@ fn ingestr(clusters: &Clusters, table: &str) -> Command {
 }
 
 fn sling(clusters: &Clusters, table: &str) -> Command {
-    // The wheel holds the program under this name.
-    let mut command = Command::new(cache().join("sling/bin/sling"));
+    // Without the package's own launcher, which asks its publisher's server for another copy.
+    let libraries = std::fs::read_dir(cache().join("sling/lib"));
+    let python = libraries.into_iter().flatten().flatten().next();
+    let python = python.map(|entry| entry.path()).unwrap_or_default();
+    let program = python.join("site-packages/sling_linux_amd64/bin/sling-linux-amd64");
+    let mut command = Command::new(program);
     command
         .args(["run", "--mode", "full-refresh"])
         .args([
