@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use ballpoint_postgres::lock::DataDirLock;
+use indicatif::HumanBytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -46,6 +47,7 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
     for actor in status["actors"].as_array().into_iter().flatten() {
         print_actor(actor, 0);
     }
+    items(&status, "streams").for_each(print_stream);
     items(&status, "schedules").for_each(print_schedule);
     items(&status, "incidents")
         .filter(|incident| incident["state"] == "open")
@@ -56,6 +58,22 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
 
 fn items<'a>(status: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     status[key].as_array().into_iter().flatten()
+}
+
+fn print_stream(stream: &Value) {
+    let text = |key: &str| stream[key].as_str().unwrap_or_default();
+    let bytes = |key: &str| stream[key].as_u64().map(|bytes| HumanBytes(bytes).to_string());
+    let unknown = || "unknown".to_owned();
+    let behind = bytes("lag_bytes").unwrap_or_else(unknown);
+    let age = stream["lag_seconds"].as_f64();
+    let age = age.map_or_else(unknown, |seconds| format!("{seconds:.1} s"));
+    let kept = bytes("retained_bytes").unwrap_or_else(unknown);
+    output::line(format!(
+        "stream {}: slot {} at {}, behind: {behind}, {age}; log kept for it: {kept}",
+        text("source"),
+        text("slot"),
+        text("end_lsn"),
+    ));
 }
 
 fn print_schedule(schedule: &Value) {

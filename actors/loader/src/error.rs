@@ -67,6 +67,11 @@ pub enum LoadError {
     /// The source's columns changed between the look at them and the read.
     #[error("{table} changed while it was read")]
     Moved { table: TableName },
+    /// An interrupted copy has gone on, and the log does not bring its rows to one state.
+    #[error(
+        "{table}: a replayed change names a row that the ranges of its interrupted copy do not hold"
+    )]
+    Unmatched { table: TableName },
     /// A named crash point was told to fail (tests only).
     #[error("stopped at crash point {0}")]
     CrashPoint(&'static str),
@@ -96,7 +101,7 @@ impl LoadError {
             Self::Drift { .. } | Self::Dependent { .. } => FailureClass::SourceChangedShape,
             Self::Store(_) | Self::Warehouse { .. } => FailureClass::WarehouseDown,
             Self::Refused { .. } => FailureClass::SourceChangedShape,
-            Self::Moved { .. } => FailureClass::Unexpected,
+            Self::Moved { .. } | Self::Unmatched { .. } => FailureClass::Unexpected,
             Self::Differs { .. } => FailureClass::SourceChangedShape,
             Self::Counts { .. } | Self::CrashPoint(_) => FailureClass::Unexpected,
         }

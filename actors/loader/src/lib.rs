@@ -8,23 +8,23 @@
 pub mod actor;
 mod careful;
 pub mod changes;
+mod counter;
 mod dependents;
 mod drift;
 mod error;
 mod extraction;
-mod follow;
 mod merge;
 mod proof;
 mod records;
 mod rejected;
 mod replace;
 mod report;
+mod settle;
 mod shadow;
 mod sync;
 mod target;
 mod transaction;
 mod tuples;
-mod watch;
 
 pub use error::{LoadError, SyncError, TableFailure};
 pub use proof::Proof;

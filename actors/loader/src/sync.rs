@@ -16,12 +16,11 @@ use tracing::Instrument;
 
 use crate::changes::Follower;
 use crate::error::{LoadError, SyncError, TableFailure, crash_point};
-use crate::follow::Due;
 use crate::report::{Progress, ProgressSink, SyncReport, TableReport};
+use crate::settle::Share;
 use crate::target::{self, Target};
 use crate::transaction::WarehouseTransaction;
-use crate::watch::Watching;
-use crate::{careful, extraction, proof, rejected};
+use crate::{extraction, proof};
 
 mod attended;
 mod landing;
@@ -90,6 +89,11 @@ impl Loader {
         self.run.as_ref()
     }
 
+    /// Whether each table is compared with its source.
+    pub(crate) fn is_proving(&self) -> bool {
+        self.proving
+    }
+
     pub(crate) fn show(&self, progress: &Progress) {
         if let Some(sink) = &self.progress {
             sink(progress);
@@ -115,18 +119,25 @@ impl Loader {
             let syncing = self.sync_records(reader.name(), records, tables, full_refresh);
             return Box::pin(syncing).await;
         }
-        let settled = self.settle(reader, tables, full_refresh).await?;
+        let survey = reader.survey().await?;
+        let asked = |spec: &&TableSpec| tables.is_empty() || tables.contains(&spec.table);
+        let followed: Vec<TableName> = survey
+            .tables
+            .iter()
+            .filter(asked)
+            .filter(|spec| spec.mode == SyncMode::Cdc)
+            .map(|spec| spec.table.clone())
+            .collect();
+        let settled = self
+            .settle(reader.name(), survey, Share::Read, tables, full_refresh)
+            .await?;
         let mut report = SyncReport {
             source: reader.name().to_owned(),
             held: settled.held,
             ..Default::default()
         };
         let mut failures = Vec::new();
-        let (followed, read): (Vec<_>, Vec<_>) = settled
-            .load
-            .into_iter()
-            .partition(|due| due.spec.mode == SyncMode::Cdc);
-        for due in read {
+        for due in settled.load {
             let spec = &due.spec;
             let span = tracing::info_span!("load", otel.name = %format!("load {}", spec.table),
                 source = reader.name(), table = %spec.table);
@@ -173,40 +184,31 @@ impl Loader {
     async fn sync_followed(
         &self,
         reader: &dyn SourceReader,
-        followed: &[Due],
+        followed: &[TableName],
         full_refresh: bool,
         report: &mut SyncReport,
     ) -> Result<Vec<TableFailure>, SyncError> {
-        let name = reader.name();
-        let was_followed = self
-            .store
-            .streams()
-            .get(name)
-            .await
-            .map_err(LoadError::Store)?;
+        let streams = self.store.streams();
+        let was_followed = streams.get(reader.name()).await.map_err(LoadError::Store)?;
         let Some(changes) = reader.changes() else {
             return Ok(Vec::new());
         };
         if followed.is_empty() && was_followed.is_none() {
             return Ok(Vec::new());
         }
-        let anew: Vec<TableName> = match full_refresh {
-            true => followed.iter().map(|due| due.spec.table.clone()).collect(),
-            false => Vec::new(),
-        };
-        let caught_up = match Follower::new(self.clone(), changes).catch_up(&anew).await {
+        let anew = if full_refresh { followed } else { &[] };
+        let follower = Follower::new(self.clone(), changes);
+        let (tables, failures) = match follower.catch_up(anew).await {
             Ok(caught_up) => (caught_up.tables, Vec::new()),
             Err(SyncError::Tables { failures, report }) => (report.tables, failures),
             Err(error) => return Err(error),
         };
-        for due in followed {
-            let failed = |failure: &TableFailure| failure.table == due.spec.table;
-            if !caught_up.1.iter().any(failed) {
-                self.loaded(name, due).await?;
-            }
-        }
-        report.tables.extend(caught_up.0);
-        Ok(caught_up.1)
+        report.tables.extend(tables);
+        let held = follower.held().await?.into_iter();
+        report
+            .held
+            .extend(held.filter(|held| followed.contains(&held.table)));
+        Ok(failures)
     }
 
     /// Creates the schema and the extraction clock.
@@ -281,35 +283,22 @@ impl Loader {
         } else {
             (reader.open(spec, position.as_ref()).await?, None)
         };
-        let Some(mut segment) = segment else {
+        let Some(segment) = segment else {
             let found = proof::of(&mut transaction, &report.raw, spec, expected).await?;
             transaction.rollback().await?;
             return report.ended(found);
         };
         report.replaced = segment.write == WriteMode::Replace;
         let mut position = segment.position.clone();
-        let (sent, note_rows) = (segment.sent.clone(), segment.note_rows);
+        let note_rows = segment.note_rows;
         if !same_columns(&segment.spec, spec) {
             let table = spec.table.clone();
             return Err(LoadError::Moved { table });
         }
         let spec = segment.spec.clone();
-        let mut refused = std::mem::take(&mut segment.refused);
-        let unsent = refused.len() as u64;
         crash_point("loader.before_copy")?;
-        if careful {
-            let watching = Watching::begin(self.progress.clone(), &segment, &report.source);
-            let landed = careful::land(&mut transaction, &mut report, target, segment).await?;
-            refused.extend(landed);
-            watching.ended(&mut report);
-        } else {
-            self.land(&mut transaction, &mut report, target, segment)
-                .await?;
-        }
-        report.check_counts(sent.as_deref())?;
-        report.read += unsent;
-        let run = self.run.as_ref().map(|run| run.id().to_string());
-        rejected::keep(&mut transaction, &mut report, run, &refused).await?;
+        self.land_whole(&mut transaction, &mut report, target, segment, careful)
+            .await?;
         if let Some(note_rows) = note_rows {
             note_rows(&mut position, report.read);
         }

@@ -6,12 +6,10 @@ use ballpoint_runtime::event::Event;
 use ballpoint_runtime::retry::FailureClass;
 use ballpoint_runtime::segment::TableName;
 use ballpoint_runtime::shape::Hold;
-use ballpoint_runtime::store::{IncidentKind, Severity, Sign, Trouble};
+use ballpoint_runtime::store::{IncidentKind, LOG_GAP, Severity, Sign, Trouble};
 
 /// The source does not answer, whoever found out.
 const UNREACHABLE: &str = "unreachable";
-/// Changes of the source may be missing.
-const LOG_GAP: &str = "log gap";
 
 /// A change of an incident.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::segment::{RowStream, SourceError, TableName, TableSpec};
+use crate::segment::{Checksum, Segment, SourceError, Survey, TableName, TableSpec};
 
 /// A position in a source's write-ahead log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,8 +153,6 @@ impl Tuple {
 pub struct Relation {
     pub table: TableName,
     pub columns: Vec<RelationColumn>,
-    /// Whether it still is what [`ChangeSource::followed`] said; if not, the table is copied again.
-    pub is_as_followed: bool,
 }
 
 /// A column of a [`Relation`].
@@ -163,6 +161,9 @@ pub struct RelationColumn {
     pub name: String,
     /// Part of what identifies a row in the log.
     pub is_key: bool,
+    /// Whether its type is that of the followed column of its name, as the source's catalog had it
+    /// when the stream was opened.
+    pub is_as_followed: bool,
 }
 
 /// The row that a change replaces, as far as the log has it.
@@ -253,11 +254,19 @@ pub trait ChangeSnapshot: Send + Sync {
     /// Transactions whose commit record lies before it are in the snapshot, all others are not.
     fn lsn(&self) -> Lsn;
 
-    /// COPY BINARY of a table's columns.
+    /// The rows of a table. Changes from `replayed_from` on will be replayed over them: ranges that an
+    /// interrupted attempt of the same `replayed_from` has landed may therefore stay, though they are
+    /// of an earlier snapshot.
     ///
     /// # Errors
-    /// As [`ChangeSource::followed`].
-    async fn copy(&self, spec: &TableSpec) -> Result<RowStream, SourceError>;
+    /// As [`ChangeSource::survey`].
+    async fn open(&self, spec: &TableSpec, replayed_from: Lsn) -> Result<Segment, SourceError>;
+
+    /// What a table holds in the snapshot, over its columns.
+    ///
+    /// # Errors
+    /// As [`ChangeSource::survey`].
+    async fn checksum(&self, spec: &TableSpec) -> Result<Checksum, SourceError>;
 }
 
 /// The stream of a slot.
@@ -279,8 +288,9 @@ pub trait ChangeStream: Send {
 pub struct SlotLag {
     /// Between the source's present position and what was confirmed.
     pub bytes: u64,
-    /// Since the server last had what was confirmed as its newest; 0: nothing is waiting.
-    pub seconds: f64,
+    /// Since the server last had what was confirmed as its newest, 0 where nothing is waiting; `None`
+    /// where nobody reads the slot: it is not known then.
+    pub seconds: Option<f64>,
     /// Kept on the source's disk for this slot.
     pub retained_bytes: u64,
 }
@@ -315,18 +325,36 @@ pub trait ChangeSource: Send + Sync + 'static {
         FollowPolicy::default()
     }
 
-    /// The tables that are kept by their changes, with their present columns; none where no table
-    /// is, or where the source keeps no log that can be read.
+    /// What the source has now; those of its tables that are kept by their changes are
+    /// [`SyncMode::Cdc`](crate::segment::SyncMode::Cdc).
     ///
     /// # Errors
     /// [`SourceError::Unavailable`] is retried by the caller, the others are configuration.
-    async fn followed(&self) -> Result<Vec<TableSpec>, SourceError>;
+    async fn survey(&self) -> Result<Survey, SourceError>;
+
+    /// Where its log ends now: what is committed later lies after it.
+    ///
+    /// # Errors
+    /// As [`ChangeSource::survey`].
+    async fn log_end(&self) -> Result<Lsn, SourceError>;
+
+    /// Whether the rows that were there when `columns` were added had no value in them.
+    /// `is_rewritten`: all rows may have been written anew since, and that with values.
+    ///
+    /// # Errors
+    /// As [`ChangeSource::survey`].
+    async fn came_empty(
+        &self,
+        table: &TableName,
+        columns: &[&str],
+        is_rewritten: bool,
+    ) -> Result<bool, SourceError>;
 
     /// Publishes `tables` and compares the slot with `from`. Without a position, a slot of that name
     /// is a leftover and is dropped.
     ///
     /// # Errors
-    /// As [`ChangeSource::followed`].
+    /// As [`ChangeSource::survey`].
     async fn attach(
         &self,
         slot: &str,
@@ -337,13 +365,13 @@ pub trait ChangeSource: Send + Sync + 'static {
     /// Exports a snapshot; with a name it is that of a new slot, which from then on keeps the log.
     ///
     /// # Errors
-    /// As [`ChangeSource::followed`].
+    /// As [`ChangeSource::survey`].
     async fn snapshot(&self, slot: Option<&str>) -> Result<Box<dyn ChangeSnapshot>, SourceError>;
 
-    /// Opens the stream of `slot` from `from`; `specs` as [`ChangeSource::followed`] gave them.
+    /// Opens the stream of `slot` from `from`; `specs` are what is followed of each table.
     ///
     /// # Errors
-    /// As [`ChangeSource::followed`].
+    /// As [`ChangeSource::survey`].
     async fn stream(
         &self,
         slot: &str,
@@ -355,19 +383,19 @@ pub trait ChangeSource: Send + Sync + 'static {
     /// everything that was committed before.
     ///
     /// # Errors
-    /// As [`ChangeSource::followed`].
+    /// As [`ChangeSource::survey`].
     async fn mark(&self) -> Result<Lsn, SourceError>;
 
     /// How far the slot is behind; `None` when there is no such slot.
     ///
     /// # Errors
-    /// As [`ChangeSource::followed`].
+    /// As [`ChangeSource::survey`].
     async fn lag(&self, slot: &str) -> Result<Option<SlotLag>, SourceError>;
 
     /// Removes what was installed in the source under that name.
     ///
     /// # Errors
-    /// As [`ChangeSource::followed`].
+    /// As [`ChangeSource::survey`].
     async fn retire(&self, slot: &str) -> Result<(), SourceError>;
 }
 

@@ -91,6 +91,9 @@ pub enum SchemaPolicy {
 pub struct Origin {
     /// The table's object id; 0 where the source has none.
     pub oid: i64,
+    /// What holds its rows on the source's disk: another one once they were all written anew. 0 where
+    /// it is not one.
+    pub file: i64,
     /// Of each column, in the order of [`TableSpec::columns`].
     pub columns: Vec<ColumnOrigin>,
 }

@@ -33,7 +33,7 @@ pub use conversations::{ConversationSummary, Conversations, StoredMessage};
 pub use error::StoreError;
 pub use events::{EventBus, RecordedEvent};
 pub use freshness::{Freshness, Sign, SourceFreshness};
-pub use incidents::{Configured, Incident, IncidentKind, Incidents, Severity, Trouble};
+pub use incidents::{Configured, Incident, IncidentKind, Incidents, LOG_GAP, Severity, Trouble};
 pub use plans::{Intent, NewPlan, Plan, PlanCounts, PlanRequest, PlanRow, PlanState, Plans};
 pub use proofs::Proofs;
 pub use runs::{

@@ -14,6 +14,8 @@ use sqlx::postgres::PgConnection;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceTable {
     pub oid: i64,
+    /// See [`Origin::file`](ballpoint_runtime::segment::Origin::file).
+    pub file: i64,
     pub table: TableName,
     pub columns: Vec<SourceColumn>,
     /// In key order; empty when the table has none.
@@ -86,7 +88,8 @@ impl SourceTable {
 /// Ordinary and partitioned tables outside PostgreSQL's own schemas; partitions are read through
 /// their parent. `$1` restricts to one table.
 const TABLES: &str = "
-select c.oid::bigint, n.nspname::text, c.relname::text,
+select c.oid::bigint, coalesce(pg_relation_filenode(c.oid), 0)::bigint,
+       n.nspname::text, c.relname::text,
        has_table_privilege(c.oid, 'SELECT') and has_schema_privilege(n.oid, 'USAGE'),
        coalesce((select array_agg(a.attname::text order by k.position)
                  from pg_index i
@@ -104,7 +107,7 @@ join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
   and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
   and ($1::text is null or c.oid = to_regclass($1))
-order by 2, 3";
+order by 3, 4";
 
 /// `flat` is the type under a domain, `element` that of an array, itself without its domain.
 const COLUMNS: &str = "
@@ -150,7 +153,7 @@ left join kind ek on ek.oid = et.oid
 where a.attrelid = any($1::bigint[]::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum";
 
-type TableRow = (i64, String, String, bool, Vec<String>, Vec<String>);
+type TableRow = (i64, i64, String, String, bool, Vec<String>, Vec<String>);
 type ColumnRow = (i64, String, bool, String, bool, bool, i32, String, bool);
 
 /// Every table of the database, or the one called `only`.
@@ -201,10 +204,13 @@ fn column_of(
     }
 }
 
-fn table_of((oid, schema, name, readable, primary_key, index_leads): TableRow) -> SourceTable {
+fn table_of(
+    (oid, file, schema, name, readable, primary_key, index_leads): TableRow,
+) -> SourceTable {
     let table = TableName::new(schema, name);
     SourceTable {
         oid,
+        file,
         table,
         columns: Vec::new(),
         primary_key,

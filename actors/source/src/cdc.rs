@@ -7,6 +7,7 @@
 //! is committed, however large; it is passed on in bounded batches. The decoder of `pgoutput` is
 //! ours, because it must keep values as bytes.
 
+mod added;
 mod endpoint;
 mod log;
 pub mod pgoutput;

@@ -143,6 +143,7 @@ fn spec(
         options: source.options_of(config),
         origin: Origin {
             oid: table.oid,
+            file: table.file,
             columns: origins,
         },
     }

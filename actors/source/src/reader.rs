@@ -341,7 +341,8 @@ impl PostgresSource {
         opened.map_err(failed)
     }
 
-    async fn checksum(
+    /// What the table holds, as the transaction of `connection` sees it.
+    pub(crate) async fn checksum(
         &self,
         connection: &mut PgConnection,
         table: &SourceTable,
@@ -366,7 +367,7 @@ impl PostgresSource {
 }
 
 /// Where new columns are ignored, only those that are wanted are read.
-fn leave_out(table: &mut SourceTable, wanted: &TableSpec) {
+pub(crate) fn leave_out(table: &mut SourceTable, wanted: &TableSpec) {
     if wanted.options.on_schema_change == SchemaPolicy::Ignore {
         let known = |name: &str| wanted.columns.iter().any(|column| column.name == name);
         table.columns.retain(|column| known(&column.column.name));

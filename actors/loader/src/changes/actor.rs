@@ -181,8 +181,11 @@ async fn failed(follower: &Follower, error: &SyncError, failures: u32) {
             class: error.class(),
         };
         let events = follower.loader().store().events();
-        if let Err(error) = events.publish(event, TraceContext::current()).await {
-            tracing::debug!(error = %in_one_line(&error), "a failure was not recorded");
+        match events.publish(event, TraceContext::current()).await {
+            Ok(_) => follower.noting(|status| status.is_failure_told = true),
+            Err(error) => {
+                tracing::debug!(error = %in_one_line(&error), "a failure was not recorded");
+            }
         }
     }
     if let Err(error) = follower.guard().await {

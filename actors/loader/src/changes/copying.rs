@@ -2,19 +2,21 @@
 
 use ballpoint_runtime::changes::{ChangeSnapshot, StreamPosition};
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::segment::{Segment, TableName, TableSpec, WriteMode};
-use ballpoint_runtime::store::{Checkpoints, EventBus};
+use ballpoint_runtime::segment::{TableName, TableSpec};
+use ballpoint_runtime::store::{Checkpoints, EventBus, Streams};
 use ballpoint_runtime::trace::TraceContext;
 use sqlx::PgConnection;
 
+use super::follow::moved;
 use super::table::TableState;
 use crate::error::{LoadError, crash_point};
 use crate::report::TableReport;
 use crate::sync::Loader;
-use crate::target::Target;
+use crate::target::{self, Target};
 use crate::transaction::WarehouseTransaction;
 
-/// Copies one table and marks it as streaming; rows, state and event in one transaction.
+/// Copies one table; rows, state and event in one transaction. Ranges of an interrupted attempt stay,
+/// where replaying the log from the stream's position mends what has changed since: that takes a key.
 pub(super) async fn copy(
     loader: &Loader,
     source: &str,
@@ -28,15 +30,23 @@ pub(super) async fn copy(
     let target = Target::find(&mut transaction, &report.raw)
         .await
         .map_err(LoadError::warehouse("looking at the raw table"))?;
-    let rows = snapshot.copy(spec).await?;
-    let position = TableState::new(spec, stream, snapshot.lsn()).to_position();
-    let segment = Segment::of_stream(spec.clone(), WriteMode::Replace, position.clone(), rows);
+    let replayed_from = match target::merge_key(spec) {
+        // No range of another snapshot is of this position.
+        [] => snapshot.lsn(),
+        [_, ..] => stream.end,
+    };
+    let segment = snapshot.open(spec, replayed_from).await?;
     report.replaced = true;
     crash_point("changes.before_snapshot")?;
     loader
-        .land(&mut transaction, &mut report, target, segment)
+        .land_whole(&mut transaction, &mut report, target, segment, false)
         .await?;
-    Checkpoints::put_in(&mut transaction, source, &spec.table, &position).await?;
+    let state = TableState::copied(spec, stream, snapshot.lsn());
+    let state = match report.kept {
+        0 => state,
+        _ => state.replayed_from(replayed_from),
+    };
+    Checkpoints::put_in(&mut transaction, source, &spec.table, &state.to_position()).await?;
     let loaded = Event::TableLoaded {
         source: source.to_owned(),
         table: spec.table.clone(),
@@ -45,10 +55,36 @@ pub(super) async fn copy(
     };
     let event = EventBus::record_in(&mut transaction, loaded, TraceContext::current()).await?;
     crash_point("changes.before_snapshot_commit")?;
+    // A copy that its follower has given up may still be at its commit when another one moves on.
+    if !Streams::hold_in(&mut transaction, source, stream).await? {
+        return Err(moved(source));
+    }
     transaction.commit().await?;
     crash_point("changes.after_snapshot_commit")?;
     loader.store().events().announce(event);
     report.ended(None)
+}
+
+/// Writes into each table's state from where its changes are missing: what was copied from its snapshot
+/// on, the others from where they ran ahead to. Returns how many states are different now.
+pub(super) async fn rejoin(
+    connection: &mut PgConnection,
+    source: &str,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "update ballpoint.checkpoints c
+         set position = c.position || case c.position->>'state'
+             when 'copied' then jsonb_build_object('state', 'streaming')
+             else jsonb_build_object('snapshot_lsn',
+                 greatest((c.position->>'snapshot_lsn')::pg_lsn, s.ahead_lsn)::text) end
+         from ballpoint.streams s
+         where c.source = $1 and s.source = $1 and c.position ? 'snapshot_lsn'
+           and (c.position->>'state' = 'copied' or s.ahead_lsn is not null)",
+    )
+    .bind(source)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Makes `table` be copied again: its rows stay until then.

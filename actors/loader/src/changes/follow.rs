@@ -1,25 +1,28 @@
 //! The loop that keeps a source's tables equal to its log.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ballpoint_runtime::changes::{Attached, ChangeSource, Lsn, OnGap, StreamPosition};
+use ballpoint_runtime::changes::{Attached, ChangeSource, Lsn, OnGap};
 use ballpoint_runtime::event::Event;
-use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::{SourceError, TableName, TableSpec};
-use ballpoint_runtime::store::{Checkpoints, Streams};
+use ballpoint_runtime::shape::Shape;
+use ballpoint_runtime::store::Streams;
 use ballpoint_runtime::trace::TraceContext;
 use serde::Serialize;
 
+use super::copies::Copies;
 use super::copying;
 use super::following::{Again, Following};
+use super::look;
 use super::session::Session;
 use super::table::TableState;
-use crate::error::{LoadError, SyncError, TableFailure, crash_point};
+use crate::error::{LoadError, SyncError, crash_point};
 use crate::report::TableReport;
 use crate::sync::Loader;
-use crate::target::Target;
 
+/// While tables are to be compared, somebody else's session is waited for this long.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(30);
 /// Between looks at how far another session has followed.
 const OTHERS_POLL: Duration = Duration::from_millis(20);
 
@@ -28,8 +31,20 @@ const OTHERS_POLL: Duration = Duration::from_millis(20);
 pub enum Until {
     /// Once everything that was committed in the source before this is in the warehouse.
     Reached(Lsn),
+    /// The same, and nothing that was committed later.
+    Exactly(Lsn),
     /// Never.
     Forever,
+}
+
+impl Until {
+    /// The position that is waited for.
+    pub(super) fn end(self) -> Option<Lsn> {
+        match self {
+            Self::Reached(end) | Self::Exactly(end) => Some(end),
+            Self::Forever => None,
+        }
+    }
 }
 
 /// What following has done.
@@ -56,17 +71,16 @@ pub struct StreamStatus {
     pub commits: u64,
     /// How often the stream was opened.
     pub opened: u64,
-    /// Log between the warehouse and the source's present position.
-    pub lag_bytes: u64,
-    /// Age of the oldest change that is not in the warehouse, by the source's clock; 0: none is known.
-    pub lag_seconds: f64,
-    /// Log that the source keeps on its disk for this slot.
-    pub retained_bytes: u64,
     /// Why changes may be missing; until every table was copied again.
     pub gap: Option<String>,
     /// Tables that wait, and why.
     pub held: Vec<String>,
+    /// Tables that are being copied; the changes of the others go on to flow.
+    pub copying: Vec<String>,
     pub last_error: Option<String>,
+    /// Whether an event told that following fails, and none yet that it works again.
+    #[serde(skip)]
+    pub(super) is_failure_told: bool,
 }
 
 /// Shares a status with whoever shows it.
@@ -118,21 +132,39 @@ impl Follower {
     /// [`SyncError::Tables`] when some tables could not be copied; the others are up to date.
     pub async fn catch_up(&self, anew: &[TableName]) -> Result<FollowReport, SyncError> {
         self.loader.prepare().await?;
-        let specs = self.source.followed().await?;
+        let survey = self.source.survey().await?;
+        let specs = look::kept_by_the_log(&survey);
         if specs.is_empty() {
             self.retire().await?;
             return Ok(FollowReport::default());
         }
-        self.ask_for_copies(anew, &specs).await?;
+        if !anew.is_empty() {
+            self.accept(survey, anew).await?;
+            self.ask_for_copies(anew, &specs).await?;
+        }
         let target = self.source.mark().await?;
+        let begun = Instant::now();
         loop {
             if let Some(report) = Box::pin(self.follow(Until::Reached(target))).await? {
                 return Ok(report);
             }
-            if self.others_reached(&specs, target).await? {
+            if self.loader.is_proving() {
+                if begun.elapsed() > OTHERS_PATIENCE {
+                    return Err(self.followed_by_another().into());
+                }
+            } else if self.others_reached(&specs, target).await? {
                 return Ok(FollowReport::default());
             }
             tokio::time::sleep(OTHERS_POLL).await;
+        }
+    }
+
+    fn followed_by_another(&self) -> SourceError {
+        SourceError::Unavailable {
+            source_name: self.source.name().to_owned(),
+            reason: "another session follows its log, and would move its tables on while they are \
+                     compared"
+                .to_owned(),
         }
     }
 
@@ -143,9 +175,6 @@ impl Follower {
         tables: &[TableName],
         specs: &[TableSpec],
     ) -> Result<(), LoadError> {
-        if tables.is_empty() {
-            return Ok(());
-        }
         let failed = || LoadError::warehouse("asking for a table to be copied again");
         let mut connection = self
             .loader
@@ -171,10 +200,18 @@ impl Follower {
         let Some(stream) = store.streams().get(name).await? else {
             return Ok(false);
         };
+        let known = store.source_tables().of(name).await?;
         for spec in specs {
+            let Some(known) = known.iter().find(|known| known.table == spec.table) else {
+                return Ok(false);
+            };
+            let shape = Shape::from(spec);
+            let is_settled = known.shape == shape || known.seen.as_ref() == Some(&shape);
             let position = store.checkpoints().get(name, &spec.table).await?;
             let state = position.as_ref().and_then(TableState::parse);
-            if !state.is_some_and(|state| state.continues(spec, &stream)) {
+            let has_rows = |it: TableState| it.is_of(&stream) && it.has_converged(stream.end);
+            let is_there = known.hold.is_some() || state.is_some_and(has_rows);
+            if !(is_settled && is_there) {
                 return Ok(false);
             }
         }
@@ -192,41 +229,59 @@ impl Follower {
             return Ok(None);
         };
         let mut report = FollowReport::default();
-        let mut failures: Vec<TableFailure>;
+        let mut copies = Copies::default();
+        let mut differing = Vec::new();
         loop {
-            let specs = self.source.followed().await?;
-            self.noting(|status| status.tables = specs.len());
-            if specs.is_empty() {
+            let look = self.look().await?;
+            if look.specs.is_empty() {
                 drop(session);
                 self.retire().await?;
                 return Ok(Some(report));
             }
             self.guard().await?;
-            let attached = self.attach(&mut session, &specs).await?;
-            failures = self
-                .copy_missing(&mut session, &specs, attached, &mut report)
+            let begins = self.attach(&mut session, &look.specs).await?;
+            let streams = self
+                .copy_missing(&mut session, &look.specs, begins, &mut copies)
                 .await?;
-            self.noting(|status| {
-                status.held = failures
-                    .iter()
-                    .map(|failure: &TableFailure| {
-                        format!("{}: {}", failure.table, in_one_line(&failure.error))
-                    })
-                    .collect();
-            });
-            if failures.is_empty() {
+            self.account_for(&look, &mut copies).await?;
+            if !streams && copies.are_running() {
+                copies.collect(&mut report).await;
+                continue;
+            }
+            if copies.are_complete() {
                 self.close_gap().await?;
             }
-            let mut following =
-                Following::open(self, session, &specs, !failures.is_empty()).await?;
-            let again = following.run(until).await;
+            let snapshot = match until {
+                Until::Reached(_) if self.loader.is_proving() && !copies.are_running() => {
+                    Some(self.source.snapshot(None).await?)
+                }
+                _ => None,
+            };
+            let end = snapshot
+                .as_ref()
+                .map_or(until, |it| Until::Exactly(it.lsn()));
+            let mut following = Following::open(self, session, look, &copies).await?;
+            self.tell_of_recovery().await?;
+            let again = following.run(end).await;
             self.noting(|status| status.streaming = false);
             following.account(&mut report);
             match again? {
                 Again::Survey => session = following.session,
-                Again::Done => break,
+                Again::Rejoin => {
+                    session = following.session;
+                    copies.collect(&mut report).await;
+                }
+                Again::Done => {
+                    if let Some(snapshot) = snapshot {
+                        let (specs, snapshot) = (&following.look.specs, snapshot.as_ref());
+                        differing = self.verify(specs, snapshot, &mut report).await?;
+                    }
+                    break;
+                }
             }
         }
+        let mut failures = copies.into_failures();
+        failures.extend(differing);
         match failures.is_empty() {
             true => Ok(Some(report)),
             false => {
@@ -279,12 +334,7 @@ impl Follower {
         };
         tracing::warn!(source = name, %slot, %reason, refused, "changes of the source may be missing");
         self.noting(|status| status.gap = Some(reason.clone()));
-        let store = self.loader.store();
-        store
-            .events()
-            .publish(event, TraceContext::current())
-            .await
-            .map_err(LoadError::from)?;
+        self.tell_of_gap(event).await?;
         if refused {
             let reason = format!(
                 "{reason}; changes may be missing, and on_gap = \"refuse\": `ballpoint sync \
@@ -314,17 +364,40 @@ impl Follower {
         }
     }
 
-    /// Says that what a gap may have lost is there again.
-    async fn close_gap(&self) -> Result<(), LoadError> {
-        if self.noting(|status| status.gap.is_none()) {
-            return Ok(());
+    /// Tells of a gap, once until it is closed: whoever tries again finds the same one.
+    async fn tell_of_gap(&self, gap: Event) -> Result<(), LoadError> {
+        let store = self.loader.store();
+        if !store.incidents().has_log_gap(self.source.name()).await? {
+            store.events().publish(gap, TraceContext::current()).await?;
         }
-        let closed = Event::GapClosed {
-            source: self.source.name().to_owned(),
-        };
-        let events = self.loader.store().events();
-        events.publish(closed, TraceContext::current()).await?;
+        Ok(())
+    }
+
+    /// Says that what a gap may have lost is there again, whoever told of the gap.
+    async fn close_gap(&self) -> Result<(), LoadError> {
+        let (store, name) = (self.loader.store(), self.source.name());
+        if store.incidents().has_log_gap(name).await? {
+            let source = name.to_owned();
+            let closed = Event::GapClosed { source };
+            store
+                .events()
+                .publish(closed, TraceContext::current())
+                .await?;
+        }
         self.noting(|status| status.gap = None);
+        Ok(())
+    }
+
+    /// Says that following works again, where somebody was told that it does not.
+    async fn tell_of_recovery(&self) -> Result<(), LoadError> {
+        if self.noting(|status| std::mem::take(&mut status.is_failure_told)) {
+            let finished = Event::SyncFinished {
+                source: self.source.name().to_owned(),
+                rows: 0,
+            };
+            let events = self.loader.store().events();
+            events.publish(finished, TraceContext::current()).await?;
+        }
         Ok(())
     }
 
@@ -336,92 +409,6 @@ impl Follower {
             .map_err(failed())?;
         Streams::forget_in(connection, name).await?;
         Ok(())
-    }
-
-    /// Copies the tables that have no state the stream could go on from. One that fails waits.
-    async fn copy_missing(
-        &self,
-        session: &mut Session,
-        specs: &[TableSpec],
-        begins: Option<(String, u32)>,
-        report: &mut FollowReport,
-    ) -> Result<Vec<TableFailure>, SyncError> {
-        let name = self.source.name();
-        let mut snapshot = None;
-        if let Some((system, timeline)) = begins {
-            let slot = self.noting(|status| status.slot.clone());
-            let exported = self.source.snapshot(Some(&slot)).await?;
-            crash_point("changes.after_slot")?;
-            let position = StreamPosition {
-                slot,
-                system,
-                timeline,
-                end: exported.lsn(),
-            };
-            Streams::begin_in(session.connection(), name, &position)
-                .await
-                .map_err(LoadError::from)?;
-            crash_point("changes.after_begin")?;
-            snapshot = Some(exported);
-        }
-        let stream = Streams::get_in(session.connection(), name)
-            .await
-            .map_err(LoadError::from)?;
-        let stream = stream.ok_or_else(|| moved(name))?;
-        let mut failures = Vec::new();
-        for spec in specs {
-            if self.continues(session, spec, &stream).await? {
-                continue;
-            }
-            let exported = match &snapshot {
-                Some(exported) => exported,
-                None => snapshot.insert(self.source.snapshot(None).await?),
-            };
-            tracing::info!(source = name, table = %spec.table, lsn = %exported.lsn(), "copying");
-            let copied = Box::pin(copying::copy(
-                &self.loader,
-                name,
-                spec,
-                exported.as_ref(),
-                &stream,
-            ))
-            .await;
-            match copied {
-                Ok(copied) => report.tables.push(copied),
-                Err(LoadError::Source(error @ SourceError::Unavailable { .. })) => {
-                    return Err(error.into());
-                }
-                Err(error) => failures.push(TableFailure {
-                    table: spec.table.clone(),
-                    error,
-                }),
-            }
-        }
-        Ok(failures)
-    }
-
-    async fn continues(
-        &self,
-        session: &mut Session,
-        spec: &TableSpec,
-        stream: &StreamPosition,
-    ) -> Result<bool, LoadError> {
-        let connection = session.connection();
-        let position = Checkpoints::get_in(connection, self.source.name(), &spec.table).await?;
-        let state = position.as_ref().and_then(TableState::parse);
-        if !state.is_some_and(|state| state.continues(spec, stream)) {
-            return Ok(false);
-        }
-        let raw = TableName::new(self.loader.schema(), &spec.table.name);
-        let target = Target::find(connection, &raw)
-            .await
-            .map_err(LoadError::warehouse("looking at the raw table"))?;
-        Ok(target.is_some_and(|target| {
-            let has = |name: &String| target.columns.iter().any(|column| column.name == *name);
-            target.has_metadata
-                && target.is_keyed_by(&spec.primary_key)
-                && spec.columns.iter().all(|column| has(&column.name))
-        }))
     }
 }
 

@@ -11,9 +11,12 @@ use ballpoint_runtime::segment::{TableName, TableSpec};
 use ballpoint_runtime::store::{Checkpoints, EventBus, RecordedEvent, Streams};
 use ballpoint_runtime::trace::TraceContext;
 
+use super::columns::Fit;
+use super::copies::Copies;
 use super::copying;
 use super::follow::{FollowReport, Follower, Until};
-use super::session::Session;
+use super::look::Look;
+use super::session::{Reach, Session};
 use super::table::{ANNOUNCE_INTERVAL, Table, TableState};
 use crate::error::{LoadError, SyncError, crash_point};
 use crate::report::TableReport;
@@ -25,13 +28,13 @@ const SURVEY_INTERVAL: Duration = Duration::from_secs(5);
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 /// While the end of the log is waited for.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(20);
-/// A table that could not be copied is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why a stream is left.
 pub(super) enum Again {
     /// The source's tables, or a table's state, are not what they were.
     Survey,
+    /// The tables that were copied beside the stream can join it.
+    Rejoin,
     /// The end that was waited for is in the warehouse.
     Done,
 }
@@ -41,16 +44,15 @@ pub(super) struct Following<'a> {
     follower: &'a Follower,
     pub(super) session: Session,
     stream: Box<dyn ChangeStream>,
-    specs: Vec<TableSpec>,
+    pub(super) look: Look,
     tables: Vec<Table>,
     by_name: HashMap<TableName, usize>,
     /// In the warehouse, with everything before it.
     end: Lsn,
     moved_at: Instant,
     surveyed_at: Instant,
-    opened_at: Instant,
-    /// Whether a table waits for another try.
-    has_failures: bool,
+    /// While some run, the position stays where it is, and the other tables run ahead.
+    copies: &'a Copies,
     changed: HashMap<TableName, u64>,
 }
 
@@ -59,18 +61,21 @@ impl<'a> Following<'a> {
     pub(super) async fn open(
         follower: &'a Follower,
         mut session: Session,
-        specs: &[TableSpec],
-        has_failures: bool,
+        look: Look,
+        copies: &'a Copies,
     ) -> Result<Self, SyncError> {
         let name = follower.source().name();
         let position = Streams::get_in(session.connection(), name)
             .await
             .map_err(LoadError::from)?
             .ok_or_else(|| super::follow::moved(name))?;
-        let mut tables = Vec::new();
-        for spec in specs {
+        let ahead = Streams::ahead_in(session.connection(), name).await;
+        let ahead = ahead.map_err(LoadError::from)?.unwrap_or_default();
+        let mut tables: Vec<Table> = Vec::new();
+        for spec in &look.specs {
             let number = tables.len();
-            if let Some(table) = state_of(follower, &mut session, spec, number).await? {
+            if let Some(mut table) = state_of(follower, &mut session, spec, number).await? {
+                table.snapshot_lsn = table.snapshot_lsn.max(ahead);
                 tables.push(table);
             }
         }
@@ -81,7 +86,7 @@ impl<'a> Following<'a> {
             .collect();
         let stream = follower
             .source()
-            .stream(&position.slot, position.end, specs)
+            .stream(&position.slot, position.end, &look.specs)
             .await?;
         follower.noting(|status| {
             status.streaming = true;
@@ -94,14 +99,13 @@ impl<'a> Following<'a> {
             follower,
             session,
             stream,
-            specs: specs.to_vec(),
+            look,
             tables,
             by_name,
             end: position.end,
             moved_at: now,
             surveyed_at: now,
-            opened_at: now,
-            has_failures,
+            copies,
             changed: HashMap::new(),
         })
     }
@@ -109,16 +113,25 @@ impl<'a> Following<'a> {
     /// Takes batches until it is time to leave. After an error the session must not be used again.
     pub(super) async fn run(&mut self, until: Until) -> Result<Again, SyncError> {
         loop {
-            let reached = matches!(until, Until::Reached(end) if self.end >= end);
-            if reached && !self.session.is_open() {
+            if self.has_reached(until) && !self.session.is_open() {
                 self.tell_what_is_left().await?;
                 return Ok(Again::Done);
             }
-            let patience = match until {
-                Until::Reached(_) => DRAIN_PATIENCE,
-                Until::Forever => ANNOUNCE_INTERVAL,
+            let patience = match until.end() {
+                Some(_) => DRAIN_PATIENCE,
+                None => ANNOUNCE_INTERVAL,
             };
-            let batch = self.stream.next(patience).await?;
+            let mut batch = tokio::select! {
+                biased;
+                () = self.copies.ended(), if !self.session.is_open() => {
+                    self.tell_what_is_left().await?;
+                    return Ok(Again::Rejoin);
+                }
+                batch = self.stream.next(patience) => batch?,
+            };
+            if let Until::Exactly(end) = until {
+                cut(&mut batch, end);
+            }
             let held = match batch.changes.is_empty() {
                 true => {
                     self.rest(batch.end, until).await?;
@@ -136,10 +149,22 @@ impl<'a> Following<'a> {
         }
     }
 
-    /// Writes a batch. Whether a table must be copied again.
+    /// Whether the end that is waited for is in every table.
+    fn has_reached(&self, until: Until) -> bool {
+        let converged = |table: &Table| table.has_converged(self.end);
+        !self.copies.are_running()
+            && until.end().is_some_and(|end| self.end >= end)
+            && self.tables.iter().all(converged)
+    }
+
+    /// Writes a batch. Whether the tables must be looked at again.
     async fn take(&mut self, batch: ChangeBatch) -> Result<bool, SyncError> {
         let (end, committed_at) = (batch.end, batch.committed_at);
-        let by_table = self.sorted(batch.changes);
+        let Some(by_table) = self.sorted(batch.changes) else {
+            // Nothing of it is kept: it comes again once the tables were looked at.
+            self.undo().await?;
+            return Ok(true);
+        };
         let whole = end.is_some() && !self.session.is_open();
         self.session.begin().await?;
         crash_point("changes.before_apply")?;
@@ -196,16 +221,12 @@ impl<'a> Following<'a> {
                 .map_err(LoadError::warehouse("holding a table"))?;
         }
         let events = self.tell(false).await?;
-        if confirms_early() {
-            self.stream.confirm(end);
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        if self.copies.are_running() {
+            self.session.commit(Reach::Ahead(end)).await?;
+            crash_point("changes.after_commit_ahead")?;
+        } else {
+            self.commit_all(end, committed_at).await?;
         }
-        self.session.commit(end, committed_at).await?;
-        crash_point("changes.after_commit")?;
-        self.stream.confirm(end);
-        crash_point("changes.after_confirm")?;
-        self.end = end;
-        self.moved_at = Instant::now();
         let events_bus = self.follower.loader().store().events();
         events
             .into_iter()
@@ -215,20 +236,37 @@ impl<'a> Following<'a> {
         }
         let changes = self.changed.values().sum();
         self.follower.noting(|status| {
-            status.end_lsn = end.to_string();
             status.changes = changes;
             status.commits += 1;
         });
         Ok(held)
     }
 
-    /// The changes of each table, without those that its snapshot has or that wait for a copy.
-    fn sorted(&mut self, changes: Vec<Change>) -> Vec<(usize, Vec<Change>)> {
+    /// Moves the stream's position to `end` with the rows, and confirms the slot after that.
+    async fn commit_all(&mut self, end: Lsn, committed_at: Option<i64>) -> Result<(), LoadError> {
+        if confirms_early() {
+            self.stream.confirm(end);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        self.session.commit(Reach::All(end, committed_at)).await?;
+        crash_point("changes.after_commit")?;
+        self.stream.confirm(end);
+        crash_point("changes.after_confirm")?;
+        self.end = end;
+        self.moved_at = Instant::now();
+        self.follower
+            .noting(|status| status.end_lsn = end.to_string());
+        Ok(())
+    }
+
+    /// The changes of each table, without those that its snapshot has or that wait for a copy. `None`
+    /// where a table is not what it was when the source was looked at.
+    fn sorted(&mut self, changes: Vec<Change>) -> Option<Vec<(usize, Vec<Change>)>> {
         let mut by_table: Vec<(usize, Vec<Change>)> = Vec::new();
         let mut slots: Vec<Option<usize>> = vec![None; self.tables.len()];
         // Changes of one table come in runs.
         let mut latest: Option<(Arc<Relation>, Option<usize>)> = None;
-        for change in changes {
+        for mut change in changes {
             let found = match &latest {
                 Some((relation, at)) if Arc::ptr_eq(relation, &change.relation) => *at,
                 _ => {
@@ -242,10 +280,15 @@ impl<'a> Following<'a> {
             if table.is_held || change.commit_lsn < table.snapshot_lsn {
                 continue;
             }
-            if !table.fits(&change.relation) {
-                tracing::info!(table = %table.spec.table, "its columns changed: it is copied again");
-                table.is_held = true;
-                continue;
+            match table.fit(&change.relation, change.commit_lsn < self.look.log_end) {
+                Fit::Same => {}
+                fit @ Fit::By(_) => change.operation = fit.apply(change.operation),
+                Fit::Younger => return None,
+                Fit::Unlike => {
+                    tracing::info!(table = %table.spec.table, "its columns changed: it is copied again");
+                    table.is_held = true;
+                    continue;
+                }
             }
             let slot = *slots[at].get_or_insert_with(|| {
                 by_table.push((at, Vec::new()));
@@ -253,7 +296,7 @@ impl<'a> Following<'a> {
             });
             by_table[slot].1.push(change);
         }
-        by_table
+        Some(by_table)
     }
 
     async fn write(
@@ -279,13 +322,14 @@ impl<'a> Following<'a> {
         if self.session.is_open() {
             return Ok(());
         }
-        let Some(end) = end.filter(|end| *end > self.end) else {
+        let moves = |end: &Lsn| *end > self.end && !self.copies.are_running();
+        let Some(end) = end.filter(moves) else {
             return Ok(self.tell_what_is_left().await?);
         };
-        let reached = matches!(until, Until::Reached(wanted) if end >= wanted);
+        let reached = until.end().is_some_and(|wanted| end >= wanted);
         if reached || self.moved_at.elapsed() >= IDLE_INTERVAL {
             self.session.begin_quietly().await?;
-            self.session.commit(end, None).await?;
+            self.session.commit(Reach::All(end, None)).await?;
             self.stream.confirm(end);
             self.end = end;
             self.moved_at = Instant::now();
@@ -330,10 +374,11 @@ impl<'a> Following<'a> {
             return Ok(false);
         }
         self.surveyed_at = Instant::now();
-        if self.has_failures && self.opened_at.elapsed() >= RETRY_INTERVAL {
+        let is_due = |at| !self.copies.are_running() && Instant::now() >= at;
+        if self.copies.retry_at().is_some_and(is_due) {
             return Ok(true);
         }
-        if self.follower.source().followed().await? != self.specs {
+        if self.follower.has_news_since(&self.look).await? {
             return Ok(true);
         }
         let name = self.follower.source().name();
@@ -369,6 +414,15 @@ impl<'a> Following<'a> {
     }
 }
 
+/// Leaves only what was committed before `end`.
+fn cut(batch: &mut ChangeBatch, end: Lsn) {
+    let length = batch.changes.len();
+    batch.changes.retain(|change| change.commit_lsn < end);
+    if batch.changes.len() < length {
+        batch.end = Some(end);
+    }
+}
+
 /// A table that has a state, as the warehouse has it.
 async fn state_of(
     follower: &Follower,
@@ -378,17 +432,15 @@ async fn state_of(
 ) -> Result<Option<Table>, LoadError> {
     let (name, connection) = (follower.source().name(), session.connection());
     let position = Checkpoints::get_in(connection, name, &spec.table).await?;
-    let Some(state) = position.as_ref().and_then(TableState::parse) else {
+    let state = position.as_ref().and_then(TableState::parse);
+    let Some(state) = state.filter(TableState::is_streaming) else {
         return Ok(None);
     };
     let raw = TableName::new(follower.loader().schema(), &spec.table.name);
     let target = Target::find(connection, &raw)
         .await
         .map_err(LoadError::warehouse("looking at the raw table"))?;
-    let table = |target: Target| {
-        let (generation, lsn) = (target.generation, state.snapshot_lsn);
-        Table::new(spec.clone(), raw, generation, lsn, number)
-    };
+    let table = |target: Target| Table::new(spec.clone(), raw, target.generation, &state, number);
     Ok(target.map(table))
 }
 
@@ -398,8 +450,11 @@ fn is_duplicate(error: &LoadError) -> bool {
 }
 
 /// Whether the warehouse refused the rows, rather than being away: bad data, a violated constraint, a
-/// table that is not what it was.
+/// table that is not what it was; or that they do not fit what it has.
 fn is_refusal(error: &LoadError) -> bool {
+    if matches!(error, LoadError::Unmatched { .. }) {
+        return true;
+    }
     code(error).is_some_and(|code| {
         ["22", "23", "42"]
             .iter()

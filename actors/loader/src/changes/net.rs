@@ -234,7 +234,8 @@ fn with_key(new: &Tuple, old: &Tuple, key: &[usize]) -> Tuple {
     }))
 }
 
-fn tuple<'a>(fields: impl Iterator<Item = Field<'a>>) -> Tuple {
+/// A row of these values.
+pub(super) fn tuple<'a>(fields: impl Iterator<Item = Field<'a>>) -> Tuple {
     let (mut data, mut count) = (BytesMut::new(), 0);
     for field in fields {
         count += 1;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
+use super::copying;
 use super::encode::{Format, Own, Rows};
 use super::net::{self, Copies, Effect, Net, Step};
 use super::statements::{DELETE, PATCH, PUT};
@@ -24,6 +25,15 @@ const STREAM_LOCKS: i32 = 0x6270_6c73;
 /// of the staging table the planner may read the whole table instead.
 const SETTINGS: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0;
     set jit = off; set enable_hashjoin = off; set enable_mergejoin = off";
+
+/// How far a commit brings the tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reach {
+    /// Every table, and so the stream; with the commit time of the last transaction.
+    All(Lsn, Option<i64>),
+    /// Those that are not being copied.
+    Ahead(Lsn),
+}
 
 /// A session that holds the source's lock; both end when it is dropped.
 pub(super) struct Session {
@@ -95,16 +105,36 @@ impl Session {
         Ok(())
     }
 
-    /// Moves the stream's position and commits it with the rows.
-    pub(super) async fn commit(
-        &mut self,
-        end: Lsn,
-        committed_at: Option<i64>,
-    ) -> Result<(), LoadError> {
+    /// Writes down how far the rows reach and commits that with them.
+    pub(super) async fn commit(&mut self, reach: Reach) -> Result<(), LoadError> {
         crash_point("changes.before_checkpoint")?;
-        Streams::advance_in(&mut self.connection, &self.source, end, committed_at).await?;
+        match reach {
+            Reach::All(end, committed_at) => {
+                Streams::advance_in(&mut self.connection, &self.source, end, committed_at).await?;
+            }
+            Reach::Ahead(ahead) => {
+                Streams::run_ahead_in(&mut self.connection, &self.source, ahead).await?;
+                crash_point("changes.before_commit_ahead")?;
+            }
+        }
         crash_point("changes.before_commit")?;
         self.end("commit", "committing changes").await
+    }
+
+    /// After a round of copies, also one that was killed: see [`copying::rejoin`].
+    pub(super) async fn rejoin(&mut self) -> Result<(), LoadError> {
+        self.begin_quietly().await?;
+        let rejoined = copying::rejoin(&mut self.connection, &self.source).await;
+        let rejoined = rejoined.map_err(LoadError::warehouse("letting copied tables join"))?;
+        Streams::rejoin_in(&mut self.connection, &self.source).await?;
+        if rejoined > 0 {
+            crash_point("changes.before_rejoin")?;
+        }
+        self.end("commit", "letting copied tables join").await?;
+        if rejoined > 0 {
+            crash_point("changes.after_rejoin")?;
+        }
+        Ok(())
     }
 
     pub(super) async fn rollback(&mut self) -> Result<(), LoadError> {
@@ -139,9 +169,12 @@ impl Session {
             return self.write_copies(table, net::by_row(changes), format).await;
         }
         let mut rows = 0;
+        let replayed = table.replays(changes);
         for step in net::by_key(changes, &table.key) {
             rows += match step {
-                Step::Net(net) => self.write_net(table, net, format).await?,
+                Step::Net(net) => self.write_net(table, net, format, replayed).await?,
+                // Which row has the old key by now nobody knows.
+                Step::Move { .. } if replayed => return Err(unmatched(table)),
                 Step::Move { old, new, lsn } => {
                     self.write_move(table, &old, &new, lsn, format).await?
                 }
@@ -169,6 +202,7 @@ impl Session {
         table: &mut Table,
         net: Net,
         format: Format,
+        replayed: bool,
     ) -> Result<u64, LoadError> {
         let mut changed = self.empty(table, net.emptied).await?;
         let mut rows = Rows::new(format);
@@ -184,11 +218,19 @@ impl Session {
         }
         self.stage(table, rows, format).await?;
         let statements = &table.statements;
-        let in_order = [&statements.delete, &statements.put, &statements.patch];
-        for (sql, count) in in_order.into_iter().zip(staged) {
-            if count > 0 {
-                changed += self.run(sql).await?;
+        let [deleted, put, patched] = staged;
+        if deleted > 0 {
+            changed += self.run(&statements.delete).await?;
+        }
+        if put > 0 {
+            changed += self.run(&statements.put).await?;
+        }
+        if patched > 0 {
+            let found = self.run(&statements.patch).await?;
+            if replayed && found < patched {
+                return Err(unmatched(table));
             }
+            changed += found;
         }
         Ok(changed)
     }
@@ -288,6 +330,14 @@ impl Session {
 
     fn extracted_at(&self) -> i64 {
         self.open.expect("changes are written in a transaction")
+    }
+}
+
+/// A change that is replayed over ranges of several snapshots, and whose row, or a value of it that the
+/// log does not repeat, is in none of them: the row had moved, when its new place was read already.
+fn unmatched(table: &Table) -> LoadError {
+    LoadError::Unmatched {
+        table: table.spec.table.clone(),
     }
 }
 

@@ -32,11 +32,6 @@ impl Follower {
         let Some(lag) = self.source().lag(&slot).await? else {
             return Ok(false);
         };
-        self.noting(|status| {
-            status.lag_bytes = lag.bytes;
-            status.lag_seconds = lag.seconds;
-            status.retained_bytes = lag.retained_bytes;
-        });
         // The source's disk is looked after also while the warehouse is away.
         if let Err(error) = self.loader().store().streams().note_lag(name, &lag).await {
             tracing::debug!(error = %in_one_line(&error), "the slot's lag was not written down");

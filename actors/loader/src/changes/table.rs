@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ballpoint_runtime::changes::{Lsn, Relation, StreamPosition};
+use ballpoint_runtime::changes::{Change, Lsn, Relation, StreamPosition};
 use ballpoint_runtime::segment::{Column, Position, TableName, TableSpec};
+use ballpoint_runtime::store::{Checkpoints, StoreError};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
+use super::columns::Fit;
 use super::statements::Statements;
 
 /// Version of the checkpoint's form; another one means that the table is copied again.
@@ -17,34 +20,56 @@ pub(super) const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
 /// A table's state, in its checkpoint; written with its snapshot's rows. The stream's position says
 /// how far its changes are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TableState {
+pub(crate) struct TableState {
     format: u32,
-    /// `streaming` as soon as its snapshot is in the warehouse.
     state: State,
     slot: String,
     system: String,
-    /// Changes of transactions that committed before it came with the snapshot.
+    /// Changes of transactions that committed before it are in the table: they came with the snapshot,
+    /// or it ran ahead of the stream's position while others were copied.
     pub(super) snapshot_lsn: Lsn,
+    /// The rows are of several snapshots, of which this is the last: the changes before it bring them to
+    /// one state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) converges_at: Option<Lsn>,
     columns: Vec<Column>,
     primary_key: Vec<String>,
+    /// What held its rows in the source when that was looked at.
+    #[serde(default)]
+    file: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
+    /// Its snapshot is in the warehouse; the round of copies that it belongs to goes on.
+    Copied,
+    /// The stream has its changes.
     Streaming,
 }
 
 impl TableState {
-    pub(super) fn new(spec: &TableSpec, stream: &StreamPosition, snapshot_lsn: Lsn) -> Self {
+    /// The state of a table whose snapshot has landed.
+    pub(super) fn copied(spec: &TableSpec, stream: &StreamPosition, snapshot_lsn: Lsn) -> Self {
         Self {
             format: FORMAT,
-            state: State::Streaming,
+            state: State::Copied,
             slot: stream.slot.clone(),
             system: stream.system.clone(),
             snapshot_lsn,
+            converges_at: None,
             columns: spec.columns.clone(),
             primary_key: spec.primary_key.clone(),
+            file: spec.origin.file,
+        }
+    }
+
+    /// The same, with ranges of earlier snapshots, none from before `from`.
+    pub(super) fn replayed_from(self, from: Lsn) -> Self {
+        Self {
+            converges_at: Some(self.snapshot_lsn),
+            snapshot_lsn: from,
+            ..self
         }
     }
 
@@ -53,16 +78,62 @@ impl TableState {
     }
 
     /// Reads a checkpoint; `None` when it is not of a table that is followed.
-    pub(super) fn parse(position: &Position) -> Option<Self> {
+    pub(crate) fn parse(position: &Position) -> Option<Self> {
         serde_json::from_value(position.0.clone())
             .ok()
             .filter(|state: &Self| state.format == FORMAT)
     }
 
+    /// The state of a table whose columns became those of `spec` with nothing in the new ones.
+    fn reshaped(self, spec: &TableSpec) -> Self {
+        Self {
+            columns: spec.columns.clone(),
+            file: spec.origin.file,
+            ..self
+        }
+    }
+
+    /// Whether the source has not written all rows anew since, of which its log says nothing.
+    pub(crate) fn has_rows_of(&self, spec: &TableSpec) -> bool {
+        self.file != 0 && self.file == spec.origin.file
+    }
+
+    /// Keeps the state, if there is one, of a table that goes on with the columns of `spec`: the log
+    /// tells of whatever comes to stand in them.
+    pub(crate) async fn reshape_in(
+        connection: &mut PgConnection,
+        source: &str,
+        spec: &TableSpec,
+    ) -> Result<(), StoreError> {
+        let position = Checkpoints::get_in(connection, source, &spec.table).await?;
+        let Some(state) = position.as_ref().and_then(Self::parse) else {
+            return Ok(());
+        };
+        let position = state.reshaped(spec).to_position();
+        Checkpoints::put_in(connection, source, &spec.table, &position).await
+    }
+
+    /// Whether it is a state in that stream.
+    pub(super) fn is_of(&self, stream: &StreamPosition) -> bool {
+        self.slot == stream.slot && self.system == stream.system
+    }
+
     /// Whether the stream goes on from it for a table of this shape.
     pub(super) fn continues(&self, spec: &TableSpec, stream: &StreamPosition) -> bool {
-        let now = Self::new(spec, stream, self.snapshot_lsn);
-        *self == now
+        self.is_streaming()
+            && self.is_of(stream)
+            && self.columns == spec.columns
+            && self.primary_key == spec.primary_key
+    }
+
+    /// Whether the stream has its changes.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.state == State::Streaming
+    }
+
+    /// Whether its rows are of one state once the stream is at `end`.
+    pub(super) fn has_converged(&self, end: Lsn) -> bool {
+        self.converges_at.is_none_or(|at| at <= end)
     }
 }
 
@@ -72,6 +143,7 @@ pub(super) struct Table {
     pub(super) raw: TableName,
     pub(super) generation: i64,
     pub(super) snapshot_lsn: Lsn,
+    converges_at: Option<Lsn>,
     /// Positions of its key's columns.
     pub(super) key: Vec<usize>,
     pub(super) statements: Statements,
@@ -81,7 +153,8 @@ pub(super) struct Table {
     pub(super) stage_in_use: bool,
     /// Whether its changes are left out until it has been copied again.
     pub(super) is_held: bool,
-    relation: Option<Arc<Relation>>,
+    /// Of the latest description, and whether it was an older one.
+    fit: Option<(Arc<Relation>, bool, Fit)>,
     /// Rows that are committed and that no event has told of yet.
     pub(super) untold: u64,
     told_at: Option<Instant>,
@@ -92,7 +165,7 @@ impl Table {
         spec: TableSpec,
         raw: TableName,
         generation: i64,
-        snapshot_lsn: Lsn,
+        state: &TableState,
         number: usize,
     ) -> Self {
         let position = |name: &String| spec.columns.iter().position(|column| column.name == *name);
@@ -102,34 +175,42 @@ impl Table {
             spec,
             raw,
             generation,
-            snapshot_lsn,
+            snapshot_lsn: state.snapshot_lsn,
+            converges_at: state.converges_at,
             key,
             statements,
             is_staged: false,
             stage_in_use: false,
             is_held: false,
-            relation: None,
+            fit: None,
             untold: 0,
             told_at: None,
         }
     }
 
-    /// Whether changes described by `relation` fit the table; looked at once for each description.
-    pub(super) fn fits(&mut self, relation: &Arc<Relation>) -> bool {
-        if self
-            .relation
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, relation))
+    /// How changes described by `relation` fit the table; looked at once for each description.
+    pub(super) fn fit(&mut self, relation: &Arc<Relation>, is_older: bool) -> Fit {
+        if let Some((known, was_older, fit)) = &self.fit
+            && Arc::ptr_eq(known, relation)
+            && *was_older == is_older
         {
-            return true;
+            return fit.clone();
         }
-        let names = relation.columns.iter().map(|column| &column.name);
-        let fits = relation.is_as_followed
-            && names.eq(self.spec.columns.iter().map(|column| &column.name));
-        if fits {
-            self.relation = Some(Arc::clone(relation));
-        }
-        fits
+        let fit = Fit::of(relation, &self.spec, is_older);
+        self.fit = Some((Arc::clone(relation), is_older, fit.clone()));
+        fit
+    }
+
+    /// Whether its rows are of one state once the stream is at `end`.
+    pub(super) fn has_converged(&self, end: Lsn) -> bool {
+        self.converges_at.is_none_or(|at| at <= end)
+    }
+
+    /// Whether some of `changes` bring rows of several snapshots to one state.
+    pub(super) fn replays(&self, changes: &[Change]) -> bool {
+        changes
+            .iter()
+            .any(|change| !self.has_converged(change.commit_lsn))
     }
 
     /// Whether to tell of its rows now.

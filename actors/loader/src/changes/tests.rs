@@ -6,20 +6,27 @@ use std::time::Duration;
 use ballpoint_postgres::testing::TestDatabase;
 use ballpoint_runtime::segment::{SourceReader, TableName};
 use ballpoint_runtime::store::Store;
+use ballpoint_runtime::trace::TraceContext;
 use ballpoint_source::{Mode, PostgresSource, PostgresSourceConfig};
 
 use super::*;
+use crate::error::SyncError;
+use crate::report::SyncReport;
 use crate::sync::Loader;
 use crate::sync::tests::{CRASH_POINTS, one, run};
 
 mod acting;
+mod copies;
+mod drift;
 mod gaps;
+mod proofs;
 mod shapes;
 
 /// A source that is followed, and its warehouse.
 struct Followed {
     source: TestDatabase,
     warehouse: TestDatabase,
+    reader: PostgresSource,
     follower: Follower,
     _loads: tokio::sync::RwLockReadGuard<'static, ()>,
 }
@@ -36,10 +43,12 @@ impl Followed {
         let mut config = PostgresSourceConfig::new("shop", source.url());
         config.mode = Some(Mode::Cdc);
         configure(&mut config);
+        let reader = PostgresSource::new(config.clone()).unwrap();
         let follower = follower(&warehouse, config).await;
         Self {
             source,
             warehouse,
+            reader,
             follower,
             _loads,
         }
@@ -51,6 +60,34 @@ impl Followed {
 
     async fn catch_up(&self) -> FollowReport {
         self.follower.catch_up(&[]).await.unwrap()
+    }
+
+    /// Takes the slot away, as soon as no session reads from it.
+    async fn drop_slot(&self) {
+        let drop = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+                    where database = current_database() and not active";
+        let left = "select count(*) from pg_replication_slots where database = current_database()";
+        while one::<i64>(self.source.pool(), left).await > 0 {
+            let _ = sqlx::query(drop).execute(self.source.pool()).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn loader(&self) -> Loader {
+        let store = Store::open(self.warehouse.pool().clone()).await.unwrap();
+        Loader::new(store, "raw")
+    }
+
+    async fn try_sync(&self, full_refresh: bool) -> Result<SyncReport, SyncError> {
+        let loader = self.loader().await;
+        let trace = TraceContext::current();
+        Box::pin(loader.sync(&self.reader, &[], full_refresh, &trace)).await
+    }
+
+    async fn sync_proving(&self) -> Result<SyncReport, SyncError> {
+        let loader = self.loader().await.proving();
+        let trace = TraceContext::current();
+        Box::pin(loader.sync(&self.reader, &[], false, &trace)).await
     }
 
     /// Every row of `table`, as text and in order, is the same on both sides.

@@ -5,39 +5,65 @@ use ballpoint_runtime::segment::{
 };
 
 use super::Loader;
+use crate::counter::Counter;
 use crate::error::LoadError;
 use crate::merge::{self, Merged};
 use crate::report::TableReport;
 use crate::target::{self, Target};
 use crate::transaction::WarehouseTransaction;
-use crate::watch::Watching;
-use crate::{replace, shadow};
+use crate::{careful, rejected, replace, shadow};
 
 impl Loader {
+    /// Lands a segment, to the row: what was read has landed, or stands in `_rejected`. `carefully`: rows
+    /// that the warehouse refuses are found and rejected.
+    pub(crate) async fn land_whole(
+        &self,
+        transaction: &mut WarehouseTransaction,
+        report: &mut TableReport,
+        target: Option<Target>,
+        mut segment: Segment,
+        carefully: bool,
+    ) -> Result<(), LoadError> {
+        let sent = segment.sent.clone();
+        let mut refused = std::mem::take(&mut segment.refused);
+        let unsent = refused.len() as u64;
+        if carefully {
+            let counter = Counter::begin(self.progress.clone(), &segment, &report.source);
+            refused.extend(careful::land(transaction, report, target, segment).await?);
+            counter.ended(report);
+        } else {
+            self.land(transaction, report, target, segment).await?;
+        }
+        report.check_counts(sent.as_deref())?;
+        report.read += unsent;
+        let run = self.run.as_ref().map(|run| run.id().to_string());
+        rejected::keep(transaction, report, run, &refused).await
+    }
+
     /// Lands the rows and writes into `report` what became of them.
-    pub(crate) async fn land(
+    async fn land(
         &self,
         transaction: &mut WarehouseTransaction,
         report: &mut TableReport,
         target: Option<Target>,
         segment: Segment,
     ) -> Result<(), LoadError> {
-        let watching = Watching::begin(self.progress.clone(), &segment, &report.source);
+        let counter = Counter::begin(self.progress.clone(), &segment, &report.source);
         let Segment {
             spec, write, rows, ..
         } = segment;
-        let watch = |rows: RowStream| watching.watch(rows);
+        let count = |rows: RowStream| counter.count(rows);
         let rows = match rows {
-            Rows::Stream(rows) => watch(rows),
+            Rows::Stream(rows) => count(rows),
             Rows::Ranges(ranges) => {
                 let pool = self.store.pool();
-                let landed = shadow::land(pool, &report.raw, &spec, ranges, &watch).await?;
+                let landed = shadow::land(pool, &report.raw, &spec, ranges, &count).await?;
                 let old = target.as_ref();
                 replace::adopt(transaction, &report.raw, old, &spec, &landed.shadow).await?;
                 report.read = landed.copied + landed.kept;
                 report.kept = landed.kept;
                 report.inserted = landed.rows;
-                watching.ended(report);
+                counter.ended(report);
                 return Ok(());
             }
         };
@@ -53,7 +79,7 @@ impl Loader {
             report.inserted = merged.inserted;
             report.updated = merged.updated;
         }
-        watching.ended(report);
+        counter.ended(report);
         Ok(())
     }
 

@@ -25,6 +25,9 @@ const HOLD_MAX: Duration = Duration::from_secs(5 * 60);
 /// Closed incidents older than this are pruned, with their messages.
 const KEEP_DAYS: i32 = 90;
 
+/// The cause of a source's incident while changes of its log may be missing.
+pub const LOG_GAP: &str = "log gap";
+
 /// What kind of thing does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncidentKind {
@@ -262,6 +265,27 @@ impl Incidents {
         .await
         .map_err(StoreError::query("closing an incident"))?;
         Ok(())
+    }
+
+    /// Whether a gap in the log of `source` was told of and not closed yet: its events say so at once,
+    /// the incident that they lead to for as long as it takes.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn has_log_gap(&self, source: &str) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select exists (select from ballpoint.incidents
+                            where kind = $1 and subject = $2 and state = 'open' and $3 = any(causes))
+                 or coalesce((select payload->>'type' = 'log_gap' from ballpoint.events
+                              where payload->>'type' in ('log_gap', 'gap_closed')
+                                and payload->>'source' = $2 order by id desc limit 1), false)",
+        )
+        .bind(IncidentKind::Source.as_str())
+        .bind(source)
+        .bind(LOG_GAP)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::query("looking for a gap in a source's log"))
     }
 
     /// Closes the incidents of what is configured no longer: nothing else would.

@@ -40,6 +40,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "slot lag",
         include_str!("../../migrations/0008_slot_lag.sql"),
     ),
+    (
+        9,
+        "stream ahead",
+        include_str!("../../migrations/0009_stream_ahead.sql"),
+    ),
 ];
 
 fn migrator() -> Migrator {

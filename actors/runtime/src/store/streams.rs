@@ -30,6 +30,9 @@ const SELECT: &str = "select source, slot, system_id, timeline, end_lsn::text,
     lag_bytes, lag_seconds, retained_bytes,
     (extract(epoch from lag_at) * 1000000)::bigint from ballpoint.streams";
 
+/// What a failure was about.
+const AHEAD: &str = "noting how far tables are ahead of their stream";
+
 impl Streams {
     pub(super) fn new(pool: PgPool) -> Self {
         Self { pool }
@@ -91,6 +94,7 @@ impl Streams {
              on conflict (source) do update
              set slot = excluded.slot, system_id = excluded.system_id,
                  timeline = excluded.timeline, end_lsn = excluded.end_lsn, committed_at = null,
+                 ahead_lsn = null,
                  lag_bytes = null, lag_seconds = null, retained_bytes = null, lag_at = null,
                  updated_at = clock_timestamp()",
         )
@@ -136,6 +140,91 @@ impl Streams {
                 sqlx::Error::RowNotFound,
             )),
         }
+    }
+
+    /// Notes, in the transaction of their rows, how far the tables are that run ahead of the stream's
+    /// position while others are copied (R7).
+    ///
+    /// # Errors
+    /// As [`Streams::advance_in`].
+    pub async fn run_ahead_in(
+        connection: &mut PgConnection,
+        source: &str,
+        ahead: Lsn,
+    ) -> Result<(), StoreError> {
+        let noted = sqlx::query(
+            "update ballpoint.streams
+             set ahead_lsn = greatest(ahead_lsn, $2::pg_lsn), updated_at = clock_timestamp()
+             where source = $1",
+        )
+        .bind(source)
+        .bind(ahead.to_string())
+        .execute(connection)
+        .await
+        .map_err(StoreError::query(AHEAD))?
+        .rows_affected();
+        match noted {
+            1 => Ok(()),
+            _ => Err(StoreError::query(AHEAD)(sqlx::Error::RowNotFound)),
+        }
+    }
+
+    /// How far that is; `None` while no table runs ahead.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn ahead_in(
+        connection: &mut PgConnection,
+        source: &str,
+    ) -> Result<Option<Lsn>, StoreError> {
+        let ahead: Option<Option<String>> =
+            sqlx::query_scalar("select ahead_lsn::text from ballpoint.streams where source = $1")
+                .bind(source)
+                .fetch_optional(connection)
+                .await
+                .map_err(StoreError::query(AHEAD))?;
+        let ahead = ahead.flatten().map(|text| text.parse());
+        ahead.transpose().map_err(|_| malformed(source))
+    }
+
+    /// Says that no table runs ahead any more, in the transaction that has written down how far each is.
+    ///
+    /// # Errors
+    /// As every query; the caller rolls back.
+    pub async fn rejoin_in(connection: &mut PgConnection, source: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "update ballpoint.streams set ahead_lsn = null
+             where source = $1 and ahead_lsn is not null",
+        )
+        .bind(source)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query(AHEAD))?;
+        Ok(())
+    }
+
+    /// Whether the stream still stands at `position`; if it does, it stays there until the caller's
+    /// transaction has ended.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn hold_in(
+        connection: &mut PgConnection,
+        source: &str,
+        position: &StreamPosition,
+    ) -> Result<bool, StoreError> {
+        let stands: Option<bool> = sqlx::query_scalar(
+            "select slot = $2 and system_id = $3 and end_lsn = $4::pg_lsn
+             from ballpoint.streams where source = $1 for share",
+        )
+        .bind(source)
+        .bind(&position.slot)
+        .bind(&position.system)
+        .bind(position.end.to_string())
+        .fetch_optional(connection)
+        .await
+        .map_err(StoreError::query("holding a stream's position"))?;
+        Ok(stands == Some(true))
     }
 
     /// Writes down how far a stream's slot is behind. The look of an instant: not with any rows.
@@ -189,10 +278,7 @@ type Row = (
 fn stream(
     (source, slot, system, timeline, end, committed, behind, seconds, retained, looked): Row,
 ) -> Result<StreamRow, StoreError> {
-    let malformed = || {
-        let text = format!("the stream's position of {source}");
-        StoreError::malformed(text)(serde::de::Error::custom("its log position cannot be read"))
-    };
+    let malformed = || malformed(&source);
     let position = StreamPosition {
         slot,
         system,
@@ -202,7 +288,7 @@ fn stream(
     let bytes = |bytes: Option<i64>| bytes.unwrap_or_default().unsigned_abs();
     let lag = looked.map(|_| SlotLag {
         bytes: bytes(behind),
-        seconds: seconds.unwrap_or_default(),
+        seconds,
         retained_bytes: bytes(retained),
     });
     Ok(StreamRow {
@@ -212,4 +298,9 @@ fn stream(
         lag_at: looked.map(timestamp),
         source,
     })
+}
+
+fn malformed(source: &str) -> StoreError {
+    let text = format!("the stream's position of {source}");
+    StoreError::malformed(text)(serde::de::Error::custom("its log position cannot be read"))
 }

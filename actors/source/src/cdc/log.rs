@@ -8,12 +8,14 @@ use ballpoint_runtime::changes::{
     Attached, ChangeSnapshot, ChangeSource, ChangeStream, FollowPolicy, Lsn, OnGap, SlotLag,
     StreamPosition,
 };
-use ballpoint_runtime::segment::{SourceError, SyncMode, TableName, TableSpec};
+use ballpoint_runtime::segment::{
+    SourceError, SourceReader, Survey, SyncMode, TableName, TableSpec,
+};
 use pgwire_replication::{PgWireError, ReplicationClient};
 use sqlx::postgres::PgConnection;
 
 use super::endpoint::Endpoint;
-use super::{slot, snapshot, stream};
+use super::{added, slot, snapshot, stream};
 use crate::catalog::SourceTable;
 use crate::config::GapPolicy;
 use crate::connection::configuration;
@@ -146,9 +148,21 @@ impl ChangeSource for ChangeLog {
         }
     }
 
-    async fn followed(&self) -> Result<Vec<TableSpec>, SourceError> {
-        let chosen = self.chosen().await?;
-        Ok(chosen.into_iter().map(|(_, spec)| spec).collect())
+    async fn survey(&self) -> Result<Survey, SourceError> {
+        self.source.survey().await
+    }
+
+    async fn log_end(&self) -> Result<Lsn, SourceError> {
+        slot::log_end(self).await
+    }
+
+    async fn came_empty(
+        &self,
+        table: &TableName,
+        columns: &[&str],
+        is_rewritten: bool,
+    ) -> Result<bool, SourceError> {
+        added::came_empty(self, table, columns, is_rewritten).await
     }
 
     async fn attach(

@@ -10,9 +10,6 @@ use sqlx::{AssertSqlSafe, Executor};
 
 use super::log::ChangeLog;
 
-/// Statements before the rows flow.
-pub(super) const COPY_SETUP_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A session of a killed predecessor is noticed by its server within moments.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 const RELEASE_POLL: Duration = Duration::from_millis(50);
@@ -260,7 +257,7 @@ pub(super) async fn until_free(log: &ChangeLog, name: &str) -> Result<(), Source
     Ok(())
 }
 
-fn is(error: &sqlx::Error, code: &str) -> bool {
+pub(super) fn is(error: &sqlx::Error, code: &str) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.code().as_deref() == Some(code))
 }
 
@@ -273,16 +270,33 @@ pub(super) async fn mark(log: &ChangeLog) -> Result<Lsn, SourceError> {
             .await;
     let at = marked.map_err(|error| log.failed(&error))?;
     log.source().connections().give_back(connection);
-    at.parse()
+    position(log, &at)
+}
+
+/// See [`ballpoint_runtime::changes::ChangeSource::log_end`].
+pub(super) async fn log_end(log: &ChangeLog) -> Result<Lsn, SourceError> {
+    let mut connection = log.connection().await?;
+    let at: Result<String, _> = sqlx::query_scalar("select pg_current_wal_insert_lsn()::text")
+        .fetch_one(&mut connection)
+        .await;
+    let at = at.map_err(|error| log.failed(&error))?;
+    log.source().connections().give_back(connection);
+    position(log, &at)
+}
+
+fn position(log: &ChangeLog, text: &str) -> Result<Lsn, SourceError> {
+    text.parse()
         .map_err(|error: ballpoint_runtime::changes::LsnError| log.unavailable(error))
 }
 
 /// See [`ballpoint_runtime::changes::ChangeSource::lag`].
 pub(super) async fn lag(log: &ChangeLog, name: &str) -> Result<Option<SlotLag>, SourceError> {
     let mut connection = log.connection().await?;
-    let row: Option<(i64, f64, i64)> = sqlx::query_as(
+    // The age is its reader's to know: without one nobody does.
+    let row: Option<(i64, Option<f64>, i64)> = sqlx::query_as(
         "select greatest(0, pg_wal_lsn_diff(pg_current_wal_lsn(), s.confirmed_flush_lsn))::bigint,
-                coalesce(extract(epoch from r.replay_lag), 0)::float8,
+                case when r.pid is not null
+                     then coalesce(extract(epoch from r.replay_lag), 0)::float8 end,
                 greatest(0, pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn))::bigint
          from pg_replication_slots s left join pg_stat_replication r on r.pid = s.active_pid
          where s.slot_name = $1 and s.confirmed_flush_lsn is not null",

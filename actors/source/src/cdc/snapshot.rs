@@ -3,16 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ballpoint_postgres::ident::quote_literal;
 use ballpoint_runtime::changes::{ChangeSnapshot, Lsn};
-use ballpoint_runtime::segment::{RowStream, SourceError, TableSpec};
+use ballpoint_runtime::segment::{Checksum, Segment, SourceError, TableSpec};
 use pgwire_replication::ReplicationClient;
-use sqlx::{AssertSqlSafe, Executor};
 
 use super::log::ChangeLog;
-use super::slot;
-use crate::catalog;
-use crate::copy_stream::{self, After, Copy};
 use crate::reader::PostgresSource;
 
 /// A snapshot lasts as long as the idle session that made it.
@@ -63,36 +58,13 @@ impl ChangeSnapshot for Snapshot {
         self.lsn
     }
 
-    async fn copy(&self, spec: &TableSpec) -> Result<RowStream, SourceError> {
-        let connections = self.source.connections();
-        let failed = |error: sqlx::Error| connections.failure(&error);
-        let mut connection = connections.acquire(slot::COPY_SETUP_TIMEOUT).await?;
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; \
-             SET LOCAL statement_timeout = 0",
-            quote_literal(&self.name)
-        );
-        connection
-            .execute(AssertSqlSafe(begin))
-            .await
-            .map_err(failed)?;
-        let found = catalog::read(&mut connection, Some(&spec.table))
-            .await
-            .map_err(failed)?;
-        let table = found.into_iter().next().ok_or_else(|| {
-            let reason = format!("table {} does not exist", spec.table);
-            crate::connection::configuration(self.source.config().name.as_str(), &reason)
-        })?;
-        let copy = Copy {
-            table: spec.table.clone(),
-            sql: format!(
-                "COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)",
-                table.select_list(),
-                table.quoted(),
-            ),
-            sent: Arc::default(),
-            after: After::Commit,
-        };
-        Ok(copy_stream::rows(Arc::clone(connections), connection, copy))
+    async fn open(&self, spec: &TableSpec, replayed_from: Lsn) -> Result<Segment, SourceError> {
+        let from = replayed_from.to_string();
+        self.source.open_at(spec, &self.name, &from).await
+    }
+
+    async fn checksum(&self, spec: &TableSpec) -> Result<Checksum, SourceError> {
+        let (mut connection, table) = self.source.under(&self.name, spec).await?;
+        self.source.checksum(&mut connection, &table).await
     }
 }

@@ -14,6 +14,7 @@ use ballpoint_runtime::changes::{
     Change, ChangeBatch, ChangeStream, Lsn, Operation, Relation, RelationColumn,
 };
 use ballpoint_runtime::segment::{SourceError, TableName, TableSpec};
+use ballpoint_runtime::shape::Shape;
 use bytes::Bytes;
 use pgwire_replication::{Lsn as WireLsn, PgWireError, ReplicationClient, ReplicationEvent};
 use tokio::sync::{Notify, watch};
@@ -34,8 +35,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between PostgreSQL's epoch and 1970, in microseconds.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// A table's columns as the catalog had them when the stream was opened.
-type Shape = Vec<(String, u32, i32)>;
+/// The types of a table's followed columns, with their modifiers, as the catalog had them when the stream
+/// was opened.
+type Types = HashMap<String, (u32, i32)>;
 
 /// See [`ballpoint_runtime::changes::ChangeSource::stream`].
 pub(super) async fn open(
@@ -44,7 +46,7 @@ pub(super) async fn open(
     from: Lsn,
     specs: &[TableSpec],
 ) -> Result<Box<dyn ChangeStream>, SourceError> {
-    let (shapes, binary) = shapes(log, specs).await?;
+    let (types, binary) = types(log, specs).await?;
     slot::until_free(log, name).await?;
     let mut config = log.endpoint().session(log.name_of_source(), name);
     config.start_lsn = WireLsn(from.0);
@@ -67,7 +69,7 @@ pub(super) async fn open(
     let ended = CancellationToken::new();
     let decoder = Decoder {
         shared: Arc::clone(&shared),
-        shapes,
+        types,
         relations: HashMap::new(),
         commit_lsn: None,
         changes: Vec::new(),
@@ -122,11 +124,12 @@ fn note_if_broken(log: &ChangeLog, error: &PgWireError) {
     }
 }
 
-/// The tables' columns, and whether the binary form of each value is that of the column it lands in.
-async fn shapes(
+/// The types of the columns that are followed, and whether the binary form of each value is that of the
+/// column it lands in.
+async fn types(
     log: &ChangeLog,
     specs: &[TableSpec],
-) -> Result<(HashMap<TableName, Shape>, bool), SourceError> {
+) -> Result<(HashMap<TableName, Types>, bool), SourceError> {
     let tables = log.chosen().await?;
     let binary = tables
         .iter()
@@ -136,24 +139,34 @@ async fn shapes(
     let rows: Vec<(i64, String, i64, i32)> = sqlx::query_as(
         "select attrelid::bigint, attname::text, atttypid::bigint, atttypmod from pg_attribute
          where attrelid = any($1::bigint[]::oid[]) and attnum > 0 and not attisdropped
-           and attgenerated = ''
-         order by attrelid, attnum",
+           and attgenerated = ''",
     )
     .bind(&oids)
     .fetch_all(&mut connection)
     .await
     .map_err(|error| log.failed(&error))?;
     log.source().connections().give_back(connection);
-    let mut shapes: HashMap<TableName, Shape> = HashMap::new();
-    for (table, spec) in &tables {
-        // A table that changed since the caller looked is copied again.
-        if specs.iter().any(|known| known == spec) {
+    let mut types: HashMap<TableName, Types> = HashMap::new();
+    for (table, now) in &tables {
+        // One that changed since the caller looked has none: its rows make the caller look again.
+        let is_same = |known: &&TableSpec| known.table == now.table && has_columns_of(now, known);
+        if specs.iter().any(|known| is_same(&known)) {
             let columns = rows.iter().filter(|row| row.0 == table.oid);
-            let shape = columns.map(|row| (row.1.clone(), oid(row.2), row.3));
-            shapes.insert(table.table.clone(), shape.collect());
+            let columns = columns.map(|row| (row.1.clone(), (oid(row.2), row.3)));
+            types.insert(table.table.clone(), columns.collect());
         }
     }
-    Ok((shapes, binary))
+    Ok((types, binary))
+}
+
+/// Whether the columns that are followed are still what they were.
+fn has_columns_of(now: &TableSpec, known: &TableSpec) -> bool {
+    let (now, known) = (Shape::from(now), Shape::from(known));
+    now.oid == known.oid
+        && known
+            .columns
+            .iter()
+            .all(|column| now.column(&column.name) == Some(column))
 }
 
 fn oid(value: i64) -> u32 {
@@ -184,7 +197,7 @@ impl Shared {
 
 struct Decoder {
     shared: Arc<Shared>,
-    shapes: HashMap<TableName, Shape>,
+    types: HashMap<TableName, Types>,
     relations: HashMap<u32, Arc<Relation>>,
     /// Of the transaction that is being read.
     commit_lsn: Option<Lsn>,
@@ -284,17 +297,16 @@ impl Decoder {
 
     fn described(&self, message: &RelationMessage) -> Relation {
         let table = TableName::new(&message.schema, &message.name);
-        let shape: Shape = message
-            .columns
-            .iter()
-            .map(|c| (c.name.clone(), c.type_oid, c.type_mod))
-            .collect();
-        let columns = message.columns.iter().map(|column| RelationColumn {
-            name: column.name.clone(),
-            is_key: column.is_key,
+        let types = self.types.get(&table);
+        let columns = message.columns.iter().map(|column| {
+            let followed = types.and_then(|types| types.get(&column.name));
+            RelationColumn {
+                name: column.name.clone(),
+                is_key: column.is_key,
+                is_as_followed: followed == Some(&(column.type_oid, column.type_mod)),
+            }
         });
         Relation {
-            is_as_followed: self.shapes.get(&table) == Some(&shape),
             columns: columns.collect(),
             table,
         }

@@ -26,6 +26,7 @@ fn table(not_null: bool, indexed: bool, keyed: bool) -> SourceTable {
     };
     SourceTable {
         oid: 1,
+        file: 1,
         table: TableName::new("public", "orders"),
         columns: vec![
             column("id", "bigint", true),

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use ballpoint_postgres::ident::quote_qualified;
-use ballpoint_runtime::segment::{Position, Rows, Segment, SourceError, TableName, WriteMode};
+use ballpoint_runtime::segment::{
+    Position, Rows, Segment, SourceError, TableName, TableSpec, WriteMode,
+};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor};
 
-use super::{CATALOG_TIMEOUT, PostgresSource};
+use super::{CATALOG_TIMEOUT, PostgresSource, leave_out};
 use crate::catalog::SourceTable;
 use crate::copy_stream::{self, After, Copy};
 use crate::ranges::{self, Origin, RangedTable, Since};
@@ -62,21 +64,18 @@ impl PostgresSource {
         Rows::Stream(copy_stream::rows(connections, connection, copy))
     }
 
-    /// All rows of a table under a snapshot that somebody else has exported and keeps until this
-    /// returns, such as a new replication slot's; changes are replayed from `replayed_from` on. Large
-    /// tables come in ranges; those that an interrupted attempt has landed stay, if it was of the same
-    /// `replayed_from`. `position` goes into the segment as it is.
+    /// A transaction under a snapshot that somebody else has exported, such as a new replication slot's,
+    /// and the columns of a table that are followed, in it.
     ///
     /// # Errors
-    /// As [`ballpoint_runtime::segment::SourceReader::open`].
-    pub async fn open_at(
+    /// As [`ballpoint_runtime::segment::SourceReader::open`]; [`SourceError::Unavailable`] also where the
+    /// table is not what it was when `wanted` was made.
+    pub(crate) async fn under(
         &self,
-        table: &TableName,
         snapshot: &str,
-        replayed_from: &str,
-        position: Position,
-    ) -> Result<Segment, SourceError> {
-        let failed = |error: sqlx::Error| self.connections.failure(&error);
+        wanted: &TableSpec,
+    ) -> Result<(PgConnection, SourceTable), SourceError> {
+        let table = &wanted.table;
         let mut connection = self.connections.acquire(CATALOG_TIMEOUT).await?;
         let begin = format!(
             "{}; LOCK TABLE {} IN ACCESS SHARE MODE",
@@ -86,20 +85,45 @@ impl PostgresSource {
         connection
             .execute(AssertSqlSafe(begin))
             .await
-            .map_err(failed)?;
+            .map_err(|error| self.connections.failure(&error))?;
         let mut found = self.find(&mut connection, table).await?;
+        leave_out(&mut found, wanted);
+        let columns = found.columns.iter().map(|it| &it.column);
+        if !columns.eq(&wanted.columns) {
+            return Err(SourceError::Unavailable {
+                source_name: self.config.name.clone(),
+                reason: format!("{table} changed while it was read"),
+            });
+        }
+        Ok((connection, found))
+    }
+
+    /// All rows of a table under a snapshot that somebody else has exported and keeps until this
+    /// returns; changes are replayed from `replayed_from` on. Large tables come in ranges; those that an
+    /// interrupted attempt has landed stay, if it was of the same `replayed_from`. Where the table then
+    /// stands is the caller's to say: the segment's position is empty.
+    ///
+    /// # Errors
+    /// As [`PostgresSource::under`].
+    pub async fn open_at(
+        &self,
+        wanted: &TableSpec,
+        snapshot: &str,
+        replayed_from: &str,
+    ) -> Result<Segment, SourceError> {
+        let failed = |error: sqlx::Error| self.connections.failure(&error);
+        let (mut connection, mut found) = self.under(snapshot, wanted).await?;
         let place = probe::place(&mut connection, &found)
             .await
             .map_err(failed)?;
-        let (spec, _) = self.choose(&found)?;
-        let columns = spec.columns.iter().map(|column| column.name.clone());
+        let columns = wanted.columns.iter().map(|column| column.name.clone());
         let origin = Origin {
             cluster: place.cluster,
             storage: place.storage,
             columns: columns.collect(),
             since: Since::Replayed(replayed_from.to_owned()),
         };
-        let refused = oversize::set_aside(&mut connection, &mut found, &spec, "true")
+        let refused = oversize::set_aside(&mut connection, &mut found, wanted, "true")
             .await
             .map_err(failed)?;
         let sent = Arc::new(AtomicU64::new(0));
@@ -107,12 +131,12 @@ impl PostgresSource {
             let what = self.ranged(found, place.pages, origin);
             self.in_ranges(connection, snapshot, what, &sent).await
         } else {
-            self.in_one(connection, table, copy_out(&found, "true"), &sent)
+            self.in_one(connection, &wanted.table, copy_out(&found, "true"), &sent)
         };
         Ok(Segment {
-            spec,
+            spec: wanted.clone(),
             write: WriteMode::Replace,
-            position,
+            position: Position(serde_json::Value::Null),
             rows,
             sent: Some(sent),
             refused,

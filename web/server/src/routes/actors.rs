@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use ballpoint_runtime::shape::Hold;
+use ballpoint_runtime::store::StreamRow;
 use ballpoint_runtime::supervision::{ActorStatus, TreeError, TreeHandle};
 use serde_json::{Value, json};
 
@@ -100,8 +101,26 @@ pub(crate) async fn status(
         });
         status["held"] = shown.collect();
     }
+    if let Ok(streams) = app.store.streams().all().await {
+        status["streams"] = streams.iter().map(stream).collect();
+    }
     if who.role() == Role::Admin {
         status["databases"] = json!(system.databases);
     }
     Json(status)
+}
+
+/// Where the log of a source stands in the warehouse, and what its slot holds back. Before the first look
+/// at the slot nothing is known of that.
+fn stream(row: &StreamRow) -> Value {
+    json!({
+        "source": row.source,
+        "slot": row.position.slot,
+        "end_lsn": row.position.end,
+        "committed_at": row.committed_at,
+        "lag_bytes": row.lag.map(|lag| lag.bytes),
+        "lag_seconds": row.lag.and_then(|lag| lag.seconds),
+        "retained_bytes": row.lag.map(|lag| lag.retained_bytes),
+        "lag_at": row.lag_at,
+    })
 }

@@ -30,11 +30,11 @@ fn changes(operations: Vec<Operation>) -> Vec<Change> {
     let columns = ["id", "note", "large"].map(|name| RelationColumn {
         name: name.to_owned(),
         is_key: name == "id",
+        is_as_followed: true,
     });
     let relation = Arc::new(Relation {
         table: TableName::new("public", "t"),
         columns: columns.into(),
-        is_as_followed: true,
     });
     let numbered = operations.into_iter().zip(1..);
     let changes = numbered.map(|(operation, at)| Change {

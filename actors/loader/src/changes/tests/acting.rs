@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use ballpoint_source::config::GapPolicy;
 use ractor::{Actor, ActorRef};
 
 use super::*;
@@ -10,12 +11,9 @@ use crate::changes::actor::{Stream, StreamArgs, StreamMsg};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn started(shop: &Followed) -> (ActorRef<StreamMsg>, tokio::task::JoinHandle<()>) {
-    let mut config = PostgresSourceConfig::new("shop", shop.source.url());
-    config.mode = Some(Mode::Cdc);
-    let store = Store::open(shop.warehouse.pool().clone()).await.unwrap();
     let args = StreamArgs {
-        loader: Loader::new(store, "raw"),
-        source: PostgresSource::new(config).unwrap().changes().unwrap(),
+        loader: shop.loader().await,
+        source: shop.reader.changes().unwrap(),
     };
     Actor::spawn(None, Stream, args).await.unwrap()
 }
@@ -65,6 +63,24 @@ async fn changes_land_by_themselves_and_go_on_with_the_next_incarnation() {
     let told = "select count(*) from ballpoint.events where payload->>'type' = 'table_loaded'
                 and payload->>'rows' = '30'";
     until_raw_says(&shop, told, 1).await;
+    actor.stop(None);
+    ended.await.unwrap();
+}
+
+/// A refused gap fails every attempt, until somebody asks for a new copy.
+#[tokio::test]
+async fn what_fails_is_told_once_and_so_is_that_it_works_again() {
+    let shop = Followed::configured(ORDERS, |config| config.on_gap = GapPolicy::Refuse).await;
+    shop.catch_up().await;
+    shop.drop_slot().await;
+    let (actor, ended) = started(&shop).await;
+    let told = |kind: &str| {
+        format!("select count(*) from ballpoint.events where payload->>'type' = '{kind}'")
+    };
+    until_raw_says(&shop, &told("sync_failed"), 1).await;
+    shop.try_sync(true).await.unwrap();
+    until_raw_says(&shop, &told("sync_finished"), 1).await;
+    shop.assert_equal("orders").await;
     actor.stop(None);
     ended.await.unwrap();
 }

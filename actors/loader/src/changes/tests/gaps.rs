@@ -26,9 +26,7 @@ async fn closed_gaps(shop: &Followed) -> i64 {
 
 /// Changes that no slot keeps.
 async fn lose_changes(shop: &Followed) {
-    let slot = slot(shop).await;
-    shop.in_source(&format!("select pg_drop_replication_slot('{slot}')"))
-        .await;
+    shop.drop_slot().await;
     shop.in_source("update orders set amount = 99; delete from orders where id > 40")
         .await;
 }
@@ -99,11 +97,18 @@ async fn a_gap_can_be_refused_until_somebody_asks_for_a_new_copy() {
     assert_eq!(shop.copies("orders").await, 1, "the last good rows stay");
     assert_eq!(closed_gaps(&shop).await, 0);
     assert!(shop.follower.status().gap.is_some());
-    let orders = TableName::new("public", "orders");
-    shop.follower.catch_up(&[orders]).await.unwrap();
+    assert_eq!(
+        gaps(&shop).await.len(),
+        1,
+        "one gap, however often it is met"
+    );
+    // Somebody who has never heard of the gap.
+    shop.try_sync(true).await.unwrap();
     shop.assert_equal("orders").await;
     assert_eq!(closed_gaps(&shop).await, 1);
+    shop.catch_up().await;
     assert_eq!(shop.follower.status().gap, None);
+    assert_eq!(closed_gaps(&shop).await, 1);
 }
 
 #[tokio::test]
@@ -120,6 +125,7 @@ async fn a_slot_over_its_budget_is_given_up_and_its_tables_copied_again() {
     let lag = streams[0].lag.expect("it was looked at");
     assert!(lag.retained_bytes > 1 && lag.bytes > 1, "{lag:?}");
     assert!(lag.retained_bytes >= lag.bytes, "{lag:?}");
+    assert_eq!(lag.seconds, None, "nobody reads the slot");
     let slots = "select count(*) from pg_replication_slots where database = current_database()";
     assert_eq!(
         one::<i64>(shop.source.pool(), slots).await,

@@ -216,11 +216,7 @@ impl SourceReader for Replayed {
             .fetch_one(&mut *exporting)
             .await
             .unwrap();
-        let position = Position(serde_json::json!({ "lsn": "0/1" }));
-        let opened = self
-            .0
-            .open_at(&spec.table, &snapshot, "0/1", position)
-            .await;
+        let opened = self.0.open_at(spec, &snapshot, "0/1").await;
         exporting.rollback().await.unwrap();
         opened.map(Some)
     }

@@ -12,7 +12,7 @@ use crate::report::{Progress, ProgressSink, TableReport};
 
 /// Counts one table's rows on their way and tells of them.
 #[derive(Clone)]
-pub(crate) struct Watching {
+pub(crate) struct Counter {
     sink: Option<ProgressSink>,
     source: String,
     table: TableName,
@@ -22,7 +22,7 @@ pub(crate) struct Watching {
     begun: Instant,
 }
 
-impl Watching {
+impl Counter {
     pub(crate) fn begin(sink: Option<ProgressSink>, segment: &Segment, source: &str) -> Self {
         Self {
             sink,
@@ -36,7 +36,7 @@ impl Watching {
     }
 
     /// `rows`, counting their bytes and telling of them.
-    pub(crate) fn watch(&self, rows: RowStream) -> RowStream {
+    pub(crate) fn count(&self, rows: RowStream) -> RowStream {
         let this = self.clone();
         rows.map(move |chunk| {
             let chunk = chunk?;
