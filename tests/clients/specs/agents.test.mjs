@@ -1,6 +1,9 @@
 // The official clients of the protocols that the agents speak, unchanged, against one running server:
-// OpenAI's package, the AI SDK's chat transport, and MCP's SDK over HTTP and over stdio.
+// OpenAI's packages, the AI SDK's chat transport, and MCP's SDK over HTTP and over stdio.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
@@ -9,7 +12,7 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import { DefaultChatTransport, readUIMessageStream } from 'ai';
 import OpenAI from 'openai';
 
-import { PATIENCE, start } from '../server.mjs';
+import { PATIENCE, ROOT, start } from '../server.mjs';
 
 const options = { timeout: 2 * PATIENCE };
 const QUESTION = 'What was the pass rate in March 2026?';
@@ -60,6 +63,16 @@ test('what is refused is an error of the openai package', options, async () => {
   const create = (client, model) => client.chat.completions.create({ model, messages });
   await assert.rejects(create(openai('guess'), 'ballpoint'), OpenAI.AuthenticationError);
   await assert.rejects(create(openai(), 'gpt-none'), OpenAI.NotFoundError);
+});
+
+test('the openai package of Python completes, streams and refuses', options, () => {
+  const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
+  const venv = process.env.BALLPOINT_PYTHON_CLIENTS_VENV ?? join(cache, 'ballpoint/python-clients-venv');
+  const program = join(ROOT, 'tests/python_clients/chat.py');
+  const arguments_ = [program, server.base, server.token, QUESTION, expected];
+  const ran = spawnSync(join(venv, 'bin/python'), arguments_, { encoding: 'utf8' });
+  assert.equal(ran.status, 0, `${ran.error ?? ''}${ran.stderr} (tools/setup test installs it)`);
+  assert.match(ran.stdout, /^openai \d/);
 });
 
 test('the AI SDK reads a turn with its own schema', options, async () => {

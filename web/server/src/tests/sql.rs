@@ -158,16 +158,16 @@ async fn python_clients_find_the_server_that_they_know() {
     let served = Served::start().await;
     let cache = std::env::var("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|_| Path::new(&std::env::var("HOME").unwrap()).join(".cache"));
-    let venv = std::env::var("BALLPOINT_SQL_VENV").map(PathBuf::from);
+    let venv = std::env::var("BALLPOINT_PYTHON_CLIENTS_VENV").map(PathBuf::from);
     let python = venv
-        .unwrap_or_else(|_| cache.join("ballpoint/sql-venv"))
+        .unwrap_or_else(|_| cache.join("ballpoint/python-clients-venv"))
         .join("bin/python");
     assert!(
         python.exists(),
         "{} is missing: tools/setup test installs it",
         python.display()
     );
-    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sql_clients/check.py");
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python_clients/sql.py");
     let port = served.port.to_string();
     let arguments = [check.to_str().unwrap(), "127.0.0.1", &port, OWNER];
     let (ok, text) = run(&python, &arguments, "").await;

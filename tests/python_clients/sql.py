@@ -1,7 +1,7 @@
 """The SQL API as Python's clients meet it: psycopg (extended protocol), psycopg2 (simple protocol),
 SQLAlchemy (reflection and statements of its own). Prints one line a client; an assertion ends it.
 
-    check.py HOST PORT TOKEN
+    sql.py HOST PORT TOKEN
 """
 import sys
 
