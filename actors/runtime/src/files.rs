@@ -37,6 +37,11 @@ impl FileStamps {
         }
         Self(files)
     }
+
+    /// When the newest of them changed.
+    pub fn newest(&self) -> Option<SystemTime> {
+        self.0.values().filter_map(|(changed, _)| *changed).max()
+    }
 }
 
 /// What `read` returns, read again until its files are the same after a pause as they were before

@@ -32,6 +32,15 @@ pub(crate) fn metadata(project: &Project, schema: &str, generated_at: &str) -> J
     })
 }
 
+/// What an artifact says of its making, of an artifact that is written again as it was.
+pub(crate) fn renew_metadata(metadata: &mut Json, invocation_id: &str, started: &str, now: &str) {
+    metadata["generated_at"] = python_time(now).into();
+    metadata["invocation_id"] = invocation_id.into();
+    for key in ["invocation_started_at", "run_started_at"] {
+        metadata[key] = python_time(started).into();
+    }
+}
+
 /// A time of RFC 3339 with the six digits that Python writes and its readers expect.
 fn python_time(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {

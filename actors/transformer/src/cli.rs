@@ -7,6 +7,7 @@ mod hooks;
 mod inspect;
 mod log;
 mod operations;
+mod parse;
 mod session;
 
 use std::collections::HashMap;

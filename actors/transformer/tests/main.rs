@@ -9,3 +9,4 @@ mod errors;
 mod execution;
 mod pens;
 mod publish;
+mod warm_parse;

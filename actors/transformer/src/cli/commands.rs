@@ -10,6 +10,7 @@ use super::hooks::{Hooks, When};
 use super::inspect::{debug, freshness, list, show};
 use super::log::Log;
 use super::operations::{clean, deps, docs_generate, retry, run_operation};
+use super::parse::parse;
 use super::session::{Asked, Session, Stop, session};
 use super::{CliEnv, EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE};
 use crate::artifacts;
@@ -72,15 +73,7 @@ async fn dispatch(command: Command, env: &CliEnv, log: &Log) -> Result<u8, Stop>
         Command::Seed(flags) => build(env, log, "seed", &flags).await,
         Command::Snapshot(flags) => build(env, log, "snapshot", &flags).await,
         Command::Compile(flags) => compile(env, log, &flags).await,
-        Command::Parse(common) => {
-            let asked = Asked {
-                command: "parse",
-                ..Asked::default()
-            };
-            let session = session(env, log, &common, asked)?;
-            session.write_manifest()?;
-            Ok(EXIT_DONE)
-        }
+        Command::Parse(common) => parse(env, log, &common),
         Command::List(flags) => list(env, log, &flags),
         Command::Show(flags) => show(env, log, &flags).await,
         Command::Source {

@@ -1,7 +1,7 @@
 //! A command with its project read: what every command begins with.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -131,13 +131,13 @@ pub(super) struct Asked<'a> {
     pub(super) selection: Option<&'a SelectionFlags>,
 }
 
-pub(super) fn session(
+/// How a command reads its project.
+pub(super) fn load_options(
     env: &CliEnv,
     log: &Log,
     common: &Common,
     asked: Asked<'_>,
-) -> Result<Session, Stop> {
-    let begin = Instant::now();
+) -> Result<LoadOptions, ProjectError> {
     let project_dir = project_dir(env, common);
     // What the command line says of profiles beats the configured warehouse.
     let names_profile = common.profiles_dir.is_some() || common.profile.is_some();
@@ -161,7 +161,7 @@ pub(super) fn session(
         let indirect = selection.indirect_selection.as_str();
         flags.insert("INDIRECT_SELECTION".into(), indirect.into());
     }
-    let options = LoadOptions {
+    Ok(LoadOptions {
         target,
         vars: vars(common.vars.as_deref())?,
         env: env.env.clone(),
@@ -171,8 +171,17 @@ pub(super) fn session(
         run_started_at: env.clock.real_now().to_string(),
         log: log.sink(common.no_print),
         ..LoadOptions::new(project_dir, crate::project::profile::Target::default())
-    };
-    let project = Project::load(&options)?;
+    })
+}
+
+pub(super) fn session(
+    env: &CliEnv,
+    log: &Log,
+    common: &Common,
+    asked: Asked<'_>,
+) -> Result<Session, Stop> {
+    let begin = Instant::now();
+    let project = Project::load(&load_options(env, log, common, asked)?)?;
     let strict = strict_warnings(common);
     for warning in &project.warnings {
         if strict {
@@ -181,13 +190,9 @@ pub(super) fn session(
         log.warn(warning);
     }
     let threads = common.threads.unwrap_or(project.target.threads).max(1);
-    let target_dir = match (&common.target_path, env.env.get("DBT_TARGET_PATH")) {
-        (Some(path), _) => project.root.join(path),
-        (None, Some(path)) => project.root.join(path),
-        (None, None) => project.target_path(),
-    };
+    let target_dir = asked_target_dir(env, common, &project.root);
     Ok(Session {
-        target_dir,
+        target_dir: target_dir.unwrap_or_else(|| project.target_path()),
         project: Arc::new(project),
         threads,
         log: log.clone(),
@@ -207,8 +212,15 @@ pub(super) fn project_dir(env: &CliEnv, common: &Common) -> PathBuf {
     }
 }
 
+/// Where the caller wants artifacts, if not where the project says.
+pub(super) fn asked_target_dir(env: &CliEnv, common: &Common, root: &Path) -> Option<PathBuf> {
+    let from_env = env.env.get("DBT_TARGET_PATH").map(PathBuf::from);
+    let asked = common.target_path.clone().map(PathBuf::from).or(from_env);
+    asked.map(|path| root.join(path))
+}
+
 /// Whether warnings are errors.
-fn strict_warnings(common: &Common) -> bool {
+pub(super) fn strict_warnings(common: &Common) -> bool {
     let options = common.warn_error_options.as_deref();
     let options: Option<Json> = options.and_then(|text| serde_norway::from_str(text).ok());
     let all = |key: &str| {
