@@ -37,11 +37,17 @@ impl Project {
     }
 
     fn configure(&self, warehouse: &str) {
-        let config = format!(
-            "[project]\nname = \"shop\"\n[warehouse]\nurl = \"{warehouse}\"\n\
-             [sources.shop]\nkind = \"postgres\"\nurl = \"{}\"\nmode = \"full_refresh\"\n",
-            self.source.url()
-        );
+        self.write(warehouse, &self.source_in("full_refresh"));
+    }
+
+    fn source_in(&self, mode: &str) -> String {
+        let url = self.source.url();
+        format!("[sources.shop]\nkind = \"postgres\"\nurl = \"{url}\"\nmode = \"{mode}\"\n")
+    }
+
+    fn write(&self, warehouse: &str, sources: &str) {
+        let config =
+            format!("[project]\nname = \"shop\"\n[warehouse]\nurl = \"{warehouse}\"\n{sources}");
         std::fs::write(self.path().join("ballpoint.toml"), config).unwrap();
     }
 
@@ -97,6 +103,47 @@ async fn a_verified_sync_counts_compares_and_finds_a_tampered_row() {
     let (code, stdout, stderr) = project.sync(&["--full-refresh", "--verify"]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("equal"), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_followed_source_is_compared_and_what_it_keeps_is_said_until_it_is_removed() {
+    let project = Project::new().await;
+    let warehouse = project.warehouse.url();
+    project.write(warehouse, &project.source_in("cdc"));
+    let (code, stdout, stderr) = project.sync(&["--verify", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["verified"], 1, "{report}");
+    assert!(
+        stderr.contains("keeps its log for slot ballpoint_"),
+        "{stderr}"
+    );
+    let tampering = "update raw.orders set amount = amount + 0.01 where id = 77";
+    run(project.warehouse.pool(), tampering).await;
+    let (code, _, stderr) = project.sync(&["--verify"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        stderr.contains("raw.orders differs from public.orders"),
+        "{stderr}"
+    );
+    project.write(warehouse, "");
+    let mut check = ballpoint(&project.path().join("data"));
+    let (_, stdout, stderr) = finish(check.arg("check").current_dir(project.path()));
+    assert!(
+        stdout.contains("SELECT pg_drop_replication_slot('ballpoint_"),
+        "{stdout}{stderr}"
+    );
+    project.configure(warehouse);
+    let (code, _, stderr) = project.sync(&[]);
+    assert_eq!(code, 0, "{stderr}");
+    let installed: i64 = sqlx::query_scalar(
+        "select (select count(*) from pg_publication)
+              + (select count(*) from pg_replication_slots where database = current_database())",
+    )
+    .fetch_one(project.source.pool())
+    .await
+    .unwrap();
+    assert_eq!(installed, 0, "a sync in another mode removes it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

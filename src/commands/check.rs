@@ -12,7 +12,7 @@ use ballpoint_source::config::TablePatterns;
 use ballpoint_transformer::{LoadOptions, Target};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, slots};
 use crate::config::Project;
 use crate::databases::query_role_on;
 use crate::output::{self, UserError};
@@ -174,6 +174,7 @@ async fn explain_sources(project: &Project) -> (Vec<String>, Vec<String>) {
             Err(error) => troubles.push(error.to_string()),
         }
     }
+    lines.extend(slots::explain(project, running.as_ref()).await);
     (lines, troubles)
 }
 

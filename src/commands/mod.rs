@@ -13,6 +13,7 @@ mod proof;
 mod questions;
 mod reverse_etl;
 mod seed;
+mod slots;
 mod sync;
 mod up;
 

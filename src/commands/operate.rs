@@ -62,7 +62,11 @@ fn items<'a>(status: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 
 fn print_stream(stream: &Value) {
     let text = |key: &str| stream[key].as_str().unwrap_or_default();
-    let bytes = |key: &str| stream[key].as_u64().map(|bytes| HumanBytes(bytes).to_string());
+    let bytes = |key: &str| {
+        stream[key]
+            .as_u64()
+            .map(|bytes| HumanBytes(bytes).to_string())
+    };
     let unknown = || "unknown".to_owned();
     let behind = bytes("lag_bytes").unwrap_or_else(unknown);
     let age = stream["lag_seconds"].as_f64();

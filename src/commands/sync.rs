@@ -14,8 +14,8 @@ use ballpoint_runtime::work::Trigger;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::Context;
 use super::pass::{fail_if_any, print_pass};
+use super::{Context, slots};
 use crate::cli::SyncArgs;
 use crate::config::Project;
 use crate::databases::SEED_BY_DEFAULT;
@@ -157,6 +157,7 @@ pub(super) async fn sync_sources(
             Err(error) => failures.push(error),
         }
     }
+    slots::note_kept(own).await;
     let mut report = json!({ "rows_loaded": rows, "tables": tables });
     if asked.verify && failures.is_empty() {
         report["verified"] = tables.len().into();
