@@ -260,13 +260,14 @@ impl Service {
         {
             return Ok(Answer { plan, rows });
         }
-        let ran = self.runner.run(&plan).await;
+        // Boxed: a caller's future need not hold the driver's, which is nested deeper than the compiler follows.
+        let ran = Box::pin(self.runner.run(&plan)).await;
         let gone = matches!(&ran, Err(QueryError::Database { code, .. }) if code.as_deref() == Some("42P01"));
         if gone && plan.rollup.is_some() {
             // The rollup gave way to another one since the query was planned.
             let plan = plan::plan(&self.snapshot.model, normalized, context)?;
             self.collected.note(&plan);
-            let rows = self.runner.run(&plan).await?;
+            let rows = Box::pin(self.runner.run(&plan)).await?;
             return Ok(Answer { plan, rows });
         }
         Ok(Answer { plan, rows: ran? })

@@ -7,6 +7,7 @@ use ballpoint_metrics::Service;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::segment::TableName;
 use ballpoint_runtime::trace::TraceContext;
+use ballpoint_runtime::work::WorkKind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -155,14 +156,14 @@ async fn a_rollup_that_nobody_touched_does_not_vouch_for_a_table_that_somebody_d
     let model = rolled_up_model();
     let stack = Stack::with_model(model.path()).await;
     built(&stack).await;
+    let before = stack.app.metrics.service().await.unwrap();
+    let (kind, trace) = (WorkKind::RefreshMetrics, TraceContext::default());
+    stack.store.work().enqueue(&kind, &trace).await.unwrap();
     let ready = async {
         let usable = |service: &Service| {
             let model = &service.snapshot.model.hash;
-            !service
-                .rollups
-                .usable(model, &service.results.versions)
-                .0
-                .is_empty()
+            let usable = service.rollups.usable(model, &service.results.versions).0;
+            !usable.is_empty() && service.snapshot.data_version > before.snapshot.data_version
         };
         while !usable(&stack.app.metrics.service().await.unwrap()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
