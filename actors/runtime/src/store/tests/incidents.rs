@@ -166,3 +166,15 @@ async fn an_alert_is_due_until_it_is_sent_and_a_later_one_of_its_incident_waits_
     let told = store.incidents().recent(1).await.unwrap().remove(0);
     assert_eq!(told.delivery.as_deref(), Some("dead"));
 }
+
+#[tokio::test]
+async fn a_gap_is_open_for_as_long_as_its_incident_though_its_event_is_gone() {
+    let (_database, store) = open().await;
+    let has_gap = async || store.incidents().has_log_gap("orders").await.unwrap();
+    begin(&store, "unreachable").await;
+    assert!(!has_gap().await);
+    begin(&store, LOG_GAP).await;
+    assert!(has_gap().await);
+    end(&store, Some(LOG_GAP)).await;
+    assert!(!has_gap().await);
+}
