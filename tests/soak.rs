@@ -23,7 +23,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use child::{Child, Death};
+use child::{Child, Death, Task};
 use pair::Pair;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -37,11 +37,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CATCH_UP: Duration = Duration::from_secs(120);
 
 /// Durable steps while the first state is made.
-const SNAPSHOT_STEPS: [&str; 6] = [
+const SNAPSHOT_STEPS: [&str; 9] = [
     "changes.after_slot",
     "changes.after_begin",
     "changes.before_snapshot",
+    "loader.range.prepared",
     "loader.mid_copy",
+    "loader.range.before_commit",
+    "loader.range.after_commit",
     "changes.before_snapshot_commit",
     "changes.after_snapshot_commit",
 ];
@@ -56,6 +59,15 @@ const STREAM_STEPS: [&str; 8] = [
     "changes.after_confirm",
     "changes.mid_transaction",
     "changes.after_gap",
+];
+
+/// Durable steps while one table is copied beside the stream of the others.
+const BESIDE_STEPS: [&str; 5] = [
+    "changes.before_commit_ahead",
+    "changes.after_commit_ahead",
+    "loader.range.after_commit",
+    "changes.before_rejoin",
+    "changes.after_rejoin",
 ];
 
 fn main() {
@@ -91,7 +103,7 @@ async fn soak() {
     let mut wrong = Vec::new();
     for at in 0..runs {
         let seed = first + at;
-        let outcome = run(seed, at, &mut deaths).await;
+        let outcome = run(seed, &mut deaths).await;
         println!(
             "soak: run {} of {runs}, seed {seed}, {:.0} s: {}",
             at + 1,
@@ -111,31 +123,48 @@ async fn soak() {
     );
     if runs >= RUNS {
         let steps = SNAPSHOT_STEPS.iter().chain(&STREAM_STEPS);
-        let missed: Vec<_> = steps.filter(|step| !deaths.contains_key(**step)).collect();
+        let missed: Vec<_> = steps
+            .chain(&BESIDE_STEPS)
+            .filter(|step| !deaths.contains_key(**step))
+            .collect();
         assert!(missed.is_empty(), "nobody died at {missed:?}");
     }
     println!("soak: {runs} runs, 0 rows lost, 0 doubled");
 }
 
 /// One run: several lives of the follower, each ended by force; then what raw has become.
-async fn run(seed: u64, at: u64, deaths: &mut BTreeMap<String, u32>) -> Result<String, String> {
+async fn run(seed: u64, deaths: &mut BTreeMap<String, u32>) -> Result<String, String> {
     let mut random = StdRng::seed_from_u64(seed);
     let pair = Pair::create().await;
     let writer = Writer::start(pair.source.pool().clone(), random.random());
-    let at = usize::try_from(at).unwrap();
+    // Runs one after the other have all steps in turn, and a seed always the same ones.
+    let at = usize::try_from(seed).unwrap();
     let first = SNAPSHOT_STEPS[at % SNAPSHOT_STEPS.len()];
     let mut steps = vec![first];
     // Three runs and a bit have them all.
     steps.extend((0..3).map(|n| STREAM_STEPS[(at * 3 + n) % STREAM_STEPS.len()]));
+    let beside = steps.len();
+    steps.push(BESIDE_STEPS[at % BESIDE_STEPS.len()]);
     let (mut gaps, mut lives) = (0, 0);
-    for step in steps {
+    for (nth, step) in steps.into_iter().enumerate() {
+        let task = match nth == beside {
+            true => {
+                let child = Child::start(&pair, None, Task::Follow);
+                pair.until_all_are_followed(CATCH_UP).await?;
+                child.kill_after(Duration::ZERO).await;
+                // The one that nobody truncates: it always has several ranges.
+                pair.forget("orders").await;
+                Task::FollowSlowly
+            }
+            false => Task::Follow,
+        };
         // A life without a step ends at any moment.
         for step in [Some(step), None] {
             if step == Some("changes.after_gap") && pair.drop_slot().await {
                 gaps += 1;
             }
             lives += 1;
-            let child = Child::start(&pair, step, false);
+            let child = Child::start(&pair, step, task);
             let death = match step {
                 Some("changes.mid_transaction") => {
                     let ended = child.until_aborted(PATIENCE);
@@ -163,7 +192,9 @@ async fn run(seed: u64, at: u64, deaths: &mut BTreeMap<String, u32>) -> Result<S
         }
     }
     let written = writer.finish().await;
-    Child::start(&pair, None, true).until_done(CATCH_UP).await?;
+    Child::start(&pair, None, Task::CatchUp)
+        .until_done(CATCH_UP)
+        .await?;
     pair.compare(gaps).await?;
     Ok(format!(
         "{written} transactions, {lives} lives, raw equals the source"

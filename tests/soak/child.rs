@@ -16,15 +16,44 @@ use crate::pair::Pair;
 const SOURCE: &str = "BALLPOINT_SOAK_SOURCE";
 const WAREHOUSE: &str = "BALLPOINT_SOAK_WAREHOUSE";
 const ABORT_AT: &str = "BALLPOINT_SOAK_ABORT_AT";
-const CATCH_UP: &str = "BALLPOINT_SOAK_CATCH_UP";
+const TASK: &str = "BALLPOINT_SOAK_TASK";
 const CONFIRM_EARLY: &str = "BALLPOINT_SOAK_CONFIRM_EARLY";
 
-/// What a child is started to do.
+/// What a child is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// For ever.
+    Follow,
+    /// The same, with pauses between the ranges of a copy, so that others' changes land meanwhile.
+    FollowSlowly,
+    /// Until it has everything.
+    CatchUp,
+}
+
+impl Task {
+    const NAMED: [(&str, Self); 3] = [
+        ("follow", Self::Follow),
+        ("follow slowly", Self::FollowSlowly),
+        ("catch up", Self::CatchUp),
+    ];
+
+    fn name(self) -> &'static str {
+        let mut named = Self::NAMED.iter();
+        named.find(|it| it.1 == self).unwrap().0
+    }
+
+    fn parse(name: &str) -> Self {
+        let mut named = Self::NAMED.iter();
+        named.find(|it| it.0 == name).unwrap().1
+    }
+}
+
+/// What a child is started with.
 pub(crate) struct Order {
     source: String,
     warehouse: String,
     abort_at: Option<String>,
-    catches_up: bool,
+    task: Task,
     confirms_early: bool,
 }
 
@@ -36,7 +65,7 @@ impl Order {
             source: of(SOURCE)?,
             warehouse: of(WAREHOUSE)?,
             abort_at: of(ABORT_AT),
-            catches_up: of(CATCH_UP).is_some(),
+            task: Task::parse(&of(TASK)?),
             confirms_early: of(CONFIRM_EARLY).is_some(),
         })
     }
@@ -47,6 +76,10 @@ pub(crate) async fn follow(order: Order) {
     if let Some(step) = &order.abort_at {
         fail::cfg_callback(step, || std::process::abort()).unwrap();
     }
+    let pausing = "loader.range.after_commit";
+    if order.task == Task::FollowSlowly && order.abort_at.as_deref() != Some(pausing) {
+        fail::cfg(pausing, "sleep(60)").unwrap();
+    }
     if order.confirms_early {
         fail::cfg("changes.confirm_early", "return").unwrap();
     }
@@ -56,9 +89,11 @@ pub(crate) async fn follow(order: Order) {
     let store = Store::open(pool).await.unwrap();
     let mut config = PostgresSourceConfig::new("shop", &order.source);
     config.mode = Some(Mode::Cdc);
+    // All but the smallest table have several ranges.
+    config.range_pages = 4;
     let reader = PostgresSource::new(config).unwrap();
     let follower = Follower::new(Loader::new(store, "raw"), reader.changes().unwrap());
-    if order.catches_up {
+    if order.task == Task::CatchUp {
         follower.catch_up(&[]).await.unwrap();
         return;
     }
@@ -86,18 +121,19 @@ pub(crate) enum Death {
 pub(crate) struct Child(tokio::process::Child);
 
 impl Child {
-    pub(crate) fn start(pair: &Pair, abort_at: Option<&str>, catches_up: bool) -> Self {
+    pub(crate) fn start(pair: &Pair, abort_at: Option<&str>, task: Task) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .env(SOURCE, pair.source.url())
             .env(WAREHOUSE, pair.warehouse.url())
+            .env(TASK, task.name())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         if let Some(step) = abort_at {
             command.env(ABORT_AT, step);
         }
-        if catches_up {
-            command.env(CATCH_UP, "1").env_remove(CONFIRM_EARLY);
+        if task == Task::CatchUp {
+            command.env_remove(CONFIRM_EARLY);
         }
         Self(command.spawn().unwrap())
     }

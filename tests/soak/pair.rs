@@ -59,6 +59,35 @@ impl Pair {
         }
     }
 
+    /// Waits until every table has been copied and is streaming.
+    pub(crate) async fn until_all_are_followed(&self, limit: Duration) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            let streaming: i64 = sqlx::query_scalar(
+                "select count(*) from ballpoint.checkpoints where position->>'state' = 'streaming'",
+            )
+            .fetch_one(self.warehouse.pool())
+            .await
+            .unwrap_or_default();
+            if usize::try_from(streaming) == Ok(TABLES.len()) {
+                return Ok(());
+            }
+            if begun.elapsed() > limit {
+                return Err(format!("{streaming} tables are followed after {limit:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Makes a table be copied again, while nobody follows.
+    pub(crate) async fn forget(&self, table: &str) {
+        sqlx::query("delete from ballpoint.checkpoints where table_name = $1")
+            .bind(table)
+            .execute(self.warehouse.pool())
+            .await
+            .unwrap();
+    }
+
     /// Every row of every table is there once; each table was copied once, and once more for a gap.
     pub(crate) async fn compare(&self, gaps: i64) -> Result<(), String> {
         for table in TABLES {

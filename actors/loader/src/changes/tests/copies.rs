@@ -34,12 +34,10 @@ async fn in_ranges(sql: &str) -> Followed {
     Followed::configured(sql, |config| config.range_pages = 16).await
 }
 
-async fn until<T: PartialEq + std::fmt::Debug>(
-    pool: &sqlx::PgPool,
-    sql: &str,
-    expected: impl Fn(&T) -> bool,
-) where
-    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+async fn until<T>(pool: &sqlx::PgPool, sql: &str, expected: impl Fn(&T) -> bool)
+where
+    T: std::fmt::Debug + Send + Unpin,
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {
     let begun = Instant::now();
     loop {
@@ -102,7 +100,7 @@ impl<T: Send + 'static> Held<T> {
 async fn killed_between_ranges(shop: &Followed) {
     let follower = shop.follower.clone();
     let catch_up = async move { follower.catch_up(&[]).await };
-    Held::after(shop, 3, catch_up).await.kill().await;
+    Held::after(shop, 3, Box::pin(catch_up)).await.kill().await;
 }
 
 async fn kept(shop: &Followed) -> u64 {
@@ -209,7 +207,7 @@ async fn copied_beside(shop: &Followed) -> Held<()> {
     let follow = async move {
         follower.follow(Until::Forever).await.unwrap();
     };
-    let following = Held::after(shop, 2, follow).await;
+    let following = Held::after(shop, 2, Box::pin(follow)).await;
     assert_eq!(shop.follower.status().copying, ["public.wide"]);
     let stood: String = one(
         shop.warehouse.pool(),
