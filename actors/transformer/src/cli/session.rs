@@ -215,7 +215,7 @@ pub(super) fn project_dir(env: &CliEnv, common: &Common) -> PathBuf {
 /// Where the caller wants artifacts, if not where the project says.
 pub(super) fn asked_target_dir(env: &CliEnv, common: &Common, root: &Path) -> Option<PathBuf> {
     let from_env = env.env.get("DBT_TARGET_PATH").map(PathBuf::from);
-    let asked = common.target_path.clone().map(PathBuf::from).or(from_env);
+    let asked = common.target_path.clone().or(from_env);
     asked.map(|path| root.join(path))
 }
 

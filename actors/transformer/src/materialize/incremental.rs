@@ -232,7 +232,12 @@ async fn reconcile_columns(
                     .iter()
                     .all(|(_, old, new)| wider(old, new));
             if !only_wider {
-                return Err(Failure::lasting(difference.refused()));
+                return Err(Failure::lasting(format!(
+                    "Compilation Error in {} ({})\n{}",
+                    named(node),
+                    node.original_file_path,
+                    difference.refused()
+                )));
             }
         }
         "append_new_columns" | "sync_all_columns" => {

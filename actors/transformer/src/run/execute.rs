@@ -190,6 +190,12 @@ impl Runner {
         let begin = Instant::now();
         let begun = self.now();
         let nodes: Vec<&Node> = ids.iter().map(|id| self.node(id)).collect();
+        // `--store-failures`: each keeps what it finds.
+        let keeps = self.options.store_failures;
+        let kept = |node: &&Node| data_tests::stores_failures(node, keeps);
+        if nodes.iter().any(kept) {
+            return self.one_by_one(ids, thread).await;
+        }
         let compiled = Together::compile(&self.compiler, &self.pool, &nodes).await;
         let Ok(together) = compiled else {
             return self.one_by_one(ids, thread).await;

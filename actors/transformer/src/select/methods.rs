@@ -170,7 +170,10 @@ pub(super) fn matching(
         "test_type" => chosen(&|fact| by_test_type(fact, value)),
         "test_name" => chosen(&|fact| {
             let test = fact.node.and_then(|node| node.test.as_ref());
-            test.is_some_and(|test| matcher.is_match(&test.name))
+            match test {
+                Some(test) => matcher.is_match(&test.name),
+                None => fact.kind == ResourceType::UnitTest && matcher.is_match(fact.name),
+            }
         }),
         "state" | "result" | "source_status" => super::state::matching(context, method, value)?,
         _ => match method.strip_prefix("config.") {

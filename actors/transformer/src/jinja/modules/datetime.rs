@@ -96,10 +96,14 @@ impl Moment {
 
     fn epoch(&self) -> f64 {
         let zone = self.zone.clone().unwrap_or(TimeZone::UTC);
-        self.time
-            .to_zoned(zone)
-            .map(|zoned| zoned.timestamp().as_nanosecond() as f64 / 1e9)
-            .unwrap_or_default()
+        match self.time.to_zoned(zone) {
+            Ok(zoned) => zoned.timestamp().as_nanosecond() as f64 / 1e9,
+            // The first and the last day of the calendar are no moments in every zone.
+            Err(_) => {
+                let unix = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+                self.time.duration_since(unix).as_secs_f64()
+            }
+        }
     }
 
     fn replaced(&self, keywords: Vec<(String, Value)>) -> Result<Value, Error> {

@@ -155,9 +155,13 @@ pub(super) fn installed(root: &Path, main: &Package) -> Result<Vec<Package>, Pro
         if package.name == main.name || found.contains_key(&package.name) {
             continue;
         }
-        // A package's own local packages stand beside it.
+        // A package's own local packages: from the root project, as dbt has it, or else beside it.
         for inner in super::packages::declared(&package.reader)? {
-            folders.extend(inner.local.map(|local| format!("{folder}/{local}")));
+            let is_there = |local: &String| root.join(local).join(PROJECT_FILE).is_file();
+            folders.extend(inner.local.map(|local| match is_there(&local) {
+                true => local,
+                false => format!("{folder}/{local}"),
+            }));
         }
         found.insert(package.name.clone(), package);
     }

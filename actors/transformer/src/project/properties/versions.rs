@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use super::Patch;
 use super::read::{FileReader, object};
 use crate::error::ProjectError;
+use crate::project::config;
 use crate::project::node::{Version, compare_versions};
 
 /// What a version says instead of its model.
@@ -69,7 +70,7 @@ impl FileReader<'_> {
             merged.insert(key.to_owned(), value.clone());
         }
         let mut settings = object(merged.get("config"));
-        settings.extend(object(version.get("config")));
+        config::merge_all(&mut settings, &object(version.get("config")));
         merged.insert("config".to_owned(), Json::Object(settings));
         merged.insert("columns".to_owned(), self.columns_of(item, version).into());
         Json::Object(merged)
