@@ -1,1 +1,1 @@
-{{ dbt.date_spine('day', "cast('" ~ var('first_day') ~ "' as date)", "cast('2024-01-10' as date)") }}
+select generate_series('{{ var("first_day") }}'::timestamp, '2024-01-09', interval '1 day') as date_day
