@@ -74,7 +74,10 @@ async fn found(
 
 fn show(proof: &Value) {
     let text = |at: &str| proof[at].as_str().unwrap_or_default();
-    output::line(format!("question    {}", text("question")));
+    match proof["question"].as_str() {
+        Some(question) => output::line(format!("question    {question}")),
+        None => output::line(format!("load        {}", proof["request"])),
+    }
     for definition in proof["definition"].as_array().into_iter().flatten() {
         let (member, hash) = (
             &definition["member"],

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod execute;
 pub mod handle;
 pub mod live;
+mod load_proof;
 pub mod model;
 pub mod plan;
 pub mod proof;

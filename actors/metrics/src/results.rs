@@ -15,6 +15,8 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use sqlx::PgPool;
 
+use crate::load_proof::Made;
+use crate::proof::TableVersion;
 use crate::relations::{self, Reads};
 use crate::versions::Versions;
 
@@ -31,10 +33,24 @@ pub struct Kept {
     pub body: Bytes,
     /// Of the data alone: two bodies with one digest show the same rows.
     pub digest: [u8; 32],
+    /// What it was made of.
+    pub(crate) made: Made,
     tables: Vec<TableName>,
     versions: Vec<i64>,
     /// The epoch at which the versions were last seen to be the present ones.
     valid_at: AtomicU64,
+}
+
+impl Kept {
+    /// The tables that it was read from, each as it was.
+    pub(crate) fn table_versions(&self) -> Vec<TableVersion> {
+        let tables = self.tables.iter().zip(&self.versions);
+        let of = |(table, version): (&TableName, &i64)| TableVersion {
+            table: format!("{}.{}", table.schema, table.name),
+            version: Some(*version),
+        };
+        tables.map(of).collect()
+    }
 }
 
 /// What statements read, by their relations, as of an epoch.
@@ -63,7 +79,8 @@ pub struct ResultsStatus {
 impl Default for Results {
     fn default() -> Self {
         let weigh = |key: &str, kept: &Kept| {
-            u32::try_from(key.len() + kept.body.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
+            u32::try_from(key.len() + kept.body.len() + kept.made.bytes() + ENTRY_BYTES)
+                .unwrap_or(u32::MAX)
         };
         Self {
             versions: Arc::default(),
@@ -98,6 +115,11 @@ impl Results {
         Some(found)
     }
 
+    /// The body that went out with the id of a proof, whether it still stands or not.
+    pub(crate) fn proved(&self, id: &str) -> Option<Arc<Kept>> {
+        self.kept.get(proof_key(id).as_str())
+    }
+
     fn stands(&self, kept: &Kept) -> bool {
         let epoch = self.versions.epoch();
         if kept.valid_at.load(Ordering::Acquire) == epoch {
@@ -112,13 +134,14 @@ impl Results {
 
     /// Keeps a body that was computed since `epoch` from what `reads` says; `None` when it may not be
     /// kept: something changed meanwhile, or may change unseen.
-    pub fn keep(
+    pub(crate) fn keep(
         &self,
         keys: Vec<String>,
         epoch: u64,
         reads: &Reads,
         body: Bytes,
         digest: [u8; 32],
+        made: Made,
     ) -> Option<Arc<Kept>> {
         let versions = self.versions.of(&reads.relations)?;
         if !reads.steady || reads.relations.is_empty() || self.versions.epoch() != epoch {
@@ -127,11 +150,13 @@ impl Results {
         let kept = Arc::new(Kept {
             body,
             digest,
+            made,
             tables: reads.relations.clone(),
             versions,
             valid_at: AtomicU64::new(epoch),
         });
-        for key in keys {
+        let proof = proof_key(&String::from_utf8_lossy(&kept.made.id));
+        for key in keys.into_iter().chain([proof]) {
             self.kept.insert(key.into(), Arc::clone(&kept));
         }
         Some(kept)
@@ -181,6 +206,11 @@ impl Results {
     }
 }
 
+/// Apart from every request's key, which begins with another word.
+fn proof_key(id: &str) -> String {
+    format!("proof\0{id}")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -222,7 +252,14 @@ mod tests {
         let keep = |key: &str, reads: &Reads| {
             let epoch = versions.epoch();
             let body = Bytes::from_static(b"{}");
-            results.keep(vec![key.to_owned()], epoch, reads, body, [0; 32])
+            results.keep(
+                vec![key.to_owned()],
+                epoch,
+                reads,
+                body,
+                [0; 32],
+                Made::default(),
+            )
         };
         assert!(keep("a", &of("orders", true)).is_some());
         assert!(keep("b", &of("lines", true)).is_some());
@@ -253,6 +290,7 @@ mod tests {
             &of("orders", true),
             Bytes::new(),
             [0; 32],
+            Made::default(),
         );
         assert!(kept.is_none() && results.get("a").is_none());
     }
@@ -266,7 +304,8 @@ mod tests {
         for at in 0..100 {
             let epoch = results.versions.epoch();
             let keys = vec![at.to_string()];
-            results.keep(keys, epoch, &of("orders", true), body.clone(), [0; 32]);
+            let (reads, made) = (of("orders", true), Made::default());
+            results.keep(keys, epoch, &reads, body.clone(), [0; 32], made);
         }
         assert!(
             results.status().bytes <= BYTES_MAX,

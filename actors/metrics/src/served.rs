@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::ApiReply;
+use crate::load_proof::Part;
 use crate::model::SecurityContext;
 use crate::plan::{self, Plan};
 use crate::relations::Reads;
@@ -28,6 +29,8 @@ pub struct Served {
     pub digest: [u8; 32],
     /// Whether it came out of the cache.
     pub hit: bool,
+    /// The id of its proof, where it can be proved.
+    pub proof: Option<Bytes>,
 }
 
 impl Served {
@@ -37,6 +40,7 @@ impl Served {
             body: kept.body.clone(),
             digest: kept.digest,
             hit: true,
+            proof: Some(kept.made.id.clone()),
         }
     }
 
@@ -46,6 +50,7 @@ impl Served {
             body: serde_json::to_vec(&reply.body).unwrap_or_default().into(),
             digest: digest(&reply.body),
             hit: false,
+            proof: None,
         }
     }
 
@@ -69,6 +74,7 @@ pub struct Collected(Option<Arc<Mutex<Sources>>>);
 struct Sources {
     statements: Vec<String>,
     relations: Vec<TableName>,
+    parts: Vec<Part>,
 }
 
 impl Collected {
@@ -80,6 +86,7 @@ impl Collected {
     pub(crate) fn note(&self, plan: &Plan) {
         let Some(sources) = &self.0 else { return };
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.parts.push(Part::of(plan));
         match &plan.rollup {
             // A rollup is as old as what it was built from.
             Some(rollup) => sources.relations.extend(rollup.reads.iter().cloned()),
@@ -87,13 +94,31 @@ impl Collected {
         }
     }
 
+    /// Forgets the statement that was noted last: it gave no rows.
+    pub(crate) fn retract(&self) {
+        let Some(sources) = &self.0 else { return };
+        let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.parts.pop();
+    }
+
+    /// The statements that gave rows.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let Some(sources) = &self.0 else {
+            return Vec::new();
+        };
+        let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.parts.clone()
+    }
+
     fn take(&self) -> (Vec<String>, Vec<TableName>) {
         let Some(sources) = &self.0 else {
             return Default::default();
         };
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let sources = std::mem::take(&mut *sources);
-        (sources.statements, sources.relations)
+        (
+            std::mem::take(&mut sources.statements),
+            std::mem::take(&mut sources.relations),
+        )
     }
 }
 
@@ -140,13 +165,17 @@ impl Service {
             collected: Collected::start(),
             ..self.clone()
         };
-        let served = Served::made(&collecting.load(request, context).await);
+        let mut served = Served::made(&collecting.load(request, context).await);
         if served.status == 200
             && served.has_data()
             && let Some(reads) = self.reads_of(&collecting.collected).await
         {
+            let key = keys.first().map_or("", String::as_str);
+            let parts = collecting.collected.parts();
+            let made = self.made(key, request, context, parts, &served);
             let (body, digest) = (served.body.clone(), served.digest);
-            self.results.keep(keys, epoch, &reads, body, digest);
+            let kept = self.results.keep(keys, epoch, &reads, body, digest, made);
+            served.proof = kept.map(|kept| kept.made.id.clone());
         }
         served
     }

@@ -265,6 +265,7 @@ impl Service {
         let gone = matches!(&ran, Err(QueryError::Database { code, .. }) if code.as_deref() == Some("42P01"));
         if gone && plan.rollup.is_some() {
             // The rollup gave way to another one since the query was planned.
+            self.collected.retract();
             let plan = plan::plan(&self.snapshot.model, normalized, context)?;
             self.collected.note(&plan);
             let rows = Box::pin(self.runner.run(&plan)).await?;

@@ -1,6 +1,9 @@
 //! The analyst: a question becomes a plan, the plan a query, the rows a chart and a text whose
 //! every figure can be traced to them.
 
+// An answer's future holds those of the metrics and of the driver, each in the other.
+#![recursion_limit = "256"]
+
 pub mod actor;
 pub mod answer;
 pub mod answerer;

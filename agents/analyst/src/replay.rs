@@ -30,37 +30,37 @@ pub struct Replay {
 /// # Errors
 /// As answering a question.
 pub async fn replay(service: &Service, proof: &Value) -> Result<Option<Replay>, AnswerError> {
-    let Ok(query) = serde_json::from_value::<Query>(proof["query"].clone()) else {
-        return Ok(None);
+    let ran = match seen(&service.from_source(), proof).await? {
+        Seen::Nothing => return Ok(None),
+        Seen::Refused(error) => return Ok(Some(refused(&error))),
+        Seen::Rows(rows) => rows,
     };
-    let ran = run(&service.from_source(), &query).await?;
-    let then: Vec<Evidence> =
-        serde_json::from_value(proof["evidence"].clone()).unwrap_or_default();
+    let then: Vec<Evidence> = serde_json::from_value(proof["evidence"].clone()).unwrap_or_default();
     let rolled_up = then.iter().any(|it| it.rollup.is_some());
     // How it would be answered now: from the rollup again, where that still stands.
     let answered = match rolled_up {
-        true => Some(run(service, &query).await?),
+        true => seen(service, proof).await?.rows(),
         false => None,
     };
-    let (rows, checksum) = (ran.rows.len(), checksum(&ran.rows));
+    let (rows, checksum) = (ran.rows, ran.checksum.clone());
     let same = proof["checksum"].as_str() == Some(checksum.as_str())
-        || evidence::same_rows(&then, &ran.evidence()) == Some(true);
+        || evidence::same_rows(&then, &ran.evidence) == Some(true);
     let mut changed = definitions_that_differ(service, proof);
     let asked = answered.as_ref().unwrap_or(&ran);
-    if proof["sql"].as_str().unwrap_or_default() != asked.sql().unwrap_or_default() {
+    if proof["sql"].as_str().unwrap_or_default() != asked.sql {
         changed.push("the SQL is another".to_owned());
     }
     if let Some(answered) = &answered
-        && evidence::same_rows(&answered.evidence(), &ran.evidence()) == Some(false)
+        && evidence::same_rows(&answered.evidence, &ran.evidence) == Some(false)
     {
         let mut names: Vec<String> = then.iter().filter_map(|it| it.rollup.clone()).collect();
         names.dedup();
         changed.push(format!("rollup {} and its source differ", names.join(", ")));
     }
     if !then.is_empty() {
-        let mut now = asked.evidence();
-        for (now, source) in now.iter_mut().zip(ran.evidence()) {
-            now.rows = source.rows;
+        let mut now = asked.evidence.clone();
+        for (now, source) in now.iter_mut().zip(&ran.evidence) {
+            now.rows.clone_from(&source.rows);
         }
         let behind = service.behind(&now).await;
         changed.extend(evidence::compare(&then, &now, &proof["behind"], &behind));
@@ -79,6 +79,65 @@ pub async fn replay(service: &Service, proof: &Value) -> Result<Option<Replay>, 
         checksum,
         changed,
     }))
+}
+
+/// What a proof's query gives.
+struct Found {
+    rows: usize,
+    checksum: String,
+    sql: String,
+    evidence: Vec<Evidence>,
+}
+
+enum Seen {
+    Rows(Found),
+    /// The caller of the load does not get it any more.
+    Refused(String),
+    /// There is no query.
+    Nothing,
+}
+
+impl Seen {
+    fn rows(self) -> Option<Found> {
+        match self {
+            Self::Rows(found) => Some(found),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a proof's query, a load's under the caller's own claims.
+async fn seen(service: &Service, proof: &Value) -> Result<Seen, AnswerError> {
+    if proof["request"].is_object() {
+        return Ok(match service.prove_load(proof).await {
+            Err(error) => Seen::Refused(error),
+            Ok(now) => Seen::Rows(Found {
+                rows: usize::try_from(now["rows"].as_u64().unwrap_or_default()).unwrap_or_default(),
+                checksum: now["checksum"].as_str().unwrap_or_default().to_owned(),
+                sql: now["sql"].as_str().unwrap_or_default().to_owned(),
+                evidence: serde_json::from_value(now["evidence"].clone()).unwrap_or_default(),
+            }),
+        });
+    }
+    let Ok(query) = serde_json::from_value::<Query>(proof["query"].clone()) else {
+        return Ok(Seen::Nothing);
+    };
+    let ran = run(service, &query).await?;
+    Ok(Seen::Rows(Found {
+        rows: ran.rows.len(),
+        checksum: checksum(&ran.rows),
+        sql: ran.sql().unwrap_or_default(),
+        evidence: ran.evidence(),
+    }))
+}
+
+fn refused(error: &str) -> Replay {
+    Replay {
+        same: false,
+        rows: 0,
+        checksum: String::new(),
+        changed: vec![format!("it is not answered any more: {error}")],
+    }
 }
 
 fn definitions_that_differ(service: &Service, proof: &Value) -> Vec<String> {

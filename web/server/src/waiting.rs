@@ -182,6 +182,7 @@ mod tests {
             body: "{}".into(),
             digest: [1; 32],
             hit: false,
+            proof: None,
         }
     }
 

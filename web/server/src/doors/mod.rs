@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::time::Instant;
@@ -27,6 +27,9 @@ use crate::table::Needs;
 
 /// How long a browser may remember that an origin is allowed.
 const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Names the proof of a load's rows: `/api/proofs/{id}`.
+pub(crate) const PROOF: HeaderName = HeaderName::from_static("x-ballpoint-proof");
 
 /// What the checks compare with.
 pub struct Doors {
@@ -115,7 +118,7 @@ impl Doors {
             .allow_origin(AllowOrigin::predicate(allowed))
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers([header::RETRY_AFTER, header::ETAG])
+            .expose_headers([header::RETRY_AFTER, header::ETAG, PROOF])
             .max_age(PREFLIGHT_MAX_AGE)
     }
 

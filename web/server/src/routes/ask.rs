@@ -103,8 +103,15 @@ pub(crate) async fn proof(
 }
 
 async fn kept(app: &App, id: &str) -> Result<Value, ApiError> {
-    let proof = app.store.proofs().get(id).await?;
-    proof.ok_or_else(|| ApiError::not_found(format!("no proof {id}")))
+    if let Some(proof) = app.store.proofs().get(id).await? {
+        return Ok(proof);
+    }
+    let none = || ApiError::not_found(format!("no proof {id}"));
+    let service = app.metrics.service().await.map_err(|_| none())?;
+    // A load's, asked for the first time: from now on it is kept.
+    let proof = service.proof_of_load(id).await.ok_or_else(none)?;
+    app.store.proofs().put(id, &proof).await?;
+    Ok(proof)
 }
 
 /// Runs the proof's query again and says what changed.

@@ -7,14 +7,14 @@ use std::future::{Ready, ready};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use ballpoint_metrics::{ApiReply, SecurityContext, Served};
 use serde_json::{Map, Value, json};
 
 use super::cube_sql;
 use crate::app::App;
-use crate::doors::Identity;
+use crate::doors::{Identity, PROOF};
 use crate::error::STARTING;
 use crate::table::{Route, VIEWER, delete, get, post};
 
@@ -173,7 +173,13 @@ fn is_early(app: &App, served: &Served) -> bool {
 fn bytes(served: Served) -> Response {
     let status = StatusCode::from_u16(served.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let json = [(header::CONTENT_TYPE, "application/json")];
-    (status, json, served.body).into_response()
+    let mut reply = (status, json, served.body).into_response();
+    if let Some(proof) = served.proof
+        && let Ok(id) = HeaderValue::from_maybe_shared(proof)
+    {
+        reply.headers_mut().insert(PROOF, id);
+    }
+    reply
 }
 
 pub(super) fn refusal((status, error): (u16, String)) -> Response {

@@ -11,7 +11,7 @@ use ballpoint_runtime::work::WorkKind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::support::{PATIENCE, Stack, metrics_folder};
+use super::support::{OWNER, PATIENCE, Stack, metrics_folder, text};
 
 const ANSWERS: usize = 100;
 
@@ -187,4 +187,43 @@ async fn a_rollup_that_nobody_touched_does_not_vouch_for_a_table_that_somebody_d
     assert_the_row_is_named(&found);
     let says = "rollup Production.byComponent and its source differ";
     assert!(found["changed"].to_string().contains(says), "{found}");
+}
+
+#[tokio::test]
+async fn a_load_names_its_proof_which_is_kept_once_it_is_asked_for() {
+    let stack = Stack::start().await;
+    built(&stack).await;
+    let request = json!({ "query": {
+        "measures": ["Production.passRate"], "dimensions": ["Production.componentType"],
+    } });
+    let load = async || {
+        let path = "/cubejs-api/v1/load";
+        let reply = stack.send(Stack::with_body(path, OWNER, &request)).await;
+        text(reply.headers(), "x-ballpoint-proof").to_owned()
+    };
+    let proof = async {
+        loop {
+            // Until the registry has heard of the build, nothing is kept.
+            match load().await {
+                none if none.is_empty() => tokio::time::sleep(Duration::from_millis(20)).await,
+                proof => break proof,
+            }
+        }
+    };
+    let proof = tokio::time::timeout(PATIENCE, proof).await.unwrap();
+    assert_eq!(load().await, proof, "a hit is the same result");
+    let (status, kept) = stack.get(&format!("/api/proofs/{proof}")).await;
+    assert_eq!(status, StatusCode::OK, "{kept}");
+    let table = &kept["evidence"][0]["tables"][0]["table"];
+    assert_eq!(*table, "marts.fct_production", "{kept}");
+    assert_eq!(kept["definition"][0]["member"], "Production.passRate");
+    let unchanged = replayed(&stack, &proof).await;
+    assert_eq!(unchanged["same"], true, "{unchanged}");
+    assert_eq!(unchanged["changed"], json!([]));
+    tamper(&stack).await;
+    assert_the_row_is_named(&replayed(&stack, &proof).await);
+    let (status, _) = stack
+        .get("/api/proofs/00000000000000000000000000000000")
+        .await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
