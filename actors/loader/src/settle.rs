@@ -138,23 +138,15 @@ impl Loader {
         let present = Shape::from(&spec);
         let followed = known.as_ref().filter(|known| was_followed(known));
         let never = known.is_some() && followed.is_none();
-        if (new || never) && !full_refresh {
-            let hold = match policy {
-                SchemaPolicy::Propagate => None,
-                SchemaPolicy::Pause => Some(Hold::Paused),
-                SchemaPolicy::Ignore => Some(Hold::Ignored),
-            };
-            // One that was held for another reason than being new is configured, and wanted.
-            let was_new = known
-                .as_ref()
-                .is_none_or(|it| matches!(it.hold, Some(Hold::Paused | Hold::Ignored)));
-            if let Some(hold) = hold.filter(|_| was_new) {
-                let reason = "the table is new, and on_schema_change does not take new ones";
-                let changes = vec![SchemaChange::TableAdded];
-                return self
-                    .wait(source, &spec, known.as_ref(), hold, reason, Some(changes))
-                    .await;
-            }
+        if (new || never)
+            && !full_refresh
+            && let Some(hold) = hold_of_new(policy, known.as_ref())
+        {
+            let reason = "the table is new, and on_schema_change does not take new ones";
+            let changes = vec![SchemaChange::TableAdded];
+            return self
+                .wait(source, &spec, known.as_ref(), hold, reason, Some(changes))
+                .await;
         }
         let Some(followed) = followed.filter(|_| !full_refresh) else {
             return Ok(Next::Load(Box::new(Due { spec, known, new })));
@@ -253,6 +245,17 @@ fn holds(error: &LoadError) -> bool {
     // A comparison that was asked for is an answer, not a state of the table.
     !matches!(error, LoadError::Differs { .. })
         && matches!(error.class(), SourceChangedShape | SourceRefuses)
+}
+
+/// What becomes of a table that was not followed before.
+fn hold_of_new(policy: SchemaPolicy, known: Option<&KnownTable>) -> Option<Hold> {
+    // One that was held for another reason than being new is configured, and wanted.
+    let was_new = known.is_none_or(|it| matches!(it.hold, Some(Hold::Paused | Hold::Ignored)));
+    match policy {
+        SchemaPolicy::Pause if was_new => Some(Hold::Paused),
+        SchemaPolicy::Ignore if was_new => Some(Hold::Ignored),
+        _ => None,
+    }
 }
 
 /// Whether rows of it have landed, or were to.

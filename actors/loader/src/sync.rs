@@ -7,7 +7,7 @@ use ballpoint_postgres::copy::CopyError;
 use ballpoint_postgres::ident::quote;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::segment::{
-    Position, SourceError, SourceReader, SyncMode, TableName, TableSpec, WriteMode,
+    Position, SourceError, SourceReader, Survey, SyncMode, TableName, TableSpec, WriteMode,
 };
 use ballpoint_runtime::store::{Checkpoints, EventBus, RecordedEvent, RunRecorder, Store};
 use ballpoint_runtime::trace::{TraceContext, set_parent};
@@ -120,14 +120,7 @@ impl Loader {
             return Box::pin(syncing).await;
         }
         let survey = reader.survey().await?;
-        let asked = |spec: &&TableSpec| tables.is_empty() || tables.contains(&spec.table);
-        let followed: Vec<TableName> = survey
-            .tables
-            .iter()
-            .filter(asked)
-            .filter(|spec| spec.mode == SyncMode::Cdc)
-            .map(|spec| spec.table.clone())
-            .collect();
+        let followed = followed(&survey, tables);
         let settled = self
             .settle(reader.name(), survey, Share::Read, tables, full_refresh)
             .await?;
@@ -339,6 +332,15 @@ impl Loader {
         crash_point("loader.after_commit")?;
         Ok(event)
     }
+}
+
+/// Those of the tables that are asked for (empty: all) that are kept by the source's log.
+fn followed(survey: &Survey, tables: &[TableName]) -> Vec<TableName> {
+    let asked = |spec: &&TableSpec| tables.is_empty() || tables.contains(&spec.table);
+    let kept = survey.tables.iter().filter(asked);
+    kept.filter(|spec| spec.mode == SyncMode::Cdc)
+        .map(|spec| spec.table.clone())
+        .collect()
 }
 
 /// Whether the rows have the columns that were settled: the source may have changed since.

@@ -18,7 +18,7 @@ use super::look;
 use super::session::Session;
 use super::table::TableState;
 use crate::error::{LoadError, SyncError, crash_point};
-use crate::report::TableReport;
+use crate::report::{SyncReport, TableReport};
 use crate::sync::Loader;
 
 /// While tables are to be compared, somebody else's session is waited for this long.
@@ -231,6 +231,7 @@ impl Follower {
         let mut report = FollowReport::default();
         let mut copies = Copies::default();
         let mut differing = Vec::new();
+        let mut is_after_round = false;
         loop {
             let look = self.look().await?;
             if look.specs.is_empty() {
@@ -238,14 +239,19 @@ impl Follower {
                 self.retire().await?;
                 return Ok(Some(report));
             }
-            self.guard().await?;
+            // What a round has held back is read first.
+            if !std::mem::take(&mut is_after_round) {
+                self.guard().await?;
+            }
             let begins = self.attach(&mut session, &look.specs).await?;
             let streams = self
                 .copy_missing(&mut session, &look.specs, begins, &mut copies)
                 .await?;
             self.account_for(&look, &mut copies).await?;
             if !streams && copies.are_running() {
+                self.wait_for(&copies).await?;
                 copies.collect(&mut report).await;
+                is_after_round = true;
                 continue;
             }
             if copies.are_complete() {
@@ -270,6 +276,7 @@ impl Follower {
                 Again::Rejoin => {
                     session = following.session;
                     copies.collect(&mut report).await;
+                    is_after_round = true;
                 }
                 Again::Done => {
                     if let Some(snapshot) = snapshot {
@@ -282,17 +289,15 @@ impl Follower {
         }
         let mut failures = copies.into_failures();
         failures.extend(differing);
-        match failures.is_empty() {
-            true => Ok(Some(report)),
-            false => {
-                let report = crate::report::SyncReport {
-                    source: name.to_owned(),
-                    tables: report.tables,
-                    ..Default::default()
-                };
-                Err(SyncError::Tables { failures, report })
-            }
+        if failures.is_empty() {
+            return Ok(Some(report));
         }
+        let report = SyncReport {
+            source: name.to_owned(),
+            tables: report.tables,
+            ..Default::default()
+        };
+        Err(SyncError::Tables { failures, report })
     }
 
     /// Compares slot and position; a gap is said, recorded, and forgets both.
@@ -320,7 +325,15 @@ impl Follower {
             .await
             .map_err(failed())?;
         let reason = match attached {
-            Attached::Continues => return Ok(None),
+            Attached::Continues { added } => {
+                // Whatever state they have: somebody has taken them out of the publication meanwhile.
+                for table in &added {
+                    copying::forget(session.connection(), name, table)
+                        .await
+                        .map_err(failed())?;
+                }
+                return Ok(None);
+            }
             Attached::Begins { system, timeline } => return Ok(Some((system, timeline))),
             Attached::Gap { reason } => reason,
         };
@@ -352,7 +365,7 @@ impl Follower {
         self.source.retire(&slot).await?;
         match self.source.attach(&slot, &tables, None).await? {
             Attached::Begins { system, timeline } => Ok(Some((system, timeline))),
-            Attached::Continues | Attached::Gap { .. } => {
+            Attached::Continues { .. } | Attached::Gap { .. } => {
                 let reason = format!("slot {slot} came back while it was being made anew");
                 let source_name = name.to_owned();
                 Err(SourceError::Unavailable {
