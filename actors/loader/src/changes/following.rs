@@ -221,6 +221,11 @@ impl<'a> Following<'a> {
                 .map_err(LoadError::warehouse("holding a table"))?;
         }
         let events = self.tell(false).await?;
+        if confirms_early() {
+            self.stream.confirm(end);
+            // Longer than between two words to the source, so that it hears of it.
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+        }
         if self.copies.are_running() {
             self.session.commit(Reach::Ahead(end)).await?;
             crash_point("changes.after_commit_ahead")?;
@@ -244,10 +249,6 @@ impl<'a> Following<'a> {
 
     /// Moves the stream's position to `end` with the rows, and confirms the slot after that.
     async fn commit_all(&mut self, end: Lsn, committed_at: Option<i64>) -> Result<(), LoadError> {
-        if confirms_early() {
-            self.stream.confirm(end);
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
         self.session.commit(Reach::All(end, committed_at)).await?;
         crash_point("changes.after_commit")?;
         self.stream.confirm(end);
