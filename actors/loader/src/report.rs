@@ -62,6 +62,9 @@ pub struct TableReport {
     pub rejected: u64,
     /// Of those read, the rows that an interrupted load had landed.
     pub kept: u64,
+    /// Whether ranges of an interrupted load were kept, be they without rows.
+    #[serde(skip)]
+    pub(crate) resumed: bool,
     /// Whether the table was replaced as a whole.
     pub replaced: bool,
     pub bytes: u64,
@@ -87,6 +90,7 @@ impl TableReport {
             unchanged: 0,
             rejected: 0,
             kept: 0,
+            resumed: false,
             replaced: false,
             bytes: 0,
             proof: None,

@@ -41,6 +41,8 @@ pub(crate) struct Landed {
     pub(crate) copied: u64,
     /// Rows that an earlier attempt had landed.
     pub(crate) kept: u64,
+    /// Whether it had landed ranges, be they without rows.
+    pub(crate) resumed: bool,
 }
 
 /// Wraps each stream of rows: counts its bytes and tells of them.
@@ -80,8 +82,9 @@ pub(crate) async fn land(
         next: AtomicUsize::new(0),
         watch,
     };
+    let resumed = !kept.is_empty();
     let kept: u64 = kept.iter().map(|it| it.rows).sum();
-    if kept > 0 {
+    if resumed {
         tracing::info!(table = %spec.table, rows = kept, ranges = landing.remaining.len(),
             "going on with a load that was interrupted; so many ranges are missing");
     }
@@ -97,6 +100,7 @@ pub(crate) async fn land(
         rows: kept + copied - doubled,
         copied,
         kept,
+        resumed,
     })
 }
 

@@ -240,8 +240,9 @@ pub struct StreamPosition {
 /// How the source answered an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
-    /// The log can be followed from the position given.
-    Continues,
+    /// The log can be followed from the position given; of the tables `added` only what is written
+    /// from now on.
+    Continues { added: Vec<TableName> },
     /// There was no position, and there is no slot: [`ChangeSource::snapshot`] makes it.
     Begins { system: String, timeline: u32 },
     /// Changes after the position are lost, or belong to another history.

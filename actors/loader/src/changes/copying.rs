@@ -42,9 +42,9 @@ pub(super) async fn copy(
         .land_whole(&mut transaction, &mut report, target, segment, false)
         .await?;
     let state = TableState::copied(spec, stream, snapshot.lsn());
-    let state = match report.kept {
-        0 => state,
-        _ => state.replayed_from(replayed_from),
+    let state = match report.resumed {
+        false => state,
+        true => state.replayed_from(replayed_from),
     };
     Checkpoints::put_in(&mut transaction, source, &spec.table, &state.to_position()).await?;
     let loaded = Event::TableLoaded {
@@ -66,11 +66,21 @@ pub(super) async fn copy(
 }
 
 /// Writes into each table's state from where its changes are missing: what was copied from its snapshot
-/// on, the others from where they ran ahead to. Returns how many states are different now.
+/// on, the others from where they ran ahead to. A copy that became visible only after the stream had
+/// moved past its snapshot, as one can whose commit was under way when its connection was lost, counts
+/// for nothing. Returns how many states are different now.
 pub(super) async fn rejoin(
     connection: &mut PgConnection,
     source: &str,
 ) -> Result<u64, sqlx::Error> {
+    sqlx::query(
+        "delete from ballpoint.checkpoints c using ballpoint.streams s
+         where c.source = $1 and s.source = $1 and c.position->>'state' = 'copied'
+           and (c.position->>'snapshot_lsn')::pg_lsn < s.end_lsn",
+    )
+    .bind(source)
+    .execute(&mut *connection)
+    .await?;
     let done = sqlx::query(
         "update ballpoint.checkpoints c
          set position = c.position || case c.position->>'state'

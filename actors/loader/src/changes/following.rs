@@ -121,14 +121,18 @@ impl<'a> Following<'a> {
                 Some(_) => DRAIN_PATIENCE,
                 None => ANNOUNCE_INTERVAL,
             };
-            let mut batch = tokio::select! {
+            let batch = tokio::select! {
                 biased;
                 () = self.copies.ended(), if !self.session.is_open() => {
                     self.tell_what_is_left().await?;
                     return Ok(Again::Rejoin);
                 }
-                batch = self.stream.next(patience) => batch?,
+                batch = self.stream.next(patience) => batch,
             };
+            if batch.is_err() && !self.session.is_open() {
+                self.tell_what_is_left().await?;
+            }
+            let mut batch = batch?;
             if let Until::Exactly(end) = until {
                 cut(&mut batch, end);
             }
@@ -281,7 +285,7 @@ impl<'a> Following<'a> {
             if table.is_held || change.commit_lsn < table.snapshot_lsn {
                 continue;
             }
-            match table.fit(&change.relation, change.commit_lsn < self.look.log_end) {
+            match table.fit_of(&change, change.commit_lsn < self.look.log_end) {
                 Fit::Same => {}
                 fit @ Fit::By(_) => change.operation = fit.apply(change.operation),
                 Fit::Younger => return None,

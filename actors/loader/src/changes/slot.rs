@@ -1,11 +1,18 @@
 //! The slot that a source keeps its log for: its name, how far it is behind, and its end before it fills
 //! the source's disk.
 
+use std::time::Duration;
+
 use ballpoint_runtime::failure::in_one_line;
+use ballpoint_runtime::segment::SourceError;
 
 use super::Follower;
+use super::copies::Copies;
 use super::session::Session;
 use crate::error::{LoadError, SyncError};
+
+/// Between looks at how much log the source keeps, while its tables are copied.
+const BUDGET_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Follower {
     /// One slot a source and warehouse: a second warehouse on the same source has its own.
@@ -73,6 +80,30 @@ impl Follower {
             self.source().retire(&slot).await?;
         }
         Ok(())
+    }
+
+    /// Waits for a round of copies beside which nothing flows. A copy that makes the source keep more log
+    /// than it may never ends: with the slot given up, the next one would be as long.
+    ///
+    /// # Errors
+    /// What to change in the configuration.
+    pub(super) async fn wait_for(&self, copies: &Copies) -> Result<(), SyncError> {
+        loop {
+            tokio::select! {
+                () = copies.ended() => return Ok(()),
+                () = tokio::time::sleep(BUDGET_INTERVAL) => {}
+            }
+            if self.is_over_budget().await? {
+                self.guard().await?;
+                let reason = "copying its tables makes it keep more log than max_slot_wal: raise that, or \
+                              copy while less is written";
+                return Err(SourceError::Configuration {
+                    source_name: self.source().name().to_owned(),
+                    reason: reason.to_owned(),
+                }
+                .into());
+            }
+        }
     }
 
     /// Takes what is installed in the source away when nothing is followed any more: a slot that

@@ -188,8 +188,17 @@ impl Table {
         }
     }
 
-    /// How changes described by `relation` fit the table; looked at once for each description.
-    pub(super) fn fit(&mut self, relation: &Arc<Relation>, is_older: bool) -> Fit {
+    /// How a change fits the table. While changes are replayed over rows of several snapshots, one of
+    /// other columns cannot be: rows that a later snapshot brought have what it does not tell of.
+    pub(super) fn fit_of(&mut self, change: &Change, is_older: bool) -> Fit {
+        match self.fit(&change.relation, is_older) {
+            Fit::By(_) if !self.has_converged(change.commit_lsn) => Fit::Unlike,
+            fit => fit,
+        }
+    }
+
+    /// How changes described by `relation` fit; looked at once for each description.
+    fn fit(&mut self, relation: &Arc<Relation>, is_older: bool) -> Fit {
         if let Some((known, was_older, fit)) = &self.fit
             && Arc::ptr_eq(known, relation)
             && *was_older == is_older

@@ -62,6 +62,7 @@ impl Loader {
                 replace::adopt(transaction, &report.raw, old, &spec, &landed.shadow).await?;
                 report.read = landed.copied + landed.kept;
                 report.kept = landed.kept;
+                report.resumed = landed.resumed;
                 report.inserted = landed.rows;
                 counter.ended(report);
                 return Ok(());

@@ -60,12 +60,14 @@ pub(super) async fn attach(
     } else {
         drop_slot(log, &mut connection, name).await?;
     }
+    let is_new = |table: &&TableName| !published.iter().flatten().any(|it| it == *table);
+    let added = tables.iter().filter(is_new).cloned().collect();
     publish(&mut connection, name, tables, published)
         .await
         .map_err(failed)?;
     log.source().connections().give_back(connection);
     Ok(match from {
-        Some(_) => Attached::Continues,
+        Some(_) => Attached::Continues { added },
         None => Attached::Begins {
             system: system.system_id,
             timeline: system.timeline,

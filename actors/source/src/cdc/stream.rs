@@ -189,10 +189,26 @@ struct Filling {
     failure: Option<String>,
 }
 
+impl Filling {
+    /// The changes, if there are any.
+    fn take(&mut self) -> Option<ChangeBatch> {
+        if self.batch.changes.is_empty() {
+            return None;
+        }
+        self.bytes = 0;
+        Some(std::mem::take(&mut self.batch))
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Filling> {
         self.filling.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a message is of rows, by its tag.
+fn is_row(message: &Bytes) -> bool {
+    matches!(message.first(), Some(b'I' | b'U' | b'D' | b'T'))
 }
 
 struct Decoder {
@@ -241,10 +257,12 @@ impl Decoder {
         match event {
             ReplicationEvent::Begin { final_lsn, .. } => self.commit_lsn = Some(Lsn(final_lsn.0)),
             ReplicationEvent::XLogData { data, .. } => {
-                self.on_message(data)?;
-                if self.bytes >= BYTES_MAX {
+                // Before the next row, so that one is left for the commit: what ends a transaction is
+                // never empty.
+                if self.bytes >= BYTES_MAX && is_row(&data) {
                     self.hand_over_part().await;
                 }
+                self.on_message(data)?;
             }
             ReplicationEvent::Commit {
                 end_lsn,
@@ -376,23 +394,26 @@ impl Stream {
     /// What there is; `None` when that is nothing. A failure comes after what was read before it.
     fn take(&self) -> Option<Result<ChangeBatch, SourceError>> {
         let mut filling = self.shared.lock();
-        if filling.batch.changes.is_empty() {
-            let reason = filling.failure.clone()?;
-            return Some(Err(SourceError::Unavailable {
-                source_name: self.source.clone(),
-                reason,
-            }));
+        if let Some(batch) = filling.take() {
+            drop(filling);
+            self.shared.taken.notify_one();
+            return Some(Ok(batch));
         }
-        filling.bytes = 0;
-        let batch = std::mem::take(&mut filling.batch);
-        drop(filling);
-        self.shared.taken.notify_one();
-        Some(Ok(batch))
+        let reason = filling.failure.clone()?;
+        Some(Err(SourceError::Unavailable {
+            source_name: self.source.clone(),
+            reason,
+        }))
     }
 
-    /// How far the stream is when nothing has changed.
+    /// How far the stream is when nothing has changed; or what has come in this very moment.
     fn idle(&self) -> ChangeBatch {
         let mut filling = self.shared.lock();
+        if let Some(batch) = filling.take() {
+            drop(filling);
+            self.shared.taken.notify_one();
+            return batch;
+        }
         let mut batch = std::mem::take(&mut filling.batch);
         batch.end = batch.end.max(filling.idle_at);
         batch

@@ -7,7 +7,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Lets `$1` ranges of a copy land, and holds the others while somebody holds the lock.
 const HOLD: &str = "
-create function public.hold() returns trigger language plpgsql set lock_timeout = 0 as $$
+create or replace function public.hold() returns trigger language plpgsql set lock_timeout = 0 as $$
 begin
   if (select count(*) from ballpoint.landed_ranges) >= RANGES then
     perform pg_advisory_xact_lock_shared(4711);
@@ -282,4 +282,59 @@ async fn what_was_ahead_when_a_copy_was_killed_is_neither_lost_nor_doubled() {
         shop.assert_equal(table).await;
     }
     assert_eq!(shop.copies("log").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_come_into_ranges_that_landed_empty_are_replayed() {
+    let shop = in_ranges(WIDE).await;
+    // Pages without a row that can be seen, which new rows will fill.
+    shop.in_source("delete from wide where id <= 1500").await;
+    shop.in_source("vacuum wide").await;
+    killed_between_ranges(&shop).await;
+    shop.in_source(
+        "insert into wide select n, 7, repeat('n', 300), null from generate_series(1, 1000) n",
+    )
+    .await;
+    shop.catch_up().await;
+    shop.assert_equal("wide").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_from_before_a_new_column_are_not_replayed_over_rows_that_have_it() {
+    let shop = in_ranges(WIDE).await;
+    killed_between_ranges(&shop).await;
+    shop.in_source(
+        "update wide set v = 1 where id < 100; alter table wide add column added text default 'x'",
+    )
+    .await;
+    Held::after(&shop, 3, {
+        let follower = shop.follower.clone();
+        Box::pin(async move { follower.catch_up(&[]).await })
+    })
+    .await
+    .kill()
+    .await;
+    shop.catch_up().await;
+    shop.assert_equal("wide").await;
+}
+
+/// As one whose commit was under way when its follower lost the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_seen_after_the_stream_has_moved_on_counts_for_nothing() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    shop.in_source("update orders set amount = 4").await;
+    shop.catch_up().await;
+    let late = "update ballpoint.checkpoints set position = position || '{\"state\": \"copied\"}'";
+    sqlx::query(late)
+        .execute(shop.warehouse.pool())
+        .await
+        .unwrap();
+    shop.in_source("create table other (a int primary key); insert into other values (1)")
+        .await;
+    shop.catch_up().await;
+    shop.in_source("update orders set amount = 5").await;
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+    assert_eq!(shop.copies("orders").await, 2);
 }

@@ -187,3 +187,22 @@ async fn an_idle_source_lets_its_slot_move_on() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test]
+async fn a_table_that_somebody_took_out_of_the_publication_is_copied_again() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    let publication: String = one(
+        shop.source.pool(),
+        "select pubname::text from pg_publication",
+    )
+    .await;
+    let forget =
+        format!("alter publication {publication} drop table orders; update orders set amount = 7");
+    shop.in_source("create table other (a int primary key)")
+        .await;
+    shop.catch_up().await;
+    shop.in_source(&forget).await;
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+}
