@@ -12,7 +12,7 @@ use super::log::ChangeLog;
 
 /// A session of a killed predecessor is noticed by its server within moments.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
-const RELEASE_POLL: Duration = Duration::from_millis(50);
+const RELEASE_POLL: Duration = Duration::from_millis(5);
 
 /// What the server says of a slot.
 #[derive(Debug)]
