@@ -54,6 +54,7 @@ fn source_config(name: &str, url: &str, source: &SourceConfig) -> PostgresSource
     PostgresSourceConfig {
         tables: source.tables.clone(),
         mode: source.mode,
+        follow_log: source.follow_log,
         table: table_configs(source),
         on_schema_change: source.on_schema_change,
         soft_delete: source.soft_delete,

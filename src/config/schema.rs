@@ -89,6 +89,9 @@ pub(crate) struct SourceConfig {
     pub(crate) tables: Vec<String>,
     /// For tables that do not say it themselves; absent: the best that the source allows.
     pub(crate) mode: Option<SyncModeName>,
+    /// Whether that may be cdc, which installs a publication and a slot in the source.
+    #[serde(default = "yes")]
+    pub(crate) follow_log: bool,
     /// What a change of its tables or columns leads to.
     #[serde(default)]
     pub(crate) on_schema_change: SchemaPolicy,
@@ -291,6 +294,10 @@ pub(crate) enum AuthMode {
     Token,
     /// No token; loopback only.
     None,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn raw_schema() -> String {

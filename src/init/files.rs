@@ -101,7 +101,9 @@ fn configuration(layout: &Layout, databases: &[Database]) -> String {
     for source in &layout.sources {
         let patterns: Vec<String> = source.patterns.iter().map(|it| quoted(it)).collect();
         out.push_str(&format!(
-            "\n# {}\n[sources.{}]\nkind = \"postgres\"\nurl = \"${{{}}}\"\nschema = {}\ntables = [{}]\n",
+            "\n# {}\n[sources.{}]\nkind = \"postgres\"\nurl = \"${{{}}}\"\nschema = {}\ntables = [{}]\n\
+             # true: changes arrive within milliseconds by its log, which takes a publication and a slot in it.\n\
+             follow_log = false\n",
             redact(&databases[source.database].url),
             source.name,
             source.variable,

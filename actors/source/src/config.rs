@@ -80,6 +80,9 @@ pub struct PostgresSourceConfig {
     pub tables: Vec<String>,
     /// The mode of tables that do not name their own.
     pub mode: Option<Mode>,
+    /// Whether tables that name no mode are kept by their changes where the source allows it: that
+    /// installs a publication and a slot there.
+    pub follow_log: bool,
     pub soft_delete: bool,
     pub on_schema_change: SchemaPolicy,
     /// Rows with a longer value are rejected; PostgreSQL takes text up to 1 GiB, and so do its readers.
@@ -111,6 +114,7 @@ impl PostgresSourceConfig {
             url: url.into(),
             tables: Vec::new(),
             mode: None,
+            follow_log: true,
             soft_delete: false,
             on_schema_change: SchemaPolicy::Propagate,
             max_value_bytes: Self::MAX_VALUE_BYTES,

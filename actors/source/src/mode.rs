@@ -23,9 +23,6 @@ const CURSOR_NAMES: &[&str] = &[
     "modifiedat",
 ];
 
-/// Whether `cdc` is chosen where nobody asks for a mode.
-pub(crate) const CDC_BY_DEFAULT: bool = false;
-
 /// What the source says of its log: by which columns it names a table's rows (none: by all), or why
 /// the table cannot be followed there, and what to do about that. By the table's object id.
 pub(crate) type LogKey<'a> = &'a (dyn Fn(i64) -> Result<Vec<String>, String> + Send + Sync);
@@ -96,7 +93,7 @@ pub(crate) fn choose(
                     table.table
                 )
             })?,
-        (None, None) if CDC_BY_DEFAULT && lacks_log.is_none() => (
+        (None, None) if source.follow_log && lacks_log.is_none() => (
             SyncMode::Cdc,
             "the source's log can be read and names each changed row".to_owned(),
         ),
@@ -108,7 +105,7 @@ pub(crate) fn choose(
         _ => Some(Better {
             mode: "cdc",
             lacks: lacks_log
-                .unwrap_or_else(|| "nothing: set mode = \"cdc\" in the configuration".to_owned()),
+                .unwrap_or_else(|| "nothing but follow_log = true in the configuration".to_owned()),
         }),
     };
     // Without a primary key the log names rows by the unique index that was chosen for it.

@@ -26,7 +26,7 @@ use crate::cdc::preflight::{self, Preflight};
 use crate::config::{Mode, PostgresSourceConfig, TablePatterns};
 use crate::connection::{Connections, configuration};
 use crate::copy_stream;
-use crate::mode::{CDC_BY_DEFAULT, Chosen, TableChoice, choose};
+use crate::mode::{Chosen, TableChoice, choose};
 use crate::position::{CursorPosition, Reading};
 use crate::probe;
 use crate::ranges::{self, Origin};
@@ -395,7 +395,7 @@ impl SourceReader for PostgresSource {
 
     fn follows(&self) -> bool {
         let asked = |mode: Option<Mode>| mode == Some(Mode::Cdc);
-        let by_default = CDC_BY_DEFAULT && self.config.mode.is_none();
+        let by_default = self.config.follow_log && self.config.mode.is_none();
         by_default
             || asked(self.config.mode)
             || self.config.table.values().any(|table| asked(table.mode))

@@ -67,6 +67,7 @@ impl Pair {
         run(source.pool(), "create type mood as enum ('good', 'bad')").await;
         run(source.pool(), sql).await;
         let mut config = PostgresSourceConfig::new("shop", source.url());
+        config.follow_log = false;
         configure(&mut config);
         let reader = Arc::new(PostgresSource::new(config).unwrap());
         let store = Store::open(warehouse.pool().clone()).await.unwrap();

@@ -9,7 +9,9 @@ use crate::config::{Mode, TableConfig};
 
 async fn source(database: &TestDatabase, sql: &'static str) -> PostgresSource {
     sqlx::raw_sql(sql).execute(database.pool()).await.unwrap();
-    PostgresSource::new(PostgresSourceConfig::new("shop", database.url())).unwrap()
+    let mut config = PostgresSourceConfig::new("shop", database.url());
+    config.follow_log = false;
+    PostgresSource::new(config).unwrap()
 }
 
 #[tokio::test]
@@ -21,6 +23,15 @@ async fn explain_mode_says_which_and_why() {
          create index on a (updated_at); create table b (x int)",
     )
     .await;
+    let followed = PostgresSourceConfig::new("shop", database.url());
+    let followed = PostgresSource::new(followed).unwrap();
+    let (choices, _) = followed.explain_mode().await.unwrap();
+    assert_eq!(choices[0].mode, SyncMode::Cdc, "{choices:?}");
+    assert_eq!(
+        choices[1].mode,
+        SyncMode::FullRefresh,
+        "no row of it is named: {choices:?}"
+    );
     let (choices, _) = source.explain_mode().await.unwrap();
     assert!(matches!(&choices[0].mode, SyncMode::Incremental { cursor } if cursor == "updated_at"));
     assert!(

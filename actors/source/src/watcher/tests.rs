@@ -33,7 +33,8 @@ impl Watched {
             .await
             .unwrap();
         let store = Store::open(warehouse.pool().clone()).await.unwrap();
-        let config = PostgresSourceConfig::new("shop", url(&database));
+        let mut config = PostgresSourceConfig::new("shop", url(&database));
+        config.follow_log = false;
         let source = Arc::new(PostgresSource::new(config).unwrap());
         let events = store.events().subscribe();
         let args = WatcherArgs {

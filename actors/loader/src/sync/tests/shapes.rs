@@ -175,7 +175,9 @@ async fn extraction_times_follow_the_order_of_commits_over_all_sources() {
          create index on parts (updated_at)",
     )
     .await;
-    let parts = PostgresSource::new(PostgresSourceConfig::new("parts", other.url())).unwrap();
+    let mut parts = PostgresSourceConfig::new("parts", other.url());
+    parts.follow_log = false;
+    let parts = PostgresSource::new(parts).unwrap();
     pair.sync().await;
     let trace = TraceContext::default();
     pair.loader.sync(&parts, &[], false, &trace).await.unwrap();
