@@ -9,7 +9,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::throttle::Throttle;
-use crate::support::{Folder, PATIENCE, ballpoint, finish};
+use crate::support::{Folder, PATIENCE, Stack, ballpoint, finish, until};
 
 const ROWS: &str = "
 create table orders (id int primary key, customer text, amount numeric, filler text);
@@ -177,4 +177,47 @@ async fn an_interrupted_sync_ends_at_once_is_recorded_and_loses_nothing() {
     project.configure(project.warehouse.url());
     let (code, _, stderr) = project.sync(&["--verify"]);
     assert_eq!(code, 0, "{stderr}");
+}
+
+/// No mode is named, and the server's log can be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_whose_log_can_be_read_is_followed_while_the_stack_is_up() {
+    let project = Project::new().await;
+    let url = project.source.url();
+    let sources = format!("[sources.shop]\nkind = \"postgres\"\nurl = \"{url}\"\n");
+    project.write(project.warehouse.url(), &sources);
+    let data_dir = project.path().join("data");
+    let mut check = ballpoint(&data_dir);
+    let (code, stdout, stderr) = finish(check.arg("check").current_dir(project.path()));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("public.orders is kept by cdc"), "{stdout}");
+    let mut stack = Stack::launch(&data_dir, |command| {
+        command.current_dir(project.path());
+    });
+    stack.until_ready().await;
+    let changes = "update orders set customer = 'changed' where id <= 10;
+                   delete from orders where id > 7990; insert into orders values (9000, 'new', 1, 'f')";
+    run(project.source.pool(), changes).await;
+    let seen =
+        "select count(*) || ' ' || count(*) filter (where customer = 'changed') || ' ' || max(id)
+                from raw.orders";
+    until("the changes have landed", PATIENCE, || async {
+        let seen = sqlx::query_scalar::<_, String>(seen).fetch_one(project.warehouse.pool());
+        (seen.await.ok()? == "7991 10 9000").then_some(())
+    })
+    .await;
+    let mut status = ballpoint(&data_dir);
+    let (_, stdout, _) = finish(
+        status
+            .args(["status", "--json"])
+            .current_dir(project.path()),
+    );
+    let status: Value = serde_json::from_str(&stdout).unwrap();
+    let stream = &status["streams"][0];
+    assert_eq!(stream["source"], "shop", "{status}");
+    assert!(
+        stream["slot"].as_str().unwrap().starts_with("ballpoint_"),
+        "{status}"
+    );
+    stack.stop();
 }

@@ -30,7 +30,10 @@ mod linux {
     pub(super) fn ensure() -> io::Result<()> {
         let this = pidfd_open(getpid(), PidfdFlags::empty())?;
         for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
-            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let number = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
             // Sockets alone: to close a duplicate of a file would drop the process's locks on it.
             let is_socket = || {
                 let opened = std::fs::read_link(entry.path());
