@@ -261,7 +261,8 @@ async fn an_image_is_run_by_the_engine_that_answers() {
         fs::Permissions::from_mode(0o755),
     )
     .unwrap();
-    let path = format!("{}:{}", project.path("bin"), std::env::var("PATH").unwrap());
+    let usual = std::env::var_os("PATH").unwrap().into_string().unwrap();
+    let path = format!("{}:{usual}", project.path("bin"));
     let (code, _, stderr) = project.run_with(&["sync"], &[("PATH", &path)]);
     assert_eq!(code, 0, "{stderr}");
     let counted = "select count(*)::text from raw.numbers";
