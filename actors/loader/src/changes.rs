@@ -8,7 +8,7 @@
 //! not. Where the slot and the position do not fit together, changes may be missing: that is a *gap*,
 //! said as such, and every table is copied again (or the source is refused, if so configured).
 //!
-//! Tables are copied beside the stream, which goes on for the others; see [`copies`]. So each table has an
+//! Tables are copied beside the stream, which goes on for the others; see `copies`. So each table has an
 //! LSN of its own from which its changes count, and the stream's position is never past any of them.
 //!
 //! One session follows a source: an advisory lock of the warehouse keeps a second one away, in this

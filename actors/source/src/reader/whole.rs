@@ -104,7 +104,7 @@ impl PostgresSource {
     /// stands is the caller's to say: the segment's position is empty.
     ///
     /// # Errors
-    /// As [`PostgresSource::under`].
+    /// As a survey; [`SourceError::Unavailable`] also where the table is not what it was when `wanted` was made.
     pub async fn open_at(
         &self,
         wanted: &TableSpec,
