@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use ballpoint_postgres::lock::DataDirLock;
 use ballpoint_runtime::clock::Clock;
+use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::store::Store;
 
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 
 use crate::config::Project;
 use crate::databases::Databases;
@@ -28,6 +30,8 @@ pub(crate) struct Own {
     pub(crate) project: Arc<Project>,
     pub(crate) databases: Databases,
     pub(crate) store: Store,
+    /// History that is too old goes while the command works.
+    pruning: JoinHandle<()>,
     queries: OnceCell<PgPool>,
     pub(crate) clock: Clock,
 }
@@ -75,15 +79,19 @@ impl Own {
         databases
             .fill_empty_sources(&project, None, seed, clock.business_now())
             .await?;
-        stages::check_collisions(&project, &databases).await?;
-        let store = Store::open(databases.warehouse().await?)
-            .await?
-            .with_retries(project.config.retries.policy());
-        store.recover().await?;
+        let opening = async {
+            let store = Store::open(databases.warehouse().await?).await?;
+            let store = store.with_retries(project.config.retries.policy());
+            store.recover().await?;
+            anyhow::Ok(store)
+        };
+        let comparing = stages::check_collisions(&project, &databases);
+        let (store, ()) = tokio::try_join!(opening, comparing)?;
         Ok(Self {
             _lock: lock,
             project,
             databases,
+            pruning: tokio::spawn(pruned(store.clone())),
             store,
             queries: OnceCell::new(),
             clock,
@@ -111,10 +119,19 @@ impl Own {
     /// # Errors
     /// When the cluster does not end.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
+        // It tells its failures itself.
+        let _ = self.pruning.await;
         if let Some(queries) = self.queries.get() {
             queries.close().await;
         }
         self.store.pool().close().await;
         self.databases.stop().await
+    }
+}
+
+/// A prune that fails is made up for by the next.
+async fn pruned(store: Store) {
+    if let Err(error) = store.prune().await {
+        tracing::warn!(error = %in_one_line(&error), "history could not be pruned");
     }
 }

@@ -97,6 +97,7 @@ pub(crate) async fn check_collisions(
             .config
             .sources
             .iter()
+            .filter(|(_, source)| shares_schema(project, source))
             .map(|(name, source)| async move {
                 let reader = Source::open(project, databases, name).ok()?;
                 let tables = tokio::time::timeout(LISTING_MAX, reader.tables_at_hand())
@@ -121,6 +122,12 @@ pub(crate) async fn check_collisions(
         }
     }
     Ok(())
+}
+
+/// Whether another source lands beside it.
+fn shares_schema(project: &Project, source: &SourceConfig) -> bool {
+    let sources = project.config.sources.values();
+    sources.filter(|it| it.schema == source.schema).count() > 1
 }
 
 /// The dbt project, built into the warehouse; `None` when the project has none.

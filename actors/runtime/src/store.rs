@@ -84,18 +84,18 @@ impl Store {
     }
 
     /// Makes good what a kill -9 left behind: running work is queued again, running runs are marked
-    /// interrupted, old history is pruned. Called once, before the actors start, by the process that
-    /// owns the data dir: any lease found then belongs to a process that is gone.
+    /// interrupted. Called once, before the actors start, by the process that owns the data dir: any
+    /// lease found then belongs to a process that is gone.
     ///
     /// # Errors
     /// As every query.
     pub async fn recover(&self) -> Result<(), StoreError> {
         self.work.release_all_at_start().await?;
-        self.runs().interrupt_all().await?;
-        self.prune().await
+        self.runs().interrupt_all().await
     }
 
     /// Forgets finished work, handled events and runs that are older, or more, than history keeps.
+    /// Nothing waits for it: it may run beside everything else.
     ///
     /// # Errors
     /// As every query.
