@@ -61,6 +61,13 @@ const STREAM_STEPS: [&str; 8] = [
     "changes.after_gap",
 ];
 
+/// Durable steps while the changes of tables that get new columns wait for a look at the source.
+const DRIFT_STEPS: [&str; 3] = [
+    "changes.after_postpone",
+    "changes.before_resume",
+    "changes.after_resume",
+];
+
 /// Durable steps while one table is copied beside the stream of the others.
 const BESIDE_STEPS: [&str; 5] = [
     "changes.before_commit_ahead",
@@ -124,6 +131,7 @@ async fn soak() {
     if runs >= RUNS {
         let steps = SNAPSHOT_STEPS.iter().chain(&STREAM_STEPS);
         let missed: Vec<_> = steps
+            .chain(&DRIFT_STEPS)
             .chain(&BESIDE_STEPS)
             .filter(|step| !deaths.contains_key(**step))
             .collect();
@@ -143,9 +151,10 @@ async fn run(seed: u64, deaths: &mut BTreeMap<String, u32>) -> Result<String, St
     let mut steps = vec![first];
     // Three runs and a bit have them all.
     steps.extend((0..3).map(|n| STREAM_STEPS[(at * 3 + n) % STREAM_STEPS.len()]));
+    steps.push(DRIFT_STEPS[at % DRIFT_STEPS.len()]);
     let beside = steps.len();
     steps.push(BESIDE_STEPS[at % BESIDE_STEPS.len()]);
-    let (mut gaps, mut lives) = (0, 0);
+    let (mut gaps, mut lives) = (0, 0_u32);
     for (nth, step) in steps.into_iter().enumerate() {
         let task = match nth == beside {
             true => {
@@ -170,6 +179,10 @@ async fn run(seed: u64, deaths: &mut BTreeMap<String, u32>) -> Result<String, St
                     let ended = child.until_aborted(PATIENCE);
                     tokio::join!(ended, writer::large_transaction(pair.source.pool())).0
                 }
+                Some(step) if DRIFT_STEPS.contains(&step) => tokio::select! {
+                    death = child.until_aborted(PATIENCE) => death,
+                    never = writer::new_columns(pair.source.pool(), lives) => match never {},
+                },
                 Some(_) => child.until_aborted(PATIENCE).await,
                 None => {
                     child

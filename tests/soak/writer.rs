@@ -1,5 +1,6 @@
 //! An application that writes to the source all the while.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -56,6 +57,31 @@ pub(crate) async fn large_transaction(pool: &PgPool) {
                update orders set amount = amount + 1 where id < 300;
                delete from items where line = 9; commit";
     sqlx::raw_sql(sql).execute(pool).await.unwrap();
+}
+
+/// Adds a column to two tables now and then, and rows that have something in it.
+pub(crate) async fn new_columns(pool: &PgPool, life: u32) -> Infallible {
+    for n in 0.. {
+        let column = format!("c{life}_{n}");
+        let sql = format!(
+            "begin; alter table log add column {column} int; alter table items add column {column} text;
+             insert into log (line, {column}) values ('drift', {n}), ('drift', {n});
+             insert into items (order_id, line, {column}) values ({n}, 100 + {life}, 'drift');
+             update items set {column} = 'x' where order_id < 10; commit"
+        );
+        // The writers may be in the way.
+        let mut connection = pool.acquire().await.unwrap();
+        if sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut *connection)
+            .await
+            .is_err()
+        {
+            let _ = sqlx::raw_sql("rollback").execute(&mut *connection).await;
+        }
+        drop(connection);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    unreachable!("there are more numbers than lives are long")
 }
 
 /// One of everything that an application does.

@@ -9,7 +9,9 @@
 use std::collections::HashMap;
 
 use ballpoint_runtime::changes::ChangeSource;
-use ballpoint_runtime::segment::{Origin, SchemaPolicy, Survey, SyncMode, TableName, TableSpec};
+use ballpoint_runtime::segment::{
+    Column, Origin, SchemaPolicy, Survey, SyncMode, TableName, TableSpec,
+};
 use ballpoint_runtime::shape::{Hold, SchemaChange, Shape, Verdict, decide};
 use ballpoint_runtime::store::KnownTable;
 
@@ -304,21 +306,18 @@ fn check_names(
     })
 }
 
+/// Leaves those of a list's that are to be kept; a list may be shorter than what it is about.
+fn keep<T>(list: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    list.retain(|_| kept.next().is_none_or(|kept| *kept));
+}
+
 /// Leaves only the columns that are followed.
 fn restrict(spec: &mut TableSpec, followed: &Shape) {
-    let origins = std::mem::take(&mut spec.origin.columns).into_iter();
-    let mut origins = origins.map(Some).chain(std::iter::repeat(None));
-    let columns = std::mem::take(&mut spec.columns);
-    let mut kept = Vec::new();
-    for column in columns {
-        let origin = origins.next().flatten();
-        if followed.column(&column.name).is_some() {
-            kept.extend(origin);
-            spec.columns.push(column);
-        }
-    }
-    spec.origin = Origin {
-        columns: kept,
-        ..spec.origin
-    };
+    let is_followed = |column: &Column| followed.column(&column.name).is_some();
+    let kept: Vec<bool> = spec.columns.iter().map(is_followed).collect();
+    let Origin { columns, types, .. } = &mut spec.origin;
+    keep(&mut spec.columns, &kept);
+    keep(columns, &kept);
+    keep(types, &kept);
 }

@@ -161,9 +161,9 @@ pub struct RelationColumn {
     pub name: String,
     /// Part of what identifies a row in the log.
     pub is_key: bool,
-    /// Whether its type is that of the followed column of its name, as the source's catalog had it
-    /// when the stream was opened.
-    pub is_as_followed: bool,
+    /// Its type and the modifier of that: see [`ColumnType`](crate::segment::ColumnType).
+    pub type_id: u32,
+    pub type_modifier: i32,
 }
 
 /// The row that a change replaces, as far as the log has it.
@@ -282,6 +282,9 @@ pub trait ChangeStream: Send {
 
     /// Tells the source that everything up to `end` is durable in the warehouse.
     fn confirm(&self, end: Lsn);
+
+    /// Whether it brings rows of `specs` in a form that fits them; else it has to be opened again.
+    fn carries(&self, specs: &[TableSpec]) -> bool;
 }
 
 /// How much of its log a slot holds back.
@@ -363,13 +366,24 @@ pub trait ChangeSource: Send + Sync + 'static {
         from: Option<&StreamPosition>,
     ) -> Result<Attached, SourceError>;
 
+    /// Publishes exactly `tables` while the slot's stream is read; returns those that were not
+    /// published before. `None`: the publication is gone, which [`ChangeSource::attach`] says more of.
+    ///
+    /// # Errors
+    /// As [`ChangeSource::survey`].
+    async fn publish(
+        &self,
+        slot: &str,
+        tables: &[TableName],
+    ) -> Result<Option<Vec<TableName>>, SourceError>;
+
     /// Exports a snapshot; with a name it is that of a new slot, which from then on keeps the log.
     ///
     /// # Errors
     /// As [`ChangeSource::survey`].
     async fn snapshot(&self, slot: Option<&str>) -> Result<Box<dyn ChangeSnapshot>, SourceError>;
 
-    /// Opens the stream of `slot` from `from`; `specs` are what is followed of each table.
+    /// Opens the stream of `slot` from `from`, in a form that fits `specs`: what is followed of each table.
     ///
     /// # Errors
     /// As [`ChangeSource::survey`].

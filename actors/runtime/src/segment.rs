@@ -96,6 +96,18 @@ pub struct Origin {
     pub file: i64,
     /// Of each column, in the order of [`TableSpec::columns`].
     pub columns: Vec<ColumnOrigin>,
+    /// The same of what its log says of them; empty where it has none.
+    pub types: Vec<ColumnType>,
+}
+
+/// A column's type as a source's log names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ColumnType {
+    pub id: u32,
+    pub modifier: i32,
+    /// Whether its binary form is that of the column it lands in.
+    pub is_portable: bool,
 }
 
 /// What identifies a column in the source.

@@ -39,6 +39,9 @@ pub struct SourceColumn {
     pub long: bool,
     /// What it is known by again.
     pub origin: ColumnOrigin,
+    /// Its type in the catalog, and the modifier of that: the log names it so.
+    pub type_id: u32,
+    pub type_modifier: i32,
     /// Whether rows older than the column hold a value in it without having been rewritten.
     pub fills_old_rows: bool,
 }
@@ -140,7 +143,7 @@ select a.attrelid::bigint, a.attname::text, a.attnotnull,
                       from pg_type r join pg_attribute f on f.attrelid = r.typrelid and f.attnum > 0
                        and not f.attisdropped
                       where r.oid in (c.typ, et.oid) and r.typtype = 'c'), ''),
-       a.atthasmissing or a.attgenerated <> '' or a.attidentity <> ''
+       a.atthasmissing or a.attgenerated <> '' or a.attidentity <> '', a.atttypid::bigint, a.atttypmod
 from pg_attribute a
 left join flat f on f.domain = a.atttypid
 cross join lateral (select coalesce(f.typ, a.atttypid), coalesce(f.mod, a.atttypmod)) c(typ, mod)
@@ -154,7 +157,19 @@ where a.attrelid = any($1::bigint[]::oid[]) and a.attnum > 0 and not a.attisdrop
 order by a.attrelid, a.attnum";
 
 type TableRow = (i64, i64, String, String, bool, Vec<String>, Vec<String>);
-type ColumnRow = (i64, String, bool, String, bool, bool, i32, String, bool);
+type ColumnRow = (
+    i64,
+    String,
+    bool,
+    String,
+    bool,
+    bool,
+    i32,
+    String,
+    bool,
+    i64,
+    i32,
+);
 
 /// Every table of the database, or the one called `only`.
 pub(crate) async fn read(
@@ -189,7 +204,7 @@ pub(crate) async fn tables(
 }
 
 fn column_of(
-    (_, name, not_null, sql_type, portable, long, number, declared, fills): ColumnRow,
+    (_, name, not_null, sql_type, portable, long, number, declared, fills, type_id, type_modifier): ColumnRow,
 ) -> SourceColumn {
     SourceColumn {
         column: Column {
@@ -200,6 +215,8 @@ fn column_of(
         portable,
         long,
         origin: ColumnOrigin { number, declared },
+        type_id: u32::try_from(type_id).unwrap_or_default(),
+        type_modifier,
         fills_old_rows: fills,
     }
 }

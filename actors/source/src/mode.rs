@@ -1,9 +1,9 @@
 //! Which mode a table is kept up to date in, and why.
 
-use ballpoint_runtime::segment::{Origin, SyncMode, TableName, TableSpec};
+use ballpoint_runtime::segment::{ColumnType, Origin, SyncMode, TableName, TableSpec};
 use serde::Serialize;
 
-use crate::catalog::SourceTable;
+use crate::catalog::{SourceColumn, SourceTable};
 use crate::config::{Mode, PostgresSourceConfig, TableConfig};
 
 /// Columns that applications conventionally set at every change, best first.
@@ -128,21 +128,27 @@ fn spec(
     primary_key: Vec<String>,
     mode: SyncMode,
 ) -> TableSpec {
-    let columns = table.columns.iter();
-    let (columns, origins) = columns
-        .map(|c| (c.column.clone(), c.origin.clone()))
-        .unzip();
+    let columns = || table.columns.iter();
     TableSpec {
         table: table.table.clone(),
-        columns,
+        columns: columns().map(|c| c.column.clone()).collect(),
         primary_key,
         mode,
         options: source.options_of(config),
         origin: Origin {
             oid: table.oid,
             file: table.file,
-            columns: origins,
+            columns: columns().map(|c| c.origin.clone()).collect(),
+            types: columns().map(log_type).collect(),
         },
+    }
+}
+
+fn log_type(column: &SourceColumn) -> ColumnType {
+    ColumnType {
+        id: column.type_id,
+        modifier: column.type_modifier,
+        is_portable: column.portable,
     }
 }
 

@@ -30,10 +30,12 @@ impl Fit {
         let find = |name: &str| relation.columns.iter().position(|it| it.name == name);
         let columns = spec.columns.iter();
         let found: Arc<[Option<usize>]> = columns.map(|column| find(&column.name)).collect();
-        let is_typed = found
-            .iter()
-            .flatten()
-            .all(|at| relation.columns[*at].is_as_followed);
+        let types = spec.origin.types.iter().map(|it| (it.id, it.modifier));
+        let types = types.map(Some).chain(std::iter::repeat(None));
+        let is_typed = found.iter().zip(types).all(|(at, followed)| {
+            let in_log = at.map(|at| &relation.columns[at]);
+            in_log.is_none_or(|it| followed == Some((it.type_id, it.type_modifier)))
+        });
         let has_all = found.iter().all(Option::is_some);
         let has_more = relation.columns.len() > found.iter().flatten().count();
         let leaves_out = spec.options.on_schema_change == SchemaPolicy::Ignore;
@@ -83,7 +85,9 @@ impl Fit {
 #[cfg(test)]
 mod tests {
     use ballpoint_runtime::changes::RelationColumn;
-    use ballpoint_runtime::segment::{Column, Origin, SyncMode, TableName, TableOptions};
+    use ballpoint_runtime::segment::{
+        Column, ColumnType, Origin, SyncMode, TableName, TableOptions,
+    };
 
     use super::*;
 
@@ -93,13 +97,22 @@ mod tests {
             sql_type: "text".to_owned(),
             not_null: false,
         });
+        let columns: Vec<Column> = columns.collect();
+        let types = columns.iter().map(|_| ColumnType {
+            id: 25,
+            modifier: -1,
+            is_portable: true,
+        });
         TableSpec {
             table: TableName::new("public", "t"),
-            columns: columns.collect(),
+            origin: Origin {
+                types: types.collect(),
+                ..Origin::default()
+            },
+            columns,
             primary_key: vec!["id".to_owned()],
             mode: SyncMode::Cdc,
             options: TableOptions::default(),
-            origin: Origin::default(),
         }
     }
 
@@ -108,7 +121,8 @@ mod tests {
         let columns = columns.split(' ').map(|name| RelationColumn {
             name: name.trim_start_matches('!').to_owned(),
             is_key: false,
-            is_as_followed: !name.starts_with('!'),
+            type_id: if name.starts_with('!') { 20 } else { 25 },
+            type_modifier: -1,
         });
         Relation {
             table: TableName::new("public", "t"),

@@ -204,13 +204,17 @@ impl Follower {
         Ok(exported)
     }
 
-    async fn position(&self, session: &mut Session) -> Result<StreamPosition, LoadError> {
+    pub(super) async fn position(
+        &self,
+        session: &mut Session,
+    ) -> Result<StreamPosition, LoadError> {
         let name = self.source().name();
         let position = Streams::get_in(session.connection(), name).await?;
         position.ok_or_else(|| moved(name))
     }
 
-    async fn continues(
+    /// Whether the stream goes on from a table's state, with these columns.
+    pub(super) async fn continues(
         &self,
         session: &mut Session,
         spec: &TableSpec,

@@ -65,10 +65,9 @@ pub(super) async fn copy(
     report.ended(None)
 }
 
-/// Writes into each table's state from where its changes are missing: what was copied from its snapshot
-/// on, the others from where they ran ahead to. A copy that became visible only after the stream had
-/// moved past its snapshot, as one can whose commit was under way when its connection was lost, counts
-/// for nothing. Returns how many states are different now.
+/// Lets copied tables join the others. A copy that became visible only after the stream had moved past its
+/// snapshot, as one can whose commit was under way when its connection was lost, counts for nothing.
+/// Returns how many tables' states are different now.
 pub(super) async fn rejoin(
     connection: &mut PgConnection,
     source: &str,
@@ -81,20 +80,82 @@ pub(super) async fn rejoin(
     .bind(source)
     .execute(&mut *connection)
     .await?;
+    let apart = part(connection, source).await?;
+    let joined = sqlx::query(
+        "update ballpoint.checkpoints
+         set position = position || jsonb_build_object('state', 'streaming')
+         where source = $1 and position->>'state' = 'copied'",
+    )
+    .bind(source)
+    .execute(connection)
+    .await?;
+    Ok(apart + joined.rows_affected())
+}
+
+/// Writes into each table's state from where its changes are missing: from where it ran ahead to, or from the
+/// stream's position on if they were postponed. Returns how many states are different now.
+pub(super) async fn part(connection: &mut PgConnection, source: &str) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "update ballpoint.checkpoints c
          set position = c.position || case c.position->>'state'
-             when 'copied' then jsonb_build_object('state', 'streaming')
+             when 'postponed' then jsonb_build_object('state', 'streaming')
              else jsonb_build_object('snapshot_lsn',
                  greatest((c.position->>'snapshot_lsn')::pg_lsn, s.ahead_lsn)::text) end
          from ballpoint.streams s
-         where c.source = $1 and s.source = $1 and c.position ? 'snapshot_lsn'
-           and (c.position->>'state' = 'copied' or s.ahead_lsn is not null)",
+         where c.source = $1 and s.source = $1 and s.ahead_lsn is not null
+           and c.position->>'state' in ('streaming', 'postponed')",
     )
     .bind(source)
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Notes whether a table's changes are postponed: in the transaction that brings those of the others that they
+/// are, and in that which brings its own that they are no longer.
+pub(super) async fn postpone(
+    connection: &mut PgConnection,
+    source: &str,
+    table: &TableName,
+    is_postponed: bool,
+) -> Result<(), sqlx::Error> {
+    let (from, to) = match is_postponed {
+        true => ("streaming", "postponed"),
+        false => ("postponed", "streaming"),
+    };
+    sqlx::query(
+        "update ballpoint.checkpoints set position = position || jsonb_build_object('state', $5::text)
+         where source = $1 and table_schema = $2 and table_name = $3 and position->>'state' = $4",
+    )
+    .bind(source)
+    .bind(&table.schema)
+    .bind(&table.name)
+    .bind(from)
+    .bind(to)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Those of `tables` that have no state: somebody asked for a new copy of them.
+pub(super) async fn forgotten(
+    connection: &mut PgConnection,
+    source: &str,
+    tables: &[TableName],
+) -> Result<Vec<TableName>, sqlx::Error> {
+    let known: Vec<(String, String)> = sqlx::query_as(
+        "select table_schema, table_name from ballpoint.checkpoints
+         where source = $1 and position ? 'snapshot_lsn'",
+    )
+    .bind(source)
+    .fetch_all(connection)
+    .await?;
+    let is_known = |table: &TableName| {
+        let mut known = known.iter();
+        known.any(|(schema, name)| (schema, name) == (&table.schema, &table.name))
+    };
+    let forgotten = tables.iter().filter(|table| !is_known(table));
+    Ok(forgotten.cloned().collect())
 }
 
 /// Makes `table` be copied again: its rows stay until then.

@@ -240,15 +240,16 @@ impl Follower {
                 return Ok(Some(report));
             }
             // What a round has held back is read first.
-            if !std::mem::take(&mut is_after_round) {
+            let after_round = std::mem::take(&mut is_after_round);
+            if !after_round {
                 self.guard().await?;
             }
             let begins = self.attach(&mut session, &look.specs).await?;
             let streams = self
                 .copy_missing(&mut session, &look.specs, begins, &mut copies)
                 .await?;
-            self.account_for(&look, &mut copies).await?;
             if !streams && copies.are_running() {
+                self.account_for(&look, &mut copies, &|_| false).await?;
                 self.wait_for(&copies).await?;
                 copies.collect(&mut report).await;
                 is_after_round = true;
@@ -266,7 +267,9 @@ impl Follower {
             let end = snapshot
                 .as_ref()
                 .map_or(until, |it| Until::Exactly(it.lsn()));
-            let mut following = Following::open(self, session, look, &copies).await?;
+            let mut following =
+                Following::open(self, session, look, &mut copies, after_round).await?;
+            following.account_for().await?;
             self.tell_of_recovery().await?;
             let again = following.run(end).await;
             self.noting(|status| status.streaming = false);
@@ -307,7 +310,7 @@ impl Follower {
         specs: &[TableSpec],
     ) -> Result<Option<(String, u32)>, SyncError> {
         let name = self.source.name();
-        let tables: Vec<TableName> = specs.iter().map(|spec| spec.table.clone()).collect();
+        let tables = look::names(specs);
         let position = Streams::get_in(session.connection(), name)
             .await
             .map_err(LoadError::from)?;

@@ -23,6 +23,8 @@ pub(super) struct Look {
     /// What is followed of the others.
     pub(super) specs: Vec<TableSpec>,
     due: Vec<Due>,
+    /// The tables that were not published before, where that was asked; `None`: the publication is gone.
+    pub(super) published: Option<Vec<TableName>>,
 }
 
 impl Follower {
@@ -50,6 +52,7 @@ impl Follower {
             held,
             specs,
             due: settled.load,
+            published: Some(Vec::new()),
         })
     }
 
@@ -78,15 +81,16 @@ impl Follower {
         Ok(held.collect())
     }
 
-    /// Writes down what became of the tables that were looked at: those that could not be copied for
-    /// what only a change of theirs can end wait, and are no failure.
+    /// Writes down what became of the tables that were looked at: those whose rows have landed are followed;
+    /// those that could not be copied for what only a change of theirs can end wait, and are no failure.
     pub(super) async fn account_for(
         &self,
         look: &Look,
         copies: &mut Copies,
+        is_followed: &(dyn Fn(&TableName) -> bool + Sync),
     ) -> Result<(), LoadError> {
         let (source, loader) = (self.source().name(), self.loader());
-        for due in look.due.iter().filter(|it| !copies.concern(&it.spec.table)) {
+        for due in look.due.iter().filter(|it| is_followed(&it.spec.table)) {
             loader.loaded(source, due).await?;
         }
         for waiting in copies.waiting() {
@@ -122,6 +126,10 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+pub(super) fn names(specs: &[TableSpec]) -> Vec<TableName> {
+    specs.iter().map(|spec| spec.table.clone()).collect()
 }
 
 /// The tables that are kept by the source's log.

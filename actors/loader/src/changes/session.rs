@@ -1,8 +1,9 @@
 //! The warehouse session of one source's stream: it alone writes the source's followed tables.
 
 use ballpoint_postgres::copy::copy_in;
+use ballpoint_postgres::ident::quote;
 use ballpoint_runtime::changes::{Change, Lsn, Operation, Tuple};
-use ballpoint_runtime::segment::SourceError;
+use ballpoint_runtime::segment::{SourceError, TableSpec};
 use ballpoint_runtime::store::{RAW_LOCK, Store, Streams};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -16,6 +17,7 @@ use super::table::Table;
 use crate::error::{LoadError, crash_point};
 use crate::extraction;
 use crate::sync::copy_failure;
+use crate::target;
 use crate::transaction::LOCK_TIMEOUT;
 
 /// Namespace of the locks that keep two streams of one source apart.
@@ -31,7 +33,7 @@ const SETTINGS: &str = "set statement_timeout = 0; set idle_in_transaction_sessi
 pub(super) enum Reach {
     /// Every table, and so the stream; with the commit time of the last transaction.
     All(Lsn, Option<i64>),
-    /// Those that are not being copied.
+    /// Those that are not being copied, and whose changes are not postponed.
     Ahead(Lsn),
 }
 
@@ -135,6 +137,36 @@ impl Session {
             crash_point("changes.after_rejoin")?;
         }
         Ok(())
+    }
+
+    /// Before the stream is opened at its position: see [`copying::part`]. Staging tables of what was followed
+    /// before go, whose numbers are given anew.
+    pub(super) async fn part(&mut self) -> Result<(), LoadError> {
+        let failed = || LoadError::warehouse("noting how far each table is");
+        self.connection
+            .execute("discard temp")
+            .await
+            .map_err(failed())?;
+        self.begin_quietly().await?;
+        copying::part(&mut self.connection, &self.source)
+            .await
+            .map_err(failed())?;
+        Streams::rejoin_in(&mut self.connection, &self.source).await?;
+        self.end("commit", "noting how far each table is").await
+    }
+
+    /// Lets a column of the raw table be null, of which the source's log has shown that it is.
+    pub(super) async fn allow_null(
+        &mut self,
+        table: &Table,
+        column: &str,
+    ) -> Result<(), LoadError> {
+        self.begin().await?;
+        let (raw, column) = (target::quoted(&table.raw), quote(column));
+        let alter = format!("alter table {raw} alter column {column} drop not null");
+        let altered = self.connection.execute(AssertSqlSafe(alter)).await;
+        altered.map_err(LoadError::warehouse("changing the raw table"))?;
+        self.end("commit", "changing the raw table").await
     }
 
     pub(super) async fn rollback(&mut self) -> Result<(), LoadError> {
@@ -278,6 +310,19 @@ impl Session {
             .await
             .map_err(LoadError::warehouse("emptying a truncated table"))?;
         Ok(done.rows_affected())
+    }
+
+    /// Goes on with other columns of a table, which the raw one has.
+    pub(super) async fn reshape(
+        &mut self,
+        table: &mut Table,
+        spec: TableSpec,
+    ) -> Result<(), LoadError> {
+        let drop = AssertSqlSafe(table.statements.drop_stage.clone());
+        let dropped = self.connection.execute(drop).await;
+        dropped.map_err(LoadError::warehouse("staging changes"))?;
+        table.reshape(spec);
+        Ok(())
     }
 
     async fn stage_for(&mut self, table: &mut Table) -> Result<(), LoadError> {

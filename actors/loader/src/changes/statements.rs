@@ -22,6 +22,7 @@ pub(super) struct Statements {
     /// Makes the staging table, in this session.
     pub(super) create_stage: String,
     pub(super) clear_stage: String,
+    pub(super) drop_stage: String,
     /// COPY, up to its options.
     pub(super) copy_stage: String,
     /// COPY of new rows to where they belong, up to its options.
@@ -59,6 +60,7 @@ impl Statements {
                 target::definitions(&staged)
             ),
             clear_stage: format!("truncate {stage}"),
+            drop_stage: format!("drop table if exists {stage}"),
             copy_stage: format!("COPY {stage} (_op, _count, _lsn, _kept, {names}) FROM STDIN"),
             copy_raw: format!(
                 "COPY {raw} ({names}, {EXTRACTED_AT}, {GENERATION_ID}, {LSN}) FROM STDIN"

@@ -46,6 +46,8 @@ enum State {
     Copied,
     /// The stream has its changes.
     Streaming,
+    /// The same, but those from the stream's position on are postponed, and those of others are not.
+    Postponed,
 }
 
 impl TableState {
@@ -105,6 +107,8 @@ impl TableState {
         source: &str,
         spec: &TableSpec,
     ) -> Result<(), StoreError> {
+        // Whoever follows the source may postpone its changes at this moment.
+        Checkpoints::lock_in(connection, source, &spec.table).await?;
         let position = Checkpoints::get_in(connection, source, &spec.table).await?;
         let Some(state) = position.as_ref().and_then(Self::parse) else {
             return Ok(());
@@ -128,7 +132,7 @@ impl TableState {
 
     /// Whether the stream has its changes.
     pub(super) fn is_streaming(&self) -> bool {
-        self.state == State::Streaming
+        matches!(self.state, State::Streaming | State::Postponed)
     }
 
     /// Whether its rows are of one state once the stream is at `end`.
@@ -146,15 +150,19 @@ pub(super) struct Table {
     converges_at: Option<Lsn>,
     /// Positions of its key's columns.
     pub(super) key: Vec<usize>,
+    /// Tells its staging table from those of the session's other tables.
+    number: usize,
     pub(super) statements: Statements,
     /// Whether the session has its staging table.
     pub(super) is_staged: bool,
     /// Whether that holds rows of this transaction.
     pub(super) stage_in_use: bool,
-    /// Whether its changes are left out until it has been copied again.
-    pub(super) is_held: bool,
+    /// Whether it is followed no longer: it waits for somebody, or for being copied again.
+    pub(super) is_left: bool,
     /// Of the latest description, and whether it was an older one.
     fit: Option<(Arc<Relation>, bool, Fit)>,
+    /// Rows that the transaction at work has made different.
+    pub(super) written: u64,
     /// Rows that are committed and that no event has told of yet.
     pub(super) untold: u64,
     told_at: Option<Instant>,
@@ -168,24 +176,33 @@ impl Table {
         state: &TableState,
         number: usize,
     ) -> Self {
-        let position = |name: &String| spec.columns.iter().position(|column| column.name == *name);
-        let key = spec.primary_key.iter().filter_map(position).collect();
-        let statements = Statements::new(&spec, &raw, generation, number);
         Self {
+            key: key_of(&spec),
+            statements: Statements::new(&spec, &raw, generation, number),
             spec,
             raw,
             generation,
             snapshot_lsn: state.snapshot_lsn,
             converges_at: state.converges_at,
-            key,
-            statements,
+            number,
             is_staged: false,
             stage_in_use: false,
-            is_held: false,
+            is_left: false,
             fit: None,
+            written: 0,
             untold: 0,
             told_at: None,
         }
+    }
+
+    /// The same table with the columns of `spec`, which the raw one has by now. Its staging table is the
+    /// caller's to drop.
+    pub(super) fn reshape(&mut self, spec: TableSpec) {
+        self.key = key_of(&spec);
+        self.statements = Statements::new(&spec, &self.raw, self.generation, self.number);
+        self.is_staged = false;
+        self.fit = None;
+        self.spec = spec;
     }
 
     /// How a change fits the table. While changes are replayed over rows of several snapshots, one of
@@ -222,6 +239,13 @@ impl Table {
             .any(|change| !self.has_converged(change.commit_lsn))
     }
 
+    /// Nothing of the transaction at work is kept.
+    pub(super) fn undo(&mut self) {
+        self.is_staged = false;
+        self.stage_in_use = false;
+        self.written = 0;
+    }
+
     /// Whether to tell of its rows now.
     pub(super) fn is_due(&self) -> bool {
         self.untold > 0
@@ -234,4 +258,10 @@ impl Table {
         self.told_at = Some(Instant::now());
         std::mem::take(&mut self.untold)
     }
+}
+
+/// Positions of the key's columns.
+fn key_of(spec: &TableSpec) -> Vec<usize> {
+    let position = |name: &String| spec.columns.iter().position(|column| column.name == *name);
+    spec.primary_key.iter().filter_map(position).collect()
 }

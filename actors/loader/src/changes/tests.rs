@@ -16,6 +16,7 @@ use crate::sync::Loader;
 use crate::sync::tests::{CRASH_POINTS, one, run};
 
 mod acting;
+mod beside;
 mod copies;
 mod drift;
 mod gaps;

@@ -65,6 +65,28 @@ impl Checkpoints {
             .transpose()
     }
 
+    /// Keeps others from writing a checkpoint until the caller's transaction has ended.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn lock_in(
+        connection: &mut PgConnection,
+        source: &str,
+        table: &TableName,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "select from ballpoint.checkpoints
+             where source = $1 and table_schema = $2 and table_name = $3 for update",
+        )
+        .bind(source)
+        .bind(&table.schema)
+        .bind(&table.name)
+        .execute(connection)
+        .await
+        .map_err(StoreError::query("locking a checkpoint"))?;
+        Ok(())
+    }
+
     /// Writes a checkpoint on the connection, and in the transaction, of the rows it stands for (R7).
     ///
     /// # Errors

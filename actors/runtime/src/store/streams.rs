@@ -109,8 +109,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Moves a stream on, in the transaction of the rows up to `end` (R7). Never back: that would
-    /// mean that somebody else has moved it.
+    /// Moves a stream on, in the transaction of the rows up to `end` (R7): no table is ahead of it then.
+    /// Never back: that would mean that somebody else has moved it.
     ///
     /// # Errors
     /// [`StoreError::Malformed`] when the stream is not there, or further already.
@@ -122,7 +122,7 @@ impl Streams {
     ) -> Result<(), StoreError> {
         let moved = sqlx::query(
             "update ballpoint.streams
-             set end_lsn = $2::pg_lsn, updated_at = clock_timestamp(),
+             set end_lsn = $2::pg_lsn, ahead_lsn = null, updated_at = clock_timestamp(),
                  committed_at = coalesce('epoch'::timestamptz + $3::bigint * interval '1 microsecond',
                                          committed_at)
              where source = $1 and end_lsn <= $2::pg_lsn",
@@ -143,7 +143,7 @@ impl Streams {
     }
 
     /// Notes, in the transaction of their rows, how far the tables are that run ahead of the stream's
-    /// position while others are copied (R7).
+    /// position while others are copied or wait (R7).
     ///
     /// # Errors
     /// As [`Streams::advance_in`].
@@ -167,24 +167,6 @@ impl Streams {
             1 => Ok(()),
             _ => Err(StoreError::query(AHEAD)(sqlx::Error::RowNotFound)),
         }
-    }
-
-    /// How far that is; `None` while no table runs ahead.
-    ///
-    /// # Errors
-    /// As every query.
-    pub async fn ahead_in(
-        connection: &mut PgConnection,
-        source: &str,
-    ) -> Result<Option<Lsn>, StoreError> {
-        let ahead: Option<Option<String>> =
-            sqlx::query_scalar("select ahead_lsn::text from ballpoint.streams where source = $1")
-                .bind(source)
-                .fetch_optional(connection)
-                .await
-                .map_err(StoreError::query(AHEAD))?;
-        let ahead = ahead.flatten().map(|text| text.parse());
-        ahead.transpose().map_err(|_| malformed(source))
     }
 
     /// Says that no table runs ahead any more, in the transaction that has written down how far each is.

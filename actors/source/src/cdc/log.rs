@@ -8,15 +8,12 @@ use ballpoint_runtime::changes::{
     Attached, ChangeSnapshot, ChangeSource, ChangeStream, FollowPolicy, Lsn, OnGap, SlotLag,
     StreamPosition,
 };
-use ballpoint_runtime::segment::{
-    SourceError, SourceReader, Survey, SyncMode, TableName, TableSpec,
-};
+use ballpoint_runtime::segment::{SourceError, SourceReader, Survey, TableName, TableSpec};
 use pgwire_replication::{PgWireError, ReplicationClient};
 use sqlx::postgres::PgConnection;
 
 use super::endpoint::Endpoint;
 use super::{added, slot, snapshot, stream};
-use crate::catalog::SourceTable;
 use crate::config::GapPolicy;
 use crate::connection::configuration;
 use crate::reader::PostgresSource;
@@ -119,16 +116,6 @@ impl ChangeLog {
             ))),
         }
     }
-
-    /// The chosen tables that are kept by their changes.
-    pub(super) async fn chosen(&self) -> Result<Vec<(SourceTable, TableSpec)>, SourceError> {
-        let chosen = self.source.chosen_tables().await?;
-        Ok(chosen
-            .into_iter()
-            .filter(|(_, spec, _)| spec.mode == SyncMode::Cdc)
-            .map(|(table, spec, _)| (table, spec))
-            .collect())
-    }
 }
 
 #[async_trait]
@@ -172,6 +159,14 @@ impl ChangeSource for ChangeLog {
         from: Option<&StreamPosition>,
     ) -> Result<Attached, SourceError> {
         slot::attach(self, slot, tables, from).await
+    }
+
+    async fn publish(
+        &self,
+        slot: &str,
+        tables: &[TableName],
+    ) -> Result<Option<Vec<TableName>>, SourceError> {
+        slot::publish(self, slot, tables).await
     }
 
     async fn snapshot(&self, slot: Option<&str>) -> Result<Box<dyn ChangeSnapshot>, SourceError> {

@@ -60,9 +60,8 @@ pub(super) async fn attach(
     } else {
         drop_slot(log, &mut connection, name).await?;
     }
-    let is_new = |table: &&TableName| !published.iter().flatten().any(|it| it == *table);
-    let added = tables.iter().filter(is_new).cloned().collect();
-    publish(&mut connection, name, tables, published)
+    let added = beyond(tables, published.as_deref().unwrap_or_default());
+    publish_exactly(&mut connection, name, tables, published)
         .await
         .map_err(failed)?;
     log.source().connections().give_back(connection);
@@ -172,8 +171,35 @@ async fn published(
     Ok(Some(named.collect()))
 }
 
+/// See [`ballpoint_runtime::changes::ChangeSource::publish`].
+pub(super) async fn publish(
+    log: &ChangeLog,
+    name: &str,
+    tables: &[TableName],
+) -> Result<Option<Vec<TableName>>, SourceError> {
+    let failed = |error: sqlx::Error| log.failed(&error);
+    let mut connection = log.connection().await?;
+    let published = published(&mut connection, name).await.map_err(failed)?;
+    let added = published
+        .as_ref()
+        .map(|published| beyond(tables, published));
+    if added.is_some() {
+        publish_exactly(&mut connection, name, tables, published)
+            .await
+            .map_err(failed)?;
+    }
+    log.source().connections().give_back(connection);
+    Ok(added)
+}
+
+/// Those of `tables` that are not among `published`.
+fn beyond(tables: &[TableName], published: &[TableName]) -> Vec<TableName> {
+    let added = tables.iter().filter(|table| !published.contains(table));
+    added.cloned().collect()
+}
+
 /// Publishes exactly `tables`; says nothing to the server when it does already.
-async fn publish(
+async fn publish_exactly(
     connection: &mut PgConnection,
     name: &str,
     tables: &[TableName],

@@ -14,7 +14,6 @@ use ballpoint_runtime::changes::{
     Change, ChangeBatch, ChangeStream, Lsn, Operation, Relation, RelationColumn,
 };
 use ballpoint_runtime::segment::{SourceError, TableName, TableSpec};
-use ballpoint_runtime::shape::Shape;
 use bytes::Bytes;
 use pgwire_replication::{Lsn as WireLsn, PgWireError, ReplicationClient, ReplicationEvent};
 use tokio::sync::{Notify, watch};
@@ -35,10 +34,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between PostgreSQL's epoch and 1970, in microseconds.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// The types of a table's followed columns, with their modifiers, as the catalog had them when the stream
-/// was opened.
-type Types = HashMap<String, (u32, i32)>;
-
 /// See [`ballpoint_runtime::changes::ChangeSource::stream`].
 pub(super) async fn open(
     log: &ChangeLog,
@@ -46,7 +41,7 @@ pub(super) async fn open(
     from: Lsn,
     specs: &[TableSpec],
 ) -> Result<Box<dyn ChangeStream>, SourceError> {
-    let (types, binary) = types(log, specs).await?;
+    let binary = are_portable(specs);
     slot::until_free(log, name).await?;
     let mut config = log.endpoint().session(log.name_of_source(), name);
     config.start_lsn = WireLsn(from.0);
@@ -69,7 +64,6 @@ pub(super) async fn open(
     let ended = CancellationToken::new();
     let decoder = Decoder {
         shared: Arc::clone(&shared),
-        types,
         relations: HashMap::new(),
         commit_lsn: None,
         changes: Vec::new(),
@@ -90,6 +84,7 @@ pub(super) async fn open(
         shared,
         confirmed,
         has_backlog: false,
+        binary,
         _guard: ended.drop_guard(),
     }))
 }
@@ -124,53 +119,10 @@ fn note_if_broken(log: &ChangeLog, error: &PgWireError) {
     }
 }
 
-/// The types of the columns that are followed, and whether the binary form of each value is that of the
-/// column it lands in.
-async fn types(
-    log: &ChangeLog,
-    specs: &[TableSpec],
-) -> Result<(HashMap<TableName, Types>, bool), SourceError> {
-    let tables = log.chosen().await?;
-    let binary = tables
-        .iter()
-        .all(|(table, _)| table.columns.iter().all(|column| column.portable));
-    let oids: Vec<i64> = tables.iter().map(|(table, _)| table.oid).collect();
-    let mut connection = log.connection().await?;
-    let rows: Vec<(i64, String, i64, i32)> = sqlx::query_as(
-        "select attrelid::bigint, attname::text, atttypid::bigint, atttypmod from pg_attribute
-         where attrelid = any($1::bigint[]::oid[]) and attnum > 0 and not attisdropped
-           and attgenerated = ''",
-    )
-    .bind(&oids)
-    .fetch_all(&mut connection)
-    .await
-    .map_err(|error| log.failed(&error))?;
-    log.source().connections().give_back(connection);
-    let mut types: HashMap<TableName, Types> = HashMap::new();
-    for (table, now) in &tables {
-        // One that changed since the caller looked has none: its rows make the caller look again.
-        let is_same = |known: &&TableSpec| known.table == now.table && has_columns_of(now, known);
-        if specs.iter().any(|known| is_same(&known)) {
-            let columns = rows.iter().filter(|row| row.0 == table.oid);
-            let columns = columns.map(|row| (row.1.clone(), (oid(row.2), row.3)));
-            types.insert(table.table.clone(), columns.collect());
-        }
-    }
-    Ok((types, binary))
-}
-
-/// Whether the columns that are followed are still what they were.
-fn has_columns_of(now: &TableSpec, known: &TableSpec) -> bool {
-    let (now, known) = (Shape::from(now), Shape::from(known));
-    now.oid == known.oid
-        && known
-            .columns
-            .iter()
-            .all(|column| now.column(&column.name) == Some(column))
-}
-
-fn oid(value: i64) -> u32 {
-    u32::try_from(value).unwrap_or_default()
+/// Whether the binary form of each value is that of the column it lands in.
+fn are_portable(specs: &[TableSpec]) -> bool {
+    let types = specs.iter().flat_map(|spec| &spec.origin.types);
+    types.into_iter().all(|it| it.is_portable)
 }
 
 #[derive(Debug, Default)]
@@ -213,7 +165,6 @@ fn is_row(message: &Bytes) -> bool {
 
 struct Decoder {
     shared: Arc<Shared>,
-    types: HashMap<TableName, Types>,
     relations: HashMap<u32, Arc<Relation>>,
     /// Of the transaction that is being read.
     commit_lsn: Option<Lsn>,
@@ -287,8 +238,8 @@ impl Decoder {
     fn on_message(&mut self, data: Bytes) -> Result<(), StreamError> {
         match pgoutput::decode(data)? {
             Message::Relation(message) => {
-                let relation = self.described(&message);
-                self.relations.insert(message.oid, Arc::new(relation));
+                let relation = Arc::new(described(&message));
+                self.relations.insert(message.oid, relation);
             }
             Message::Insert { relation, new } => {
                 self.push(relation, Operation::Insert { new })?;
@@ -311,23 +262,6 @@ impl Decoder {
             | Message::Logical { .. } => {}
         }
         Ok(())
-    }
-
-    fn described(&self, message: &RelationMessage) -> Relation {
-        let table = TableName::new(&message.schema, &message.name);
-        let types = self.types.get(&table);
-        let columns = message.columns.iter().map(|column| {
-            let followed = types.and_then(|types| types.get(&column.name));
-            RelationColumn {
-                name: column.name.clone(),
-                is_key: column.is_key,
-                is_as_followed: followed == Some(&(column.type_oid, column.type_mod)),
-            }
-        });
-        Relation {
-            columns: columns.collect(),
-            table,
-        }
     }
 
     fn push(&mut self, relation: u32, operation: Operation) -> Result<(), StreamError> {
@@ -381,12 +315,26 @@ impl Decoder {
     }
 }
 
+fn described(message: &RelationMessage) -> Relation {
+    let columns = message.columns.iter().map(|column| RelationColumn {
+        name: column.name.clone(),
+        is_key: column.is_key,
+        type_id: column.type_oid,
+        type_modifier: column.type_mod,
+    });
+    Relation {
+        table: TableName::new(&message.schema, &message.name),
+        columns: columns.collect(),
+    }
+}
+
 /// The loader's end.
 struct Stream {
     source: String,
     shared: Arc<Shared>,
     confirmed: watch::Sender<Lsn>,
     has_backlog: bool,
+    binary: bool,
     _guard: DropGuard,
 }
 
@@ -445,5 +393,9 @@ impl ChangeStream for Stream {
 
     fn confirm(&self, end: Lsn) {
         self.confirmed.send_replace(end);
+    }
+
+    fn carries(&self, specs: &[TableSpec]) -> bool {
+        !self.binary || are_portable(specs)
     }
 }

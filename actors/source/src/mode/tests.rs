@@ -16,6 +16,8 @@ fn column(name: &str, sql_type: &str, not_null: bool) -> SourceColumn {
         long: false,
         origin: ColumnOrigin::default(),
         fills_old_rows: false,
+        type_id: 25,
+        type_modifier: -1,
     }
 }
 

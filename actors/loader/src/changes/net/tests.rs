@@ -30,7 +30,8 @@ fn changes(operations: Vec<Operation>) -> Vec<Change> {
     let columns = ["id", "note", "large"].map(|name| RelationColumn {
         name: name.to_owned(),
         is_key: name == "id",
-        is_as_followed: true,
+        type_id: 25,
+        type_modifier: -1,
     });
     let relation = Arc::new(Relation {
         table: TableName::new("public", "t"),
