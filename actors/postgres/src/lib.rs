@@ -1,11 +1,12 @@
 //! Everything that touches PostgreSQL itself: the embedded cluster, pools, COPY streams and quoting.
 //!
 //! Reading order: [`ident`] (names into SQL), [`pool`] (connections), [`copy`] (rows as bytes),
-//! [`roles`] (who may only read), [`lock`] (one owner per data dir), [`cluster`] (Ballpoint's own
-//! PostgreSQL). Depends on no other crate of ours.
+//! [`dependents`] (views around a swap), [`roles`] (who may only read), [`lock`] (one owner per data
+//! dir), [`cluster`] (Ballpoint's own PostgreSQL). Depends on no other crate of ours.
 
 pub mod cluster;
 pub mod copy;
+pub mod dependents;
 pub mod ident;
 pub mod lock;
 mod nodelay;
