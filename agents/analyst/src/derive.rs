@@ -1,6 +1,8 @@
 //! What a question asks to be worked out from the rows: shares, differences, directions. Each
 //! sentence says what its figures are.
 
+mod analysis;
+
 use ballpoint_planner::plan::Derive;
 
 use crate::answer::Row;
@@ -8,6 +10,9 @@ use crate::chart::{name, time_key};
 use crate::figures::{number, show};
 use crate::narrate::Told;
 use crate::wording::{NOTES, say};
+
+/// As many rows as a query gives where it names no limit: there may be more.
+const ROWS_MAX: usize = 10_000;
 
 /// A sentence and the figures worked out in it.
 pub(crate) struct Sentence {
@@ -39,6 +44,19 @@ pub(crate) fn sentences(told: &Told<'_>) -> Vec<Sentence> {
         } => versus_overall(told, measure, *threshold, *above),
         Derive::Delta { measure } => delta(told, measure),
         Derive::Direction { measure } => direction(told, measure),
+        Derive::Place { measure, place } => analysis::place(told, measure, *place),
+        Derive::GroupCount { key } => analysis::group_count(told, key),
+        Derive::Correlation { x, y } => analysis::correlation(told, x, y),
+        Derive::ControlChart { measure, counts } => {
+            analysis::control_chart(told, measure, counts.as_deref())
+        }
+        Derive::Capability {
+            measure,
+            lower,
+            upper,
+        } => analysis::capable(told, measure, *lower, *upper),
+        Derive::Outliers { measure } => analysis::outliers(told, measure),
+        Derive::Drivers { measure, weight } => analysis::drivers(told, measure, weight.as_deref()),
         Derive::Standing {
             measure,
             dimension,

@@ -10,6 +10,7 @@ pub mod answerer;
 pub mod eval;
 pub mod progress;
 pub mod replay;
+pub mod stats;
 
 mod asides;
 mod chart;

@@ -263,6 +263,16 @@ impl Told<'_> {
                 let (from, to) = (moment(&from.to_string()), moment(&to.to_string()));
                 say(NOTES, "coverage_gap", &[("from", &from), ("to", &to)])
             }
+            Note::PeriodGoesOn => say(NOTES, "period_goes_on", &[]),
+            Note::PartialSteps { unit, first, last } => {
+                let which = match (first, last) {
+                    (true, true) => "first and the last",
+                    (true, false) => "first",
+                    _ => "last",
+                };
+                let variables = [("which", which), ("unit", unit.name())];
+                say(NOTES, "partial_steps", &variables)
+            }
             Note::MetricAssumed { word, member } => {
                 let measure = name(self.catalog, member);
                 let described = self

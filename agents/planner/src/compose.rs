@@ -1,5 +1,8 @@
 //! From a question's slots to a frame: a new one, or the last one patched.
 
+mod analysis;
+mod asks;
+mod groups;
 mod rank;
 mod refer;
 mod sure;
@@ -98,6 +101,8 @@ impl Composer<'_> {
         {
             self.resolver().derive(&mut frame);
         }
+        self.told_apart(&mut frame);
+        self.analyse(cube, &mut frame)?;
         self.restrict(&mut frame)?;
         self.sure(&frame)?;
         if let Some(chart) = self.slots.chart {
@@ -174,8 +179,19 @@ impl Composer<'_> {
                 Err(several) => return Err(self.which_measure(mention, several, frame)),
             }
         }
-        for mention in &self.slots.counted {
+        let groups = self.groups(cube, frame);
+        for mention in self.slots.counted.iter().filter(|_| groups.is_none()) {
             named.push(self.counted(mention, cube)?);
+        }
+        if let Some(dimension) = groups {
+            // What is counted is the groups, by the measure that chooses them.
+            if named.len() > 1 {
+                named.remove(0);
+            }
+            if self.slots.measures.is_empty() {
+                named.extend(self.registry.base_count(cube));
+            }
+            frame.dimensions = vec![dimension];
         }
         if named.len() == 1 && self.slots.share {
             let rate = self.registry.rate_of(&named[0]);
@@ -246,68 +262,6 @@ impl Composer<'_> {
                 .map(|it| self.registry.title(it))
                 .collect(),
         })
-    }
-
-    /// Measures side by side that nothing joins: a figure that may not exist, so it is asked.
-    fn one_of(&self, named: Vec<String>, frame: &Frame) -> Open {
-        let word = self
-            .slots
-            .measures
-            .iter()
-            .map(|it| it.words.as_str())
-            .collect::<Vec<_>>()
-            .join(" ");
-        let all = Frame {
-            measures: named.clone(),
-            ..frame.clone()
-        };
-        let one = |name: &String| {
-            (
-                self.registry.title(name),
-                Frame {
-                    measures: vec![name.clone()],
-                    ..frame.clone()
-                },
-            )
-        };
-        let mut choices: Vec<(String, Frame)> = named.iter().take(3).map(one).collect();
-        choices.push((
-            named
-                .iter()
-                .map(|it| self.registry.title(it))
-                .collect::<Vec<_>>()
-                .join(" and "),
-            all,
-        ));
-        let question = Question::WhichMeaning { word };
-        Open::Ask(Box::new(Asked {
-            about: vec!["metric".into()],
-            question,
-            choices,
-            partial: frame.clone(),
-        }))
-    }
-
-    fn which_measure(&self, mention: &Mention, several: Vec<String>, frame: &Frame) -> Open {
-        let choices = several.into_iter().take(4).map(|name| {
-            let label = self.registry.title(&name);
-            (
-                label,
-                Frame {
-                    measures: vec![name],
-                    ..frame.clone()
-                },
-            )
-        });
-        let question = Question::WhichMeaning {
-            word: mention.words.clone(),
-        };
-        Open::Ask(Box::new(Asked {
-            about: vec!["metric".into()],
-            question,
-            choices: choices.collect(),
-            partial: frame.clone(),
-        }))
     }
 
     fn dimensions(&self, cube: &str, frame: &mut Frame) {
@@ -412,7 +366,7 @@ impl Composer<'_> {
             // What was said of a part of the old member says nothing of the new one.
             if !self.is_new() {
                 frame.filters.retain(|it| {
-                    !it.values.iter().any(|value| value.contains('-'))
+                    !it.values.iter().any(|value| is_part(value))
                         || it.member == condition.member
                         || self.slots.has(Role::Also)
                 });
@@ -488,6 +442,11 @@ fn held_members(frame: &Frame) -> Vec<String> {
         .cloned()
         .chain(filters)
         .collect()
+}
+
+/// Whether a coded value names what it is a part of: `LINE-NORTH-002`.
+fn is_part(value: &str) -> bool {
+    value.split('-').count() > 2
 }
 
 fn unsupported(what: &str) -> Open {

@@ -1,6 +1,8 @@
 //! From a question to a plan: guard, read, fill the slots, compose, check, decide.
 
+mod beside;
 mod meta;
+mod partial;
 mod reading;
 
 use crate::Planner;
@@ -9,12 +11,13 @@ use crate::frame::{Frame, cube_of};
 use crate::guard::{Verdict, judge};
 use crate::normalise::{Token, tokens};
 use crate::plan::{
-    ChartKind, Choice, Clarification, Context, Coverage, Derive, DialogueState, MetaKind, MetaPlan,
-    Note, Plan, QueryPlan, Question, Reason, Refusal,
+    ChartKind, Choice, Clarification, Context, Coverage, DialogueState, MetaKind, MetaPlan, Note,
+    Plan, QueryPlan, Question, Reason, Refusal,
 };
 use crate::reader::{Element, read};
 use crate::registry::Registry;
 use crate::resolve::{Asked, Open, Resolver};
+use crate::settle::settle;
 use crate::slots::Slots;
 use crate::words::Role;
 
@@ -55,6 +58,7 @@ pub(crate) fn decide(
     }
     let (elements, spelling) = read(&kept, &planner.lexicon, context);
     let (elements, fresh) = after_reset(elements);
+    let elements = settle(elements, state.last.is_some() && !fresh);
     let anew = DialogueState::default();
     let state = if fresh { &anew } else { state };
     let mut slots = Slots::collect(&elements, &planner.catalog);
@@ -96,7 +100,7 @@ pub(crate) fn read_question(
         Note::Spelling { word, .. } => Some(word),
         _ => None,
     });
-    (after_reset(elements).0, corrected.collect())
+    (settle(after_reset(elements).0, false), corrected.collect())
 }
 
 /// The plan of a frame that did not come from words.
@@ -193,7 +197,7 @@ impl Decider<'_> {
             let subject = self.slots.unmet.clone();
             return Plan::Refuse(self.refusal(Reason::Unsupported, subject));
         }
-        if self.slots.has(Role::Why) {
+        if self.slots.has(Role::Why) && !self.slots.asks_drivers() {
             return match self.composer().why() {
                 Some(frame) => self.answer(frame, Vec::new()),
                 None => Plan::Refuse(self.refusal(Reason::Unsupported, vec!["why".into()])),
@@ -391,7 +395,10 @@ impl Decider<'_> {
         }
         .assumptions(&frame);
         match self.coverage(&frame) {
-            Ok(gap) => notes.extend(gap),
+            Ok(gap) => {
+                notes.extend(gap);
+                notes.extend(partial::notes(&frame, self.context));
+            }
             Err(coverage) => {
                 let refusal = self.refusal(
                     Reason::NoData,
@@ -441,41 +448,6 @@ impl Decider<'_> {
             reading: self.reading(),
             frame,
         }))
-    }
-
-    /// The query whose result the rows are held against.
-    fn companion(&self, frame: &Frame) -> Option<Frame> {
-        let plain = Frame {
-            order: Vec::new(),
-            limit: None,
-            derive: None,
-            ..frame.clone()
-        };
-        match frame.derive.as_ref()? {
-            Derive::VersusOverall { measure, .. } => Some(Frame {
-                measures: vec![measure.clone()],
-                dimensions: Vec::new(),
-                granularity: None,
-                ..plain
-            }),
-            Derive::Standing {
-                measure, dimension, ..
-            } => {
-                let others = plain
-                    .filters
-                    .iter()
-                    .filter(|it| it.member != *dimension)
-                    .cloned()
-                    .collect();
-                Some(Frame {
-                    measures: vec![measure.clone()],
-                    dimensions: vec![dimension.clone()],
-                    filters: others,
-                    ..plain
-                })
-            }
-            _ => None,
-        }
     }
 }
 

@@ -97,6 +97,16 @@ impl Window {
         }
     }
 
+    /// From the start of this one to the end of another.
+    pub fn through(self, last: Self) -> Self {
+        Self {
+            from: self.from,
+            to: last.to,
+            sub_day: false,
+            unit: None,
+        }
+    }
+
     /// Number of days touched.
     pub fn days(&self) -> i32 {
         self.from

@@ -252,6 +252,9 @@ impl Checker<'_> {
             };
             match reader.at(0) {
                 Some((len, When::Window(window))) if len == tokens.len() => Some(window),
+                Some((len, When::Span(first, last))) if len == tokens.len() => {
+                    Some(first.through(last))
+                }
                 _ => None,
             }
         };

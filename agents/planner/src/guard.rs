@@ -82,6 +82,13 @@ const WRITES: &[&str] = &[
 
 const SENSITIVE: &[&str] = &[
     "fire",
+    "fired",
+    "sacked",
+    "laid off",
+    "blamed",
+    "punished",
+    "promoted",
+    "dismissed",
     "sack",
     "lay off",
     "layoff",

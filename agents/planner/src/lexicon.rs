@@ -2,7 +2,9 @@
 //! the values found in the data, together with the structure words of the language.
 
 mod aliases;
+mod columns;
 mod parts;
+mod spelling;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,10 +62,13 @@ impl Lexicon {
         for cube in &catalog.cubes {
             builder.cube(&cube.name, &cube.meta);
             for measure in &cube.measures {
-                builder.measure(measure, &cube.measures);
+                builder.measure(measure, &cube.measures, &cube.dimensions);
             }
-            cube.dimensions.iter().for_each(|it| builder.dimension(it));
+            for dimension in &cube.dimensions {
+                builder.dimension(dimension, &cube.measures);
+            }
         }
+        builder.nouns(catalog);
         builder.partial_titles(catalog);
         let mut vocabulary = builder.vocabulary();
         for (role, phrases) in PHRASES {
@@ -72,7 +77,7 @@ impl Lexicon {
                 .for_each(|phrase| builder.role(*role, phrase));
         }
         builder.parts(catalog);
-        vocabulary.extend(CORRECTABLE.iter().flat_map(|word| words(word)));
+        vocabulary.extend(spelling::CORRECTABLE.iter().flat_map(|word| words(word)));
         let entries: Vec<_> = builder
             .entries
             .into_iter()
@@ -125,102 +130,6 @@ impl Lexicon {
             found.at < at && found.at + found.len > at && found.entry.meanings.iter().any(members)
         })
     }
-
-    /// The one known word that a misspelt word is near to. Two equally near words are no answer.
-    pub(crate) fn correct(&self, word: &str) -> Option<String> {
-        if word.chars().count() <= 3 {
-            return None;
-        }
-        let mut near: Vec<(usize, &String)> = self
-            .vocabulary
-            .iter()
-            .filter(|known| known.len() >= 4 && known.chars().next() == word.chars().next())
-            .map(|known| (strsim::damerau_levenshtein(word, known), known))
-            .filter(|(distance, known)| is_slip(word, known, *distance))
-            .collect();
-        near.sort();
-        match near.as_slice() {
-            [(_, only)] => Some((*only).clone()),
-            [(first, best), (second, _), ..] if first < second => Some((*best).clone()),
-            _ => None,
-        }
-    }
-
-    /// Known words that an unknown one resembles, nearest first.
-    pub(crate) fn near(&self, word: &str) -> Vec<String> {
-        let mut near: Vec<(u64, &String)> = self
-            .vocabulary
-            .iter()
-            .map(|known| ((1000.0 * strsim::jaro_winkler(word, known)) as u64, known))
-            .filter(|(score, known)| *score >= 880 && known.len() > 3)
-            .collect();
-        near.sort_by(|a, b| b.cmp(a));
-        near.into_iter()
-            .take(3)
-            .map(|(_, known)| known.clone())
-            .collect()
-    }
-}
-
-/// Structure words worth correcting; the rest of the language is left as it is written.
-const CORRECTABLE: &[&str] = &[
-    "compare",
-    "yesterday",
-    "monthly",
-    "weekly",
-    "hourly",
-    "average",
-    "highest",
-    "lowest",
-    "between",
-    "except",
-    "february",
-    "january",
-    "september",
-    "october",
-    "november",
-    "december",
-    "trend",
-    "today",
-    "quarter",
-    "excluding",
-    "percent",
-    "slowest",
-    "fastest",
-    "monday",
-    "tuesday",
-    "wednesday",
-    "thursday",
-    "saturday",
-    "machine",
-];
-
-/// Whether a difference is a slip of the finger rather than another word ("speed" is not "spend"):
-/// short words lose, double or swap letters, or confuse vowels; long ones may differ twice after a
-/// common beginning.
-fn is_slip(word: &str, known: &str, distance: usize) -> bool {
-    let lengths = (word.chars().count(), known.chars().count());
-    let vowel = |c: &char| matches!(c, 'a' | 'e' | 'i' | 'o' | 'u' | 'y');
-    match distance {
-        1 if lengths.0 == 4 => lengths.1 > 4,
-        1 if lengths.0 <= 6 && lengths.0 == lengths.1 => {
-            let different: Vec<_> = word
-                .chars()
-                .zip(known.chars())
-                .filter(|(a, b)| a != b)
-                .collect();
-            different.len() == 2 || different.iter().all(|(a, b)| vowel(a) && vowel(b))
-        }
-        1 => true,
-        2 if lengths.0 >= 7 => {
-            word.chars()
-                .zip(known.chars())
-                .take_while(|(a, b)| a == b)
-                .count()
-                >= 4
-        }
-        _ => false,
-    }
 }
 
 fn encode(run: &[String]) -> String {
@@ -252,16 +161,18 @@ impl Builder {
         }
     }
 
-    /// Where rows are called "orders", "orders by month" sorts nothing.
+    /// Where something is called "orders", "orders by month" sorts nothing.
     fn role(&mut self, role: Role, phrase: &str) {
         let key = words(phrase);
-        let opens_with_rows = key.len() > 1
-            && self.entries.get(&key[..1]).is_some_and(|entry| {
-                let rows =
-                    |it: &Meaning| matches!(it, Meaning::Measure(name) if local(name) == "count");
-                entry.role.is_none() && entry.meanings.iter().any(rows)
-            });
-        if key.is_empty() || opens_with_rows {
+        let opens_with_noun = key.last().is_some_and(|it| it == "by")
+            && key.len() > 1
+            && self
+                .entries
+                .get(&key[..1])
+                .is_some_and(|entry| entry.role.is_none() && !entry.meanings.is_empty());
+        // What is measured or told apart may be called a driver.
+        let is_named = self.entries.contains_key(&key) && role.is_analysis();
+        if key.is_empty() || opens_with_noun || is_named {
             return;
         }
         self.entries
@@ -297,7 +208,7 @@ impl Builder {
     }
 
     /// "Average X" is also said as "X", unless that is what another measure is called.
-    fn measure(&mut self, member: &MemberInfo, siblings: &[MemberInfo]) {
+    fn measure(&mut self, member: &MemberInfo, siblings: &[MemberInfo], dimensions: &[MemberInfo]) {
         let meaning = Meaning::Measure(member.name.clone());
         self.names(member, &meaning);
         let claimed = |phrase: &str| {
@@ -308,30 +219,35 @@ impl Builder {
                 .any(|it| texts(&it.meta, "synonyms").any(|synonym| words(synonym) == said))
         };
         for title in [&member.title, &member.short_title] {
-            for opening in ["average ", "mean ", "avg "] {
-                let title = title.to_lowercase();
-                if let Some(rest) = title.strip_prefix(opening).filter(|it| !claimed(it)) {
-                    self.add(rest, meaning.clone());
-                }
+            let title = title.to_lowercase();
+            let openings = columns::openings(member, siblings, dimensions);
+            let rest = openings.iter().find_map(|it| title.strip_prefix(it));
+            if let Some(rest) = rest.filter(|it| !claimed(it)) {
+                self.add(rest, meaning.clone());
             }
         }
     }
 
-    fn dimension(&mut self, member: &MemberInfo) {
-        if member.member_type == "time" || member.primary_key && member.values.is_empty() {
+    fn dimension(&mut self, member: &MemberInfo, measures: &[MemberInfo]) {
+        let is_key = member.primary_key && member.values.is_empty();
+        if member.member_type == "time" || is_key || columns::is_measured(member, measures) {
             return;
         }
-        let meaning = Meaning::Dimension(member.name.clone());
-        self.names(member, &meaning);
+        self.names(member, &Meaning::Dimension(member.name.clone()));
         let noun = noun(&member.name);
-        if !self.entries.contains_key(&words(&noun)) {
-            self.add(&noun, meaning);
-        }
         let nouns: BTreeSet<String> = texts(&member.meta, "synonyms")
             .map(str::to_owned)
             .chain([noun])
             .filter(|it| words(it).len() == 1)
             .collect();
+        // What is called returning is the true value, where the model gives the values no names.
+        if member.member_type == "boolean" && member.meta.get("value_synonyms").is_none() {
+            let (dimension, value) = (member.name.clone(), "true".to_owned());
+            self.add(
+                &self::noun(&member.name),
+                Meaning::Member { dimension, value },
+            );
+        }
         for value in &member.values {
             let meaning = Meaning::Member {
                 dimension: member.name.clone(),
@@ -342,6 +258,34 @@ impl Builder {
             }
             if let Some(synonyms) = member.meta.get("value_synonyms") {
                 texts(synonyms, value).for_each(|synonym| self.add(synonym, meaning.clone()));
+            }
+        }
+    }
+
+    /// The entities that dimensions tell apart, where no name says that already.
+    fn nouns(&mut self, catalog: &Catalog) {
+        let mut nouns: BTreeMap<Vec<String>, Vec<Meaning>> = BTreeMap::new();
+        for cube in &catalog.cubes {
+            let told = |it: &&MemberInfo| {
+                let is_key = it.primary_key && it.values.is_empty();
+                it.member_type != "time" && !is_key && !columns::is_measured(it, &cube.measures)
+            };
+            for member in cube.dimensions.iter().filter(told) {
+                let meaning = Meaning::Dimension(member.name.clone());
+                nouns
+                    .entry(words(&noun(&member.name)))
+                    .or_default()
+                    .push(meaning);
+            }
+            if let Some(count) = columns::rows(cube) {
+                nouns.entry(words(&cube.name)).or_default().push(count);
+            }
+        }
+        for (key, meanings) in nouns {
+            if !self.entries.contains_key(&key) {
+                for meaning in meanings {
+                    self.add_words(key.clone(), meaning);
+                }
             }
         }
     }

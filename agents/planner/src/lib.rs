@@ -19,6 +19,7 @@ mod phrase;
 mod reader;
 mod registry;
 mod resolve;
+mod settle;
 mod slots;
 mod suggest;
 mod time;

@@ -128,6 +128,12 @@ impl Scan {
         let end = if ordinal { end + 2 } else { end };
         let raw = chars[at..end].iter().collect();
         self.push(text, raw, digits.parse().ok(), None);
+        // "48h" is two words.
+        let hours = chars.get(end).is_some_and(|c| matches!(c, 'h' | 'H'));
+        if hours && chars.get(end + 1).is_none_or(|c| !c.is_alphanumeric()) {
+            self.push("hour".into(), "h".into(), None, None);
+            return end + 1;
+        }
         end
     }
 
@@ -152,6 +158,9 @@ impl Scan {
             }
         }
         let text = normal_word(&raw);
+        // "How much of it" asks for a share, "how much" for an amount.
+        let of_it = text == "of" && self.out.last().is_some_and(|it| it.text == "much");
+        let text = if of_it { "share".to_owned() } else { text };
         let article = matches!(text.as_str(), "the" | "a" | "an" | "of");
         if !article || raw == "A" && at > 0 {
             let text = if article { "letter_a".to_owned() } else { text };
@@ -274,6 +283,27 @@ fn singular(word: &str) -> String {
         return stem.to_owned();
     }
     word.strip_suffix('s').unwrap_or(&word).to_owned()
+}
+
+/// What is left of a word without the endings that make verbs, nouns and adjectives of one another:
+/// "inspected" and "inspection", "durable" and "durability".
+pub(crate) fn stem(word: &str) -> String {
+    const ENDINGS: [(&str, &str); 9] = [
+        ("ability", "abl"),
+        ("able", "abl"),
+        ("ness", ""),
+        ("ity", ""),
+        ("ion", ""),
+        ("ive", ""),
+        ("ing", ""),
+        ("ed", ""),
+        ("e", ""),
+    ];
+    let ending = ENDINGS.iter().find_map(|(ending, instead)| {
+        let stem = word.strip_suffix(ending)?;
+        (stem.len() + instead.len() >= 3).then(|| format!("{stem}{instead}"))
+    });
+    ending.unwrap_or_else(|| word.to_owned())
 }
 
 fn plain_letter(c: char) -> char {

@@ -7,7 +7,7 @@ use ballpoint_metrics::query::Query;
 use jiff::{Zoned, civil};
 use serde::{Deserialize, Serialize};
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Unit};
 
 /// What a question is read against besides its words. Everything is given: the planner reads no
 /// clock and no database.
@@ -105,6 +105,32 @@ pub enum Derive {
     },
     /// The last period against the one before.
     Delta { measure: String },
+    /// The row at this place of the order asked for, counted from 1.
+    Place { measure: String, place: usize },
+    /// How many groups there are, told apart by this key of the rows.
+    GroupCount { key: String },
+    /// How far two measures move together, over the rows.
+    Correlation { x: String, y: String },
+    /// Whether a series is in statistical control. With `counts`, the measure is a share of so many
+    /// rows.
+    ControlChart {
+        measure: String,
+        counts: Option<String>,
+    },
+    /// Whether single values stay within the limits that the registry gives.
+    Capability {
+        measure: String,
+        lower: Option<f64>,
+        upper: Option<f64>,
+    },
+    /// Rows that lie far from the others.
+    Outliers { measure: String },
+    /// What each group adds to the change between two periods. With `weight`, the measure is a mean
+    /// or share over so many rows.
+    Drivers {
+        measure: String,
+        weight: Option<String>,
+    },
     /// The direction of a series, first to last.
     Direction { measure: String },
     /// How a member of the companion's breakdown stands among the others: no cause is claimed.
@@ -125,6 +151,10 @@ pub enum Note {
         from: civil::DateTime,
         to: civil::DateTime,
     },
+    /// The window is not over yet.
+    PeriodGoesOn,
+    /// The first or the last step of a series is only partly in the window or the data.
+    PartialSteps { unit: Unit, first: bool, last: bool },
     /// An everyday word was taken for this measure.
     MetricAssumed { word: String, member: String },
     /// A word was read as another one.

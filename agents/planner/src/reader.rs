@@ -24,6 +24,8 @@ pub(crate) struct Element {
 pub(crate) enum Kind {
     When(When),
     Number(f64),
+    /// A place in an order: "second" before "highest".
+    Place(usize),
     Phrase {
         meanings: Vec<Meaning>,
         role: Option<Role>,
@@ -108,7 +110,10 @@ pub(crate) fn read(
         .filter(|it| matches!(it.kind, Kind::Unknown))
     {
         let token = &mut corrected[element.at];
-        if let Some(better) = lexicon.correct(&token.text).filter(|it| *it != token.text) {
+        let better = lexicon
+            .correct(&token.text)
+            .or_else(|| lexicon.derived(&token.text));
+        if let Some(better) = better.filter(|it| *it != token.text) {
             notes.push(Note::Spelling {
                 word: token.raw.clone(),
                 read_as: better.clone(),

@@ -380,7 +380,16 @@ impl Resolver<'_> {
         if self.slots.moving_hour {
             return Some(Unit::Hour);
         }
-        let asked = self.slots.has(Role::Trend) && self.slots.over_previous.is_none();
+        let slots = self.slots;
+        if slots.asks_drivers() {
+            return None;
+        }
+        let dated = slots.asks_when && slots.rank.is_some() && frame.dimensions.is_empty();
+        if frame.against.is_some() && !slots.has(Role::Trend) && !dated {
+            return None;
+        }
+        let asked = dated
+            || (slots.has(Role::Trend) || slots.has(Role::Change)) && slots.over_previous.is_none();
         if !asked
             && !self.slots.has(Role::Movement)
             && self.slots.chart != Some(crate::plan::ChartKind::Line)

@@ -2,6 +2,8 @@
 //! which time, in which order. Members still have all their candidates; a cube is chosen later.
 
 mod collect;
+mod dated;
+mod figures;
 mod negation;
 mod rows;
 
@@ -9,7 +11,7 @@ use ballpoint_metrics::catalog::Catalog;
 
 use crate::frame::{Unit, Window};
 use crate::plan::{ChartKind, Note};
-use crate::reader::Element;
+use crate::reader::{Element, Kind};
 use crate::words::Role;
 
 /// A mention of a measure or dimension, by everything it may stand for.
@@ -79,9 +81,27 @@ pub(crate) struct Slots {
     pub(crate) rank_word: Option<String>,
     /// Index of the element that asked for the order.
     pub(crate) rank_at: Option<usize>,
+    /// Index of the element that asked for sorting.
+    pub(crate) sort_at: Option<usize>,
     /// A moving window was given in hours.
     pub(crate) moving_hour: bool,
     pub(crate) limit: Option<u32>,
+    /// Which one of the order is asked for, from 2 on.
+    pub(crate) place: Option<usize>,
+    /// "How much" was asked, of a change by how much.
+    pub(crate) how_much: bool,
+    /// "How many days": the steps of a series that a bound chooses.
+    pub(crate) counts_steps: bool,
+    /// "The previous month", which in a conversation may be the one before the last spoken of.
+    pub(crate) says_previous: bool,
+    /// One thing that was shown is pointed at: "that one", "how is it doing".
+    pub(crate) points_at_one: bool,
+    /// "When was it lowest": the answer is a time.
+    pub(crate) asks_when: bool,
+    /// The ends of a window said as two periods: "from january to march".
+    pub(crate) ends: Option<(Window, Window)>,
+    /// Time dimensions that a verb of the question names: "shipped last week".
+    pub(crate) dated: Vec<String>,
     pub(crate) bounds: Vec<Bound>,
     pub(crate) benchmark: Option<Benchmark>,
     pub(crate) average_word: bool,
@@ -112,6 +132,12 @@ impl Slots {
         }
     }
 
+    /// Whether a change is to be taken apart: "what drove it", "why did it drop".
+    pub(crate) fn asks_drivers(&self) -> bool {
+        let changes = self.has(Role::Movement) || self.has(Role::Change);
+        self.has(Role::Drivers) || self.has(Role::Why) && changes && !self.measures.is_empty()
+    }
+
     pub(crate) fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
@@ -126,6 +152,28 @@ impl Slots {
             ..Self::default()
         };
         let collector = collect::Collector { elements, catalog };
+        let words = |it: &Element| it.words.to_lowercase();
+        slots.says_previous = elements.iter().any(|it| {
+            matches!(it.kind, Kind::When(_))
+                && ["previous", "prior"]
+                    .iter()
+                    .any(|word| words(it).contains(word))
+        });
+        let doing = elements
+            .iter()
+            .any(|it| matches!(words(it).as_str(), "doing" | "perform" | "performing"));
+        slots.points_at_one = elements.iter().any(|it| match words(it).as_str() {
+            "that one" | "this one" => true,
+            "it" => doing,
+            _ => false,
+        });
+        slots.how_much = elements.windows(2).any(|pair| {
+            let said = |at: usize, word: &str| pair[at].words.eq_ignore_ascii_case(word);
+            said(0, "how") && said(1, "much")
+        });
+        slots.asks_when = elements
+            .iter()
+            .any(|it| it.words.eq_ignore_ascii_case("when"));
         for k in 0..elements.len() {
             collector.element(k, &mut slots);
         }

@@ -22,6 +22,8 @@ use calendar::{month_of, weekday_of};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum When {
     Window(Window),
+    /// A window said by its first and its last period: "from january to march".
+    Span(Window, Window),
     /// The window before the one last spoken of.
     Before(Option<Unit>),
     /// The result is wanted by this unit.
@@ -113,13 +115,7 @@ impl TimeReader<'_> {
                     return whole.then(|| (1 + first, self.past(start)));
                 }
                 let (second, end) = self.point(i + 2 + first)?;
-                let window = Window {
-                    from: start.from,
-                    to: end.to,
-                    sub_day: false,
-                    unit: None,
-                };
-                Some((2 + first + second, self.past(window)))
+                Some((2 + first + second, self.span(start, end)))
             }
             _ => {
                 let (first, start) = self.point(i)?;
@@ -127,15 +123,18 @@ impl TimeReader<'_> {
                     return None;
                 }
                 let (second, end) = self.point(i + first + 1)?;
-                let window = Window {
-                    from: start.from,
-                    to: end.to,
-                    sub_day: false,
-                    unit: None,
-                };
-                Some((first + 1 + second, self.past(window)))
+                Some((first + 1 + second, self.span(start, end)))
             }
         }
+    }
+
+    /// All from the start of one window to the end of another.
+    fn span(&self, start: Window, end: Window) -> When {
+        let periods = start.unit.filter(|unit| *unit > Unit::Day);
+        if periods.is_some() && periods == end.unit && start.to < end.from {
+            return When::Span(start, end);
+        }
+        self.past(start.through(end))
     }
 
     /// "the week before", "the previous one", "the month before that".

@@ -22,6 +22,14 @@ pub(crate) enum Role {
     /// The whole, as something to be measured against: "the overall average".
     Overall,
     Trend,
+    Correlation,
+    ControlChart,
+    Capability,
+    Outliers,
+    /// What a change between two periods is made of.
+    Drivers,
+    /// "changed", of which two periods may be the ends.
+    Change,
     /// "better or worse".
     Movement,
     Top,
@@ -75,6 +83,20 @@ pub(crate) enum Role {
     Moving,
 }
 
+impl Role {
+    /// Whether it asks for a statistic by its name.
+    pub(crate) fn is_analysis(self) -> bool {
+        matches!(
+            self,
+            Self::Correlation
+                | Self::ControlChart
+                | Self::Capability
+                | Self::Outliers
+                | Self::Drivers
+        )
+    }
+}
+
 /// Phrases of each role, in any spelling the normaliser levels.
 #[rustfmt::skip]
 pub(crate) const PHRASES: &[(Role, &[&str])] = &[
@@ -103,16 +125,41 @@ pub(crate) const PHRASES: &[(Role, &[&str])] = &[
     (Role::Average, &["average", "on average", "typical", "typically"]),
     (Role::Total, &["total", "in total", "sum", "altogether", "overall total"]),
     (Role::Overall, &["overall", "global", "company", "site", "whole"]),
-    (Role::Trend, &[
-        "trend", "over time", "correlation between", "correlation", "correlate with", "history",
-        "moved", "move", "evolve", "evolved", "evolution", "develop", "developed", "progress",
-        "timeline", "changed", "changing", "change",
+    (Role::Correlation, &[
+        "correlation between", "correlation", "correlate with", "correlate", "correlated",
+        "correlated with", "relationship between", "relation between", "depend on", "move together",
     ]),
+    (Role::ControlChart, &[
+        "control chart", "control limit", "spc", "spc chart", "xmr", "xmr chart", "x mr",
+        "x mr chart", "p chart", "nelson rule", "in control", "under control", "out control",
+        "statistical control", "in statistical control", "process control",
+    ]),
+    (Role::Capability, &[
+        "cpk", "cp", "cp cpk", "cp and cpk", "process capability", "capability", "capable",
+        "process capability index",
+    ]),
+    (Role::Outliers, &[
+        "outlier", "anomaly", "anomalous", "stand out", "stands out", "unusual", "unusually",
+        "abnormal",
+    ]),
+    (Role::Drivers, &[
+        "what drove", "drove", "driver", "what drives", "drives", "contribution to the change",
+        "contributed to", "contributed most", "contributed most to", "contributed the most to",
+        "what explains the change", "decompose", "behind the change", "what is behind", "caused",
+        "what caused", "explains the change",
+    ]),
+    (Role::Trend, &[
+        "trend", "over time", "history",
+        "moved", "move", "evolve", "evolved", "evolution", "develop", "developed", "progress",
+        "timeline",
+    ]),
+    (Role::Change, &["changed", "changing", "change"]),
     (Role::Movement, &[
         "better or worse", "improving", "getting better", "getting worse", "rising", "falling",
         "going up", "going down", "up or down", "declining", "improved", "improve",
         "getting better or worse", "worsening", "trending", "drop", "dropped", "dropping", "worse",
-        "down", "up", "rose", "fell", "increased", "decreased", "increasing", "decreasing",
+        "down", "up", "rose", "fell", "increased", "decreased", "increasing", "decreasing", "increase",
+        "decrease", "grow", "grew", "growth", "growing", "rise", "fall", "decline", "declined",
     ]),
     (Role::Top, &["top"]),
     (Role::Bottom, &["bottom"]),
@@ -120,8 +167,13 @@ pub(crate) const PHRASES: &[(Role, &[&str])] = &[
     (Role::Worst, &[
         "worst", "poorest", "slowest", "most expensive", "costliest", "priciest", "dearest",
     ]),
-    (Role::Highest, &["highest", "most", "biggest", "largest", "greatest", "longest"]),
-    (Role::Lowest, &["lowest", "least", "fewest", "smallest", "shortest"]),
+    (Role::Highest, &[
+        "highest", "most", "biggest", "largest", "greatest", "longest", "most common", "most frequent",
+        "commonest", "most often",
+    ]),
+    (Role::Lowest, &[
+        "lowest", "least", "fewest", "smallest", "shortest", "least common", "least frequent", "rarest",
+    ]),
     (Role::Sort, &[
         "sort", "sort by", "sorted", "sorted by", "order by", "ordered by", "rank", "ranked",
         "rank by", "ranked by", "ranking", "first",
@@ -133,8 +185,13 @@ pub(crate) const PHRASES: &[(Role, &[&str])] = &[
         "exceeds", ">", "beyond", "better than",
     ]),
     (Role::Under, &["under", "below", "less than", "fewer than", "lower than", "<"]),
-    (Role::AtLeast, &["at least", ">=", "no less than", "not less than", "or more"]),
-    (Role::AtMost, &["at most", "<=", "no more than", "not more than", "up to"]),
+    (Role::AtLeast, &[
+        "at least", ">=", "no less than", "not less than", "or more", "or above", "or over",
+    ]),
+    (Role::AtMost, &[
+        "at most", "<=", "no more than", "not more than", "up to", "or less", "or fewer", "or below",
+        "or under",
+    ]),
     (Role::Equal, &["=", "equal to", "equals"]),
     (Role::Than, &["than"]),
     (Role::MoreComparative, &["higher", "more", "larger", "bigger", "greater", "longer"]),
@@ -148,13 +205,13 @@ pub(crate) const PHRASES: &[(Role, &[&str])] = &[
     (Role::Pareto, &["pareto", "pareto chart", "80/20"]),
     (Role::Seconds, &["second", "s", "in seconds"]),
     (Role::Minutes, &["minute", "in minutes", "in hours"]),
-    (Role::Percent, &["percent", "in percent"]),
+    (Role::Percent, &["percent", "in percent", "percentages", "as percent"]),
     (Role::Why, &["why", "how come", "what explains", "root cause", "what causes", "reason for"]),
     (Role::Low, &["low", "so low", "so bad", "bad", "weak", "poor"]),
     (Role::High, &["high", "so high", "so good", "good", "strong"]),
     (Role::Define, &[
         "mean", "what does", "definition of", "define", "meaning of", "stand for",
-        "what is meant by", "definition",
+        "what is meant by", "definition", "explain",
     ]),
     (Role::Calculated, &[
         "calculated", "calculate", "computed", "compute", "defined", "worked out", "measured",
@@ -171,7 +228,7 @@ pub(crate) const PHRASES: &[(Role, &[&str])] = &[
         "what dates do you have", "which dates do you have", "how far back", "date range",
         "what period do you have", "what dates", "which dates", "latest data", "how fresh",
         "up to date", "how recent", "data available", "what time range", "oldest data",
-        "newest data", "which period", "how current",
+        "newest data", "which period", "how current", "from when", "since when",
     ]),
     (Role::CatalogAsk, &[
         "what can i ask", "what can you do", "what metrics", "which metrics", "what measures",

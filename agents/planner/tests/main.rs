@@ -1,4 +1,6 @@
 //! Questions in words, and the queries they mean.
 
+mod analysis;
+mod commerce;
 mod questions;
 mod tables;

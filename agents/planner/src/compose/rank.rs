@@ -39,9 +39,9 @@ impl Composer<'_> {
             }
             frame.order = order;
         } else if self.slots.has(Role::Sort) && frame.order.is_empty() {
-            frame.order = frame
-                .measures
-                .first()
+            let by = self.resolver().ranked_measure(frame);
+            frame.order = by
+                .or(frame.measures.first())
                 .map(|it| (it.clone(), Direction::Desc))
                 .into_iter()
                 .collect();

@@ -10,6 +10,7 @@ impl Composer<'_> {
     /// "its trend": the first row of the last result becomes a filter.
     pub(super) fn references(&self, cube: &str, frame: &mut Frame) -> Result<(), Open> {
         let pointed = self.slots.has(Role::Its)
+            || self.slots.points_at_one && !self.is_new()
             || self.slots.has(Role::Demonstrative)
                 && !self.slots.dimensions.is_empty()
                 && !self.is_new();

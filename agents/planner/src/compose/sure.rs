@@ -2,7 +2,7 @@
 
 use super::Composer;
 use crate::frame::Frame;
-use crate::plan::Reason;
+use crate::plan::{Derive, Reason};
 use crate::resolve::Open;
 use crate::slots::Bound;
 use crate::words::Role;
@@ -29,6 +29,9 @@ impl Composer<'_> {
     /// A bound on a measure chooses groups: it narrows no total, and groups are listed, not counted.
     fn bounds_choose_groups(&self, frame: &Frame) -> Result<(), Open> {
         let slots = self.slots;
+        if matches!(frame.derive, Some(Derive::GroupCount { .. })) {
+            return Ok(());
+        }
         let total = frame.dimensions.is_empty() && frame.granularity.is_none();
         let bounded = frame
             .filters

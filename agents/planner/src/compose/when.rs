@@ -1,7 +1,7 @@
 //! Windows, steps and comparisons of periods.
 
 use super::{Composer, unsupported};
-use crate::frame::{Frame, Unit, Window};
+use crate::frame::{Frame, Unit, Window, cube_of};
 use crate::plan::Reason;
 use crate::resolve::Open;
 use crate::time::{calendar_window, window_before};
@@ -10,7 +10,23 @@ use crate::words::Role;
 impl Composer<'_> {
     pub(super) fn time(&self, cube: &str, frame: &mut Frame) -> Result<(), Open> {
         let slots = self.slots;
-        if let Some(unit) = slots.before {
+        let comparing = [
+            Role::Over,
+            Role::Under,
+            Role::Versus,
+            Role::Compare,
+            Role::MoreComparative,
+            Role::LessComparative,
+        ];
+        let compares = comparing.iter().any(|role| slots.has(*role)) && slots.bounds.is_empty();
+        if let (Some(unit), [one]) = (slots.before, slots.windows.as_slice()) {
+            // "Last week against the week before".
+            frame.window = Some(*one);
+            frame.against = window_before(one, unit);
+        } else if let (Some(unit), Some(last)) = (slots.before, frame.window.filter(|_| compares)) {
+            // "Is that more than the week before".
+            frame.against = window_before(&last, unit);
+        } else if let Some(unit) = slots.before {
             let old = frame.window.or_else(|| {
                 calendar_window(self.context.now.date(), unit.unwrap_or(Unit::Week), 0)
             });
@@ -18,12 +34,17 @@ impl Composer<'_> {
         }
         match slots.windows.as_slice() {
             [] => {}
-            [one] => {
-                frame.window = Some(*one);
-                frame.against = None;
-            }
+            [_] if slots.before.is_some() => {}
+            [one] => self.one_window(*one, frame),
             [first, second] => self.two_windows(*first, *second, frame),
-            _ => return Err(unsupported("more than two periods")),
+            several => match side_by_side(several) {
+                Some((whole, unit)) => {
+                    frame.window = Some(whole);
+                    frame.against = None;
+                    frame.granularity = Some(unit);
+                }
+                None => return Err(unsupported("more than two periods")),
+            },
         }
         if let Some(unit) = slots.over_previous {
             let today = self.context.now.date();
@@ -56,7 +77,8 @@ impl Composer<'_> {
             return Ok(());
         }
         let step = frame.granularity.map(Unit::name);
-        match self.registry.time(cube, step) {
+        let dated = slots.dated.iter().find(|it| cube_of(it) == cube).cloned();
+        match dated.or_else(|| self.registry.time(cube, step)) {
             Some(time) => {
                 frame.time = Some(time);
                 Ok(())
@@ -70,6 +92,29 @@ impl Composer<'_> {
                     .map(|it| self.registry.title(it))
                     .collect(),
             }),
+        }
+    }
+
+    /// One window; where a change is asked for, its ends or the period before make two of it.
+    fn one_window(&self, one: Window, frame: &mut Frame) {
+        let slots = self.slots;
+        let changes = slots.has(Role::Change) || slots.has(Role::Movement);
+        let spoken_of = slots.says_previous && frame.window == Some(one);
+        let one = window_before(&one, one.unit)
+            .filter(|_| spoken_of)
+            .unwrap_or(one);
+        frame.window = Some(one);
+        frame.against = None;
+        if slots.asks_drivers() {
+            frame.against = window_before(&one, one.unit);
+            return;
+        }
+        match slots.ends {
+            Some((first, last)) if changes => self.two_windows(first, last, frame),
+            None if changes && slots.how_much && slots.step.is_none() => {
+                frame.against = window_before(&one, one.unit);
+            }
+            _ => {}
         }
     }
 
@@ -96,7 +141,26 @@ impl Composer<'_> {
     /// A cube without time dimension, asked about time.
     pub(super) fn lacks_time(&self, cube: &str) -> bool {
         let slots = self.slots;
-        let asked = !slots.windows.is_empty() || slots.step.is_some() || slots.has(Role::Trend);
+        let asked = !slots.windows.is_empty()
+            || slots.step.is_some()
+            || slots.has(Role::Trend)
+            || slots.has(Role::Change);
         asked && self.registry.time(cube, None).is_none()
     }
+}
+
+/// Several periods of one kind, one after the other, as the whole of them and their kind.
+fn side_by_side(windows: &[Window]) -> Option<(Window, Unit)> {
+    let mut sorted = windows.to_vec();
+    sorted.sort_by_key(|it| it.from);
+    let (first, last) = (*sorted.first()?, *sorted.last()?);
+    let unit = first.unit.filter(|unit| *unit >= Unit::Day)?;
+    let follows = |pair: &[Window]| {
+        let next = pair[0].to.date().tomorrow();
+        pair[1].unit == Some(unit) && next.is_ok_and(|it| it == pair[1].from.date())
+    };
+    sorted
+        .windows(2)
+        .all(follows)
+        .then(|| (first.through(last), unit))
 }

@@ -23,11 +23,16 @@ impl Decider<'_> {
                 let [from, to] = window.bounds();
                 format!("{from} to {to}")
             }
+            Kind::When(When::Span(first, last)) => {
+                let ([from, _], [_, to]) = (first.bounds(), last.bounds());
+                format!("{from} to {to}")
+            }
             Kind::When(When::Step(unit)) => format!("by {}", unit.name()),
             Kind::When(When::OverPrevious(unit)) => format!("against the {} before", unit.name()),
             Kind::When(When::Before(_)) => "the period before".into(),
             Kind::When(When::Future) => "the future".into(),
             Kind::Number(number) => format!("{number}"),
+            Kind::Place(place) => format!("place {place}"),
             Kind::Unknown => "unknown".into(),
             Kind::Phrase { .. } => {
                 let members = element

@@ -59,9 +59,11 @@ impl Resolver<'_> {
     }
 
     /// The measure named right after the word that asks for an order.
-    pub(super) fn ranked_measure<'f>(&self, frame: &'f Frame) -> Option<&'f String> {
-        let at = self.slots.rank_at?;
-        let next = self.slots.measures.iter().find(|it| it.k > at)?;
-        named(next, &frame.measures)
+    pub(crate) fn ranked_measure<'f>(&self, frame: &'f Frame) -> Option<&'f String> {
+        let after = |at: Option<usize>| {
+            let next = self.slots.measures.iter().find(|it| Some(it.k) > at)?;
+            at.and_then(|_| named(next, &frame.measures))
+        };
+        after(self.slots.sort_at).or_else(|| after(self.slots.rank_at))
     }
 }

@@ -2,7 +2,7 @@
 
 use ballpoint_metrics::catalog::Catalog;
 
-use super::{Benchmark, Bound, MemberMention, Mention, Rank, Slots, counts};
+use super::{MemberMention, Mention, Rank, Slots, counts};
 use crate::lexicon::noun;
 use crate::plan::{ChartKind, Note};
 use crate::reader::{Element, Kind};
@@ -20,6 +20,7 @@ impl Collector<'_> {
         match &element.kind {
             Kind::When(when) => note_time(when, slots),
             Kind::Number(_) => {}
+            Kind::Place(place) => slots.place = Some(*place),
             Kind::Unknown => self.unknown(k, slots),
             Kind::Phrase { role, .. } => {
                 let taken = self.meaning(k, slots);
@@ -102,6 +103,12 @@ impl Collector<'_> {
     /// Gives a measure its slot, unless it only counts or describes another one.
     fn measured(&self, k: usize, mention: Mention, slots: &mut Slots) {
         let element = &self.elements[k];
+        let counts = mention.candidates.iter().any(|it| self.is_plain_count(it));
+        if counts && self.follows_per(k) {
+            // A figure of so much for each row is no figure of this registry.
+            slots.unmet.push(format!("“per {}”", element.words));
+            return;
+        }
         let aside = is_adjective(element) || element.role() == Some(Role::HowMany);
         if !aside || !self.other_measure(k) {
             slots.measures.push(mention);
@@ -155,6 +162,16 @@ impl Collector<'_> {
     fn unknown(&self, k: usize, slots: &mut Slots) {
         let element = &self.elements[k];
         let before = k.checked_sub(1).map(|n| &self.elements[n]);
+        if let Some(unit) = self.ranked_unit(k) {
+            slots.step = Some(unit);
+            slots.counts_steps = self.counts(k);
+            return;
+        }
+        let dated = self.dates(k);
+        if !dated.is_empty() {
+            slots.dated.extend(dated);
+            return;
+        }
         let letter = element.words.chars().count() == 1;
         match before
             .map(Element::dimensions)
@@ -189,12 +206,19 @@ impl Collector<'_> {
             slots.rank_word = Some(self.elements[k].words.clone());
             slots.rank_at = Some(k);
         }
+        if rank.is_some() && self.of_a_change(k) {
+            let change = &self.elements[k + 1].words;
+            slots
+                .unmet
+                .push(format!("“{} {change}”", self.elements[k].words));
+        }
         match role {
-            Role::Share => self.share(k, slots),
+            Role::Share if self.asks_share(k) => self.share(k, slots),
             Role::Percent if !taken && self.asks_share(k) => self.share(k, slots),
             Role::Low if !slots.has(Role::Why) => slots.rank_by(Rank::Worst, k, self.elements),
             Role::High if !slots.has(Role::Why) => slots.rank_by(Rank::Desc, k, self.elements),
             Role::Average => self.average(k, slots),
+            Role::Sort => slots.sort_at = Some(k),
             Role::Line => slots.chart = Some(ChartKind::Line),
             Role::Bar => slots.chart = Some(ChartKind::Bar),
             Role::Table => slots.chart = Some(ChartKind::Table),
@@ -235,7 +259,7 @@ impl Collector<'_> {
         let compared = self
             .elements
             .iter()
-            .any(|it| it.role() == Some(Role::Compare));
+            .any(|it| matches!(it.role(), Some(Role::Compare | Role::Versus)));
         let against = before.is_some_and(|it| match it.role() {
             Some(Role::Than | Role::Versus | Role::Over | Role::Under) => true,
             Some(Role::Overall) => true,
@@ -247,93 +271,6 @@ impl Collector<'_> {
                 .iter()
                 .any(|it| matches!(it.role(), Some(Role::Under | Role::LessComparative)));
             slots.benchmark.get_or_insert_default().below |= below;
-        }
-    }
-
-    /// Numbers: limits, bounds, thresholds. A number with no part in the question is unknown.
-    pub(super) fn figures(&self, k: usize, slots: &mut Slots) {
-        let Kind::Number(number) = self.elements[k].kind else {
-            return;
-        };
-        if let Some(place) = self.place(k) {
-            slots.unmet.push(place);
-            return;
-        }
-        let before = self.previous(k).map(|n| &self.elements[n]);
-        let after = self.elements.get(k + 1);
-        if (ranks(before) || ranks(after))
-            && number.fract() == 0.0
-            && (1.0..1000.0).contains(&number)
-        {
-            slots.limit = Some(number as u32);
-            return;
-        }
-        let operator = before.and_then(Element::role).and_then(|role| match role {
-            Role::Over => Some("gt"),
-            Role::Under => Some("lt"),
-            Role::AtLeast => Some("gte"),
-            Role::AtMost => Some("lte"),
-            Role::Equal => Some("equals"),
-            _ => None,
-        });
-        let comparative = self.elements[k + 1..].iter().take(3).any(|it| {
-            matches!(
-                it.role(),
-                Some(Role::SlowComparative | Role::MoreComparative | Role::LessComparative)
-            )
-        });
-        if comparative && slots.benchmark.is_some() {
-            slots.benchmark = slots.benchmark.map(|it| Benchmark {
-                threshold: Some(number),
-                ..it
-            });
-            return;
-        }
-        let hour_window = after
-            .is_some_and(|it| crate::time::unit_of(&it.words.to_lowercase()).is_some())
-            && self
-                .elements
-                .iter()
-                .any(|it| it.role() == Some(Role::Moving));
-        if hour_window {
-            return;
-        }
-        let Some(operator) = operator else {
-            self.stray(k, slots);
-            return;
-        };
-        let percent = after.and_then(Element::role) == Some(Role::Percent);
-        let next = if percent { k + 2 } else { k + 1 };
-        let named = |at: usize| slots.measures.iter().position(|it| it.k == at);
-        let nearest = slots.measures.iter().rposition(|it| it.k < k);
-        let measure = named(next)
-            .or(nearest)
-            .or((slots.measures.len() == 1).then_some(0));
-        // "less than 20 minutes" is no number of rows.
-        let timed = matches!(
-            after.and_then(Element::role),
-            Some(Role::Minutes | Role::Seconds)
-        );
-        let measure = measure.filter(|n| {
-            let mut names = slots.measures[*n].candidates.iter();
-            !(timed && names.any(|name| self.is_plain_count(name)))
-        });
-        slots.bounds.push(Bound {
-            operator,
-            number,
-            percent,
-            measure,
-        });
-    }
-
-    fn stray(&self, k: usize, slots: &mut Slots) {
-        let before = k.checked_sub(1).map(|n| &self.elements[n]);
-        match before.map(Element::dimensions).filter(|it| !it.is_empty()) {
-            Some(dimensions) => {
-                let words = format!("{} {}", self.elements[k - 1].words, self.elements[k].words);
-                slots.absent.push((words, dimensions));
-            }
-            None => slots.unknown.push(self.elements[k].words.clone()),
         }
     }
 
@@ -417,7 +354,16 @@ impl Collector<'_> {
                     )
                     || matches!(it.kind, Kind::Number(_))
             };
-            pair[0].candidates != pair[1].candidates && !between.iter().any(joins)
+            let bound = |mention: &Mention| {
+                let about = |it: &super::Bound| it.measure.and_then(|n| slots.measures.get(n));
+                slots
+                    .bounds
+                    .iter()
+                    .filter_map(about)
+                    .any(|it| it.k == mention.k)
+            };
+            let conditions = pair.iter().all(bound);
+            pair[0].candidates != pair[1].candidates && !conditions && !between.iter().any(joins)
         })
     }
 
@@ -437,7 +383,7 @@ impl Collector<'_> {
         self.catalog.member(name)?.meta.get("unit")?.as_str()
     }
 
-    fn is_plain_count(&self, name: &str) -> bool {
+    pub(super) fn is_plain_count(&self, name: &str) -> bool {
         name.ends_with(".count")
     }
 
@@ -450,6 +396,18 @@ impl Collector<'_> {
         (0..k)
             .rev()
             .find(|n| self.elements[*n].role() != Some(Role::Filler))
+    }
+
+    /// "Per" right before it.
+    fn follows_per(&self, k: usize) -> bool {
+        let before = k.checked_sub(1).map(|n| &self.elements[n]);
+        before.is_some_and(|it| it.words.eq_ignore_ascii_case("per"))
+    }
+
+    /// "Biggest drop": no query orders by a change.
+    fn of_a_change(&self, k: usize) -> bool {
+        let next = self.elements.get(k + 1).and_then(Element::role);
+        matches!(next, Some(Role::Movement | Role::Change))
     }
 
     /// The element with a meaning before, or after.
@@ -467,28 +425,15 @@ impl Collector<'_> {
 fn note_time(when: &When, slots: &mut Slots) {
     match when {
         When::Window(window) => slots.windows.push(*window),
+        When::Span(first, last) => {
+            slots.windows.push(first.through(*last));
+            slots.ends = Some((*first, *last));
+        }
         When::Before(unit) => slots.before = Some(*unit),
         When::Step(unit) => slots.step = Some(*unit),
         When::OverPrevious(unit) => slots.over_previous = Some(*unit),
         When::Future => slots.future = true,
     }
-}
-
-/// Whether a number beside it says how many of the first.
-fn ranks(it: Option<&Element>) -> bool {
-    matches!(
-        it.and_then(Element::role),
-        Some(
-            Role::Top
-                | Role::Bottom
-                | Role::Best
-                | Role::Worst
-                | Role::Highest
-                | Role::Lowest
-                | Role::Only
-                | Role::Sort
-        )
-    )
 }
 
 /// A comparative or superlative, which names a measure only if nothing else does.

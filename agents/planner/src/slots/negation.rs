@@ -76,6 +76,7 @@ impl Collector<'_> {
             .filter(open)
             .map(|k| self.said_of(k))
             .collect();
+        out.extend(self.both(slots));
         // "Excluding refills line 1": both, or the one of the other?
         let follows = |it: &&MemberMention| {
             let beside = |other: &MemberMention| other.k + 1 == it.k;
@@ -87,6 +88,16 @@ impl Collector<'_> {
             format!("leaving out {before} {}", it.words)
         }));
         out
+    }
+
+    /// "Both", where nothing that was said is two.
+    fn both(&self, slots: &Slots) -> Option<String> {
+        let both = self
+            .elements
+            .iter()
+            .find(|it| it.words.eq_ignore_ascii_case("both"))?;
+        let several = slots.members.len() > 1 || slots.measures.len() > 1;
+        (!several && slots.dimensions.is_empty()).then(|| format!("“{}”", both.words))
     }
 
     /// A negation with the words up to the one that it may be about.

@@ -214,10 +214,13 @@ impl TimeReader<'_> {
     }
 
     pub(super) fn quarter(&self, i: usize) -> Option<(usize, Window)> {
-        if self.word(i) != "q" {
-            return None;
-        }
-        let quarter = self.count(i + 1).filter(|it| (1..=4).contains(it))?;
+        const NAMED: [&str; 4] = ["first", "second", "third", "fourth"];
+        let named = NAMED.iter().position(|it| *it == self.word(i));
+        let quarter = match named.filter(|_| self.word(i + 1) == "quarter") {
+            Some(at) => i64::try_from(at).ok()? + 1,
+            None if self.word(i) == "q" => self.count(i + 1).filter(|it| (1..=4).contains(it))?,
+            None => return None,
+        };
         let month = i8::try_from(quarter * 3 - 2).ok()?;
         let year = self.year(i + 2);
         let first = self.resolve(WrittenDate {
