@@ -114,12 +114,15 @@ impl Loader {
         trace: &TraceContext,
     ) -> Result<SyncReport, SyncError> {
         let started = Instant::now();
-        self.prepare().await?;
         if let Some(records) = reader.records() {
+            self.prepare().await?;
             let syncing = self.sync_records(reader.name(), records, tables, full_refresh);
             return Box::pin(syncing).await;
         }
-        let survey = reader.survey().await?;
+        // Two servers that need not wait for each other.
+        let preparing = async { Ok::<_, SyncError>(self.prepare().await?) };
+        let surveying = async { Ok(reader.survey().await?) };
+        let ((), survey) = tokio::try_join!(preparing, surveying)?;
         let followed = followed(&survey, tables);
         let settled = self
             .settle(reader.name(), survey, Share::Read, tables, full_refresh)

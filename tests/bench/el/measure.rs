@@ -1,7 +1,11 @@
 //! A command's time and the most memory that it and its children held.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+/// Between two looks at a process' memory.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What one run of a command took.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +27,13 @@ pub(crate) fn run(command: &mut Command) -> Result<Run, String> {
         let _ = std::io::Read::read_to_end(&mut errors, &mut text);
         String::from_utf8_lossy(&text).into_owned()
     });
-    let peak = watch(&mut child);
-    let seconds = begun.elapsed().as_secs_f64();
+    let (watched, ended) = mpsc::channel::<()>();
+    let root = child.id();
+    let watching = std::thread::spawn(move || watch(root, &ended));
     let status = child.wait().unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    drop(watched);
+    let peak = watching.join().unwrap();
     let said = said.join().unwrap();
     if !status.success() {
         let end = said.chars().rev().take(600).collect::<Vec<_>>();
@@ -34,12 +42,11 @@ pub(crate) fn run(command: &mut Command) -> Result<Run, String> {
     Ok(Run { seconds, peak })
 }
 
-/// Waits for the end; the peak is `VmHWM` of a single process, else the greatest sum over the tree.
-fn watch(child: &mut Child) -> f64 {
+/// Until the end is told; the peak is `VmHWM` of a single process, else the greatest sum over the tree.
+fn watch(root: u32, ended: &mpsc::Receiver<()>) -> f64 {
     let mut peak = 0.0_f64;
-    while child.try_wait().unwrap().is_none() {
-        peak = peak.max(of_tree(child.id()));
-        std::thread::sleep(Duration::from_millis(20));
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
+        peak = peak.max(of_tree(root));
     }
     peak
 }
