@@ -82,7 +82,6 @@ impl Compiler {
         let full = config::flag(&node.config, "full_refresh").unwrap_or(self.full_refresh);
         node.materialization == Materialization::Incremental
             && !full
-            && !self.overrides.contains_key(&node.unique_id)
             && self
                 .catalog
                 .kind(&node.relation)

@@ -189,6 +189,17 @@ impl<'n> Together<'n> {
             let compiled = blocking_compile(compiler, pool, &node.unique_id).await?;
             tests.push((*node, compiled));
         }
+        Self::of(compiler, tests)
+    }
+
+    /// Tests that are compiled already.
+    ///
+    /// # Errors
+    /// When the comment of statements does not render.
+    pub(crate) fn of(
+        compiler: &Compiler,
+        tests: Vec<(&'n Node, Compiled)>,
+    ) -> Result<Self, Failure> {
         Ok(Self {
             tests,
             comment: compiler.comment(None)?,

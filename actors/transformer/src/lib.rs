@@ -10,12 +10,14 @@ mod data_tests;
 mod error;
 mod freshness;
 mod graph;
+mod hook_names;
 mod jinja;
 mod materialize;
 mod project;
 mod queries;
 mod run;
 mod select;
+mod sql_text;
 mod unit_tests;
 
 pub mod actor;

@@ -8,10 +8,12 @@
 //! changed, is touched at all.
 
 mod definitions;
+mod hooks;
 mod order;
 mod pending;
 mod relations;
 mod steps;
+mod swap;
 mod verdicts;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use minijinja::value::Value;
 use serde_json::Value as Json;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgColumn, PgRow};
@@ -14,9 +15,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::compile::{Compiled, Compiler, Hook};
+use crate::error::ProjectError;
 use crate::jinja::context::QueryPort;
 use crate::project::node::Node;
 use crate::run::{Failure, describe};
+use crate::sql_text;
 
 /// Words whose presence in a template, or a macro, means that rendering may query.
 const QUERYING: &[&str] = &[
@@ -44,7 +47,7 @@ struct PoolQueries {
 impl PoolQueries {
     fn on_connection<T>(
         &self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+        work: impl AsyncFnOnce(&mut PoolConnection<Postgres>) -> Result<T, sqlx::Error>,
     ) -> Result<T, String> {
         self.handle.block_on(async {
             let mut held = self.conn.lock().await;
@@ -74,7 +77,13 @@ impl Drop for PoolQueries {
 
 impl QueryPort for PoolQueries {
     fn query(&self, sql: &str) -> Result<(Vec<String>, Vec<Vec<Json>>), String> {
-        self.on_connection(async |conn| fetch(conn, sql).await)
+        self.on_connection(async |conn| {
+            if !is_select(sql) {
+                // What a template sets, or leaves behind, is nobody else's.
+                conn.close_on_drop();
+            }
+            fetch(conn, sql).await
+        })
     }
 
     fn describe(&self, sql: &str) -> Result<Vec<(String, String)>, String> {
@@ -160,11 +169,9 @@ fn cells(row: &PgRow) -> Result<Vec<Json>, sqlx::Error> {
             let text = raw.as_str().map_err(sqlx::Error::Decode)?;
             Ok(match row.column(index).type_info().name() {
                 "INT2" | "INT4" | "INT8" => text.parse::<i64>().map_or(Json::Null, Json::from),
-                "FLOAT4" | "FLOAT8" | "NUMERIC" => text
-                    .parse::<i64>()
-                    .map(Json::from)
-                    .or_else(|_| text.parse::<f64>().map(Json::from))
-                    .unwrap_or_else(|_| text.into()),
+                // A whole float is `1.0` to Python, a whole number of another type `1`.
+                "FLOAT4" | "FLOAT8" => float(text),
+                "NUMERIC" => text.parse::<i64>().map_or_else(|_| float(text), Json::from),
                 "BOOL" => Json::Bool(text == "t"),
                 _ => text.into(),
             })
@@ -172,12 +179,18 @@ fn cells(row: &PgRow) -> Result<Vec<Json>, sqlx::Error> {
         .collect()
 }
 
+fn float(text: &str) -> Json {
+    let number = text.parse::<f64>().ok();
+    let number = number.and_then(serde_json::Number::from_f64);
+    number.map_or_else(|| text.into(), Json::Number)
+}
+
 fn asks(text: &str) -> bool {
     QUERYING.iter().any(|word| text.contains(word))
 }
 
 /// Whether rendering this node may query: a word of it, or of any macro of the project, says so.
-fn may_query(compiler: &Compiler, id: &str) -> bool {
+pub(crate) fn may_query(compiler: &Compiler, id: &str) -> bool {
     let project = &compiler.project;
     project.nodes.get(id).is_some_and(|node| {
         let hooks = node.config.get("pre-hook").map(Json::to_string);
@@ -238,31 +251,91 @@ impl QueryPort for AskedQueries {
     }
 }
 
+/// What the queries of a render find themselves in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// The session of a node: they may begin and end transactions.
+    Session,
+    /// The one transaction of a build, which nothing but the build ends.
+    Build,
+}
+
 /// Renders the hooks behind a node that was just built on `conn`: their queries run there too, so
 /// that they see the new relation before anybody else does.
 pub(crate) async fn post_hooks_on(
     conn: &mut PgConnection,
+    within: Within,
     compiler: &Compiler,
     node: &Node,
 ) -> Result<Vec<Hook>, Failure> {
     if !node.has_hooks("post-hook") {
         return Ok(Vec::new());
     }
+    let id = node.unique_id.clone();
+    let render = move |compiler: &Compiler| compiler.post_hooks(&compiler.project.nodes[&id]);
+    Ok(rendered_on(conn, within, compiler, render).await?.what)
+}
+
+/// Renders a hook of the run where it will run.
+pub(crate) async fn run_hook_on(
+    conn: &mut PgConnection,
+    within: Within,
+    compiler: &Compiler,
+    hook: &Node,
+    extra: Vec<(String, Value)>,
+) -> Result<String, Failure> {
+    let hook = hook.clone();
+    let render = move |compiler: &Compiler| compiler.compile_hook(&hook, extra);
+    Ok(rendered_on(conn, within, compiler, render).await?.what)
+}
+
+/// Compiles a node whose queries are answered on `conn`, where it is built next: it finds what they
+/// made and set there, and they see what stands there so far.
+pub(crate) async fn compile_on(
+    conn: &mut PgConnection,
+    within: Within,
+    compiler: &Compiler,
+    node: &Node,
+) -> Result<Rendered<Compiled>, Failure> {
+    if !may_query(compiler, &node.unique_id) {
+        return Ok(Rendered {
+            what: compiler.compile(node)?,
+            leaves_marks: false,
+        });
+    }
+    let id = node.unique_id.clone();
+    let render = move |compiler: &Compiler| compiler.compile(&compiler.project.nodes[&id]);
+    rendered_on(conn, within, compiler, render).await
+}
+
+/// What was rendered on a connection.
+pub(crate) struct Rendered<T> {
+    pub(crate) what: T,
+    /// Whether a query of it did more than read: the session may not be as it was.
+    pub(crate) leaves_marks: bool,
+}
+
+/// Renders on another thread while its queries are answered on `conn`.
+async fn rendered_on<T: Send + 'static>(
+    conn: &mut PgConnection,
+    within: Within,
+    compiler: &Compiler,
+    render: impl FnOnce(&Compiler) -> Result<T, ProjectError> + Send + 'static,
+) -> Result<Rendered<T>, Failure> {
     let (asks, mut asked) = mpsc::channel(1);
     let compiler = Compiler {
         queries: Some(Arc::new(AskedQueries(asks))),
         ..compiler.clone()
     };
-    let id = node.unique_id.clone();
-    let task =
-        tokio::task::spawn_blocking(move || compiler.post_hooks(&compiler.project.nodes[&id]));
+    let task = tokio::task::spawn_blocking(move || render(&compiler));
+    let mut leaves_marks = false;
     // Ends when the render does: it holds the only sender.
     while let Some(ask) = asked.recv().await {
         // A render that waits no more has failed, and says why itself.
         match ask {
             Ask::Rows(sql, reply) => {
-                let rows = fetch(conn, &sql).await;
-                let _ = reply.send(rows.map_err(|error| describe(&error)));
+                leaves_marks |= !is_select(&sql);
+                let _ = reply.send(answer(conn, within, &sql).await);
             }
             Ask::Columns(sql, reply) => {
                 let columns = columns_of(conn, &sql).await;
@@ -271,7 +344,22 @@ pub(crate) async fn post_hooks_on(
         }
     }
     match task.await {
-        Ok(hooks) => Ok(hooks?),
+        Ok(rendered) => Ok(Rendered {
+            what: rendered?,
+            leaves_marks,
+        }),
         Err(error) => Err(Failure::lasting(error.to_string())),
     }
+}
+
+async fn answer(conn: &mut PgConnection, within: Within, sql: &str) -> Answer<Rows> {
+    let sql = match within {
+        Within::Session => sql.into(),
+        Within::Build => sql_text::within_a_transaction(sql)?,
+    };
+    if sql.trim().is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let rows = fetch(conn, &sql).await;
+    rows.map_err(|error| describe(&error))
 }

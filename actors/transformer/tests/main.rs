@@ -9,4 +9,6 @@ mod errors;
 mod execution;
 mod pens;
 mod publish;
+mod publish_edits;
+mod publish_readers;
 mod warm_parse;

@@ -1,5 +1,5 @@
 //! One transactional build: all of it or nothing, only what is due, readers never disturbed.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ballpoint_transformer::publish::{BuildOutcome, BuildStatus, Changed, Publish
 
 use crate::support::Workbench;
 
-async fn build(bench: &Workbench, project: &Arc<Project>, changed: Changed) -> BuildOutcome {
+pub async fn build(bench: &Workbench, project: &Arc<Project>, changed: Changed) -> BuildOutcome {
     publish(
         project,
         bench.database.pool(),
@@ -19,11 +19,11 @@ async fn build(bench: &Workbench, project: &Arc<Project>, changed: Changed) -> B
     .unwrap()
 }
 
-fn orders() -> Changed {
+pub fn orders() -> Changed {
     Changed::Tables(vec![TableName::new("raw", "orders")])
 }
 
-fn nothing() -> Changed {
+pub fn nothing() -> Changed {
     Changed::Tables(Vec::new())
 }
 
@@ -261,11 +261,21 @@ async fn a_view_that_is_redefined_carries_its_readers_along() {
     );
     let outcome = build(&bench, &bench.load(), nothing()).await;
     assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
-    assert_eq!(bench.text(SUMMARY).await, "2026-01-01 2 13.00");
     assert_eq!(
         bench.text("select count(*) from staging.stg_orders").await,
         "2"
     );
+    // What the incremental model between them holds is nobody's to throw away.
+    let whole = "2026-01-01 2 13.00, 2026-01-02 1 9.99";
+    assert_eq!(bench.text(SUMMARY).await, whole);
+    let full = PublishOptions {
+        full_refresh: true,
+        ..PublishOptions::new(nothing())
+    };
+    publish(&bench.load(), bench.database.pool(), &full)
+        .await
+        .unwrap();
+    assert_eq!(bench.text(SUMMARY).await, "2026-01-01 2 13.00");
 }
 
 #[tokio::test]

@@ -1,16 +1,13 @@
 //! `on-run-start` and `on-run-end`: statements of the project around the nodes of a command.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use minijinja::value::Value;
-use serde_json::{Value as Json, json};
 use sqlx::PgPool;
 
 use super::session::Session;
 use crate::compile::Compiler;
-use crate::jinja::builtins::mutable;
+use crate::hook_names;
 use crate::materialize::execute;
 use crate::project::node::Node;
 use crate::run::{Connections, Failure, NodeResult, Status, skipped};
@@ -84,7 +81,7 @@ impl Hooks<'_> {
     ) -> Result<(), Failure> {
         let extra = match when {
             When::Start => Vec::new(),
-            When::End => self.names(results),
+            When::End => hook_names::at_the_end(&self.session.project, results),
         };
         // Rendering may query, so it has a thread that may wait.
         let compiler = Compiler {
@@ -108,40 +105,5 @@ impl Hooks<'_> {
         self.connections.release(held, done.is_ok());
         done?;
         Ok(())
-    }
-
-    /// The names that only the hooks at the end see.
-    fn names(&self, results: &[NodeResult]) -> Vec<(String, Value)> {
-        let project = &self.session.project;
-        let nodes = results.iter().filter_map(|result| {
-            let node = project.nodes.get(&result.unique_id)?;
-            Some((result, node))
-        });
-        let shown: Vec<Json> = nodes
-            .clone()
-            .map(|(result, node)| {
-                json!({
-                    "status": result.status.name(), "message": result.message,
-                    "failures": result.failures, "execution_time": result.seconds,
-                    "unique_id": result.unique_id, "thread_id": format!("Thread-{}", result.thread),
-                    "timing": crate::artifacts::timing(result),
-                    "adapter_response": crate::artifacts::adapter_response(result),
-                    "node": crate::artifacts::model_json(project, node, &node.relation),
-                })
-            })
-            .collect();
-        let built: BTreeSet<(&str, &str)> = nodes
-            .filter(|(_, node)| node.is_relation())
-            .map(|(_, node)| {
-                let relation = &node.relation;
-                (relation.database.as_str(), relation.schema.as_str())
-            })
-            .collect();
-        let schemas: BTreeSet<&str> = built.iter().map(|(_, schema)| *schema).collect();
-        vec![
-            ("results".to_owned(), mutable(&json!(shown))),
-            ("schemas".to_owned(), mutable(&json!(schemas))),
-            ("database_schemas".to_owned(), mutable(&json!(built))),
-        ]
     }
 }

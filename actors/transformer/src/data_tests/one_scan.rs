@@ -2,9 +2,10 @@
 //! or list the values of a column that are not accepted: what they count, a filtered aggregate
 //! counts beside others of its kind. What reads otherwise is asked as it is written.
 
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
+use sqlparser::tokenizer::Token;
+
+use crate::sql_text;
 
 /// A test that counts rows, or values, of one relation.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,22 +30,15 @@ struct Select<'a> {
 
 impl<'a> Select<'a> {
     fn read(sql: &'a str) -> Option<Self> {
-        let read = Tokenizer::new(&PostgreSqlDialect {}, sql)
-            .with_unescape(false)
-            .tokenize_with_location()
-            .ok()?;
-        let lines: Vec<usize> = std::iter::once(0)
-            .chain(sql.match_indices('\n').map(|(at, _)| at + 1))
-            .collect();
-        let mut tokens = Vec::with_capacity(read.len());
-        for TokenWithSpan { token, span } in read {
-            match token {
-                Token::Whitespace(Whitespace::Space | Whitespace::Newline | Whitespace::Tab) => {}
-                // A comment may say anything; where it ends is not worth knowing.
-                Token::Whitespace(_) => return None,
-                token => tokens.push((token, offset(sql, &lines, span.start)?)),
-            }
+        let read = sql_text::tokens(sql)?;
+        // A comment may say anything; where it ends is not worth knowing.
+        if read.iter().any(|(token, _)| sql_text::is_comment(token)) {
+            return None;
         }
+        let said = read
+            .into_iter()
+            .filter(|(token, _)| !sql_text::is_silent(token));
+        let tokens = said.map(|(token, place)| (token, place.start)).collect();
         Some(Self { sql, tokens })
     }
 
@@ -175,13 +169,6 @@ fn ends_a_condition(token: &Token) -> bool {
         Keyword::FOR,
     ];
     matches!(token, Token::SemiColon) || clauses.iter().any(|clause| is(token, *clause))
-}
-
-fn offset(sql: &str, lines: &[usize], at: Location) -> Option<usize> {
-    let start = *lines.get(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
-    let column = usize::try_from(at.column).ok()?.checked_sub(1)?;
-    let (chars, _) = sql.get(start..)?.char_indices().nth(column)?;
-    Some(start + chars)
 }
 
 #[cfg(test)]

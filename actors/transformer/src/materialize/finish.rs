@@ -32,7 +32,8 @@ fn wanted(node: &Node) -> Grants {
         .collect()
 }
 
-fn persists(node: &Node, what: &str) -> bool {
+/// `persist_docs`: whether comments of the relation, or of its columns, are kept in the warehouse.
+pub(crate) fn persists(node: &Node, what: &str) -> bool {
     node.config
         .get("persist_docs")
         .and_then(|docs| docs.get(what))

@@ -58,6 +58,24 @@ fn unique_keys(node: &Node) -> Vec<String> {
 /// A column of a table: its name and PostgreSQL's spelling of its type.
 pub(crate) type Column = (String, String);
 
+/// New rows of an incremental model, beside its table.
+pub(crate) struct Staged {
+    /// The temporary table that they are in, quoted.
+    fresh: String,
+    given: Vec<Column>,
+    /// The columns of the table.
+    known: Vec<Column>,
+    /// What `on_schema_change` asks of the table first: clauses of `alter table`.
+    changes: Vec<String>,
+}
+
+impl Staged {
+    /// Whether the table has to be altered, which nobody reads meanwhile.
+    pub(crate) fn alters(&self) -> bool {
+        !self.changes.is_empty()
+    }
+}
+
 /// Merges the rows of a select into `target` by the node's strategy.
 ///
 /// # Errors
@@ -68,6 +86,20 @@ pub(crate) async fn merge_into(
     target: &Relation,
     sql: &str,
 ) -> Result<Built, Failure> {
+    let staged = stage(sender, node, target, sql).await?;
+    merge_staged(sender, node, target, staged).await
+}
+
+/// Carries out the select, and compares its columns with those of `target`.
+///
+/// # Errors
+/// As [`merge_into`].
+pub(crate) async fn stage(
+    sender: &mut Sender<'_>,
+    node: &Node,
+    target: &Relation,
+    sql: &str,
+) -> Result<Staged, Failure> {
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     let fresh = ident::quote(&format!("__dbt_tmp_{number}"));
     let header = config::text(&node.config, "sql_header")
@@ -78,7 +110,43 @@ pub(crate) async fn merge_into(
         .run(&format!("{before}{sql}\n);"))
         .await
         .map_err(|error| error.pointing_at(node, sql, &before))?;
-    let columns = reconcile_columns(sender, node, target, &fresh).await?;
+    let known = columns_of(sender.conn, &target.in_schema()).await?;
+    let given = columns_of(sender.conn, &fresh).await?;
+    let changes = Difference::between(&known, &given).changes(node)?;
+    Ok(Staged {
+        fresh,
+        given,
+        known,
+        changes,
+    })
+}
+
+/// Alters `target` as its new rows ask, and puts them into it.
+///
+/// # Errors
+/// As [`merge_into`].
+pub(crate) async fn merge_staged(
+    sender: &mut Sender<'_>,
+    node: &Node,
+    target: &Relation,
+    staged: Staged,
+) -> Result<Built, Failure> {
+    let Staged {
+        fresh,
+        given,
+        mut known,
+        changes,
+    } = staged;
+    if !changes.is_empty() {
+        let alter = format!("alter table {target} {}", changes.join(", "));
+        sender.run(&alter).await?;
+        known = columns_of(sender.conn, &target.in_schema()).await?;
+    }
+    // What is not given stays, where `on_schema_change` looks at columns at all.
+    let fills_all = !["fail", "append_new_columns", "sync_all_columns"].contains(&policy(node));
+    let is_given = |name: &str| given.iter().any(|(other, _)| other == name);
+    let names = known.into_iter().map(|(name, _)| name);
+    let columns: Vec<String> = names.filter(|name| fills_all || is_given(name)).collect();
     let keys = unique_keys(node);
     let built = match Strategy::of(node)? {
         Strategy::Append => insert(sender, target, &fresh, &columns).await?,
@@ -149,8 +217,44 @@ impl Difference {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.retyped.is_empty()
+    /// The clauses of `alter table` that `on_schema_change` asks for; a `varchar` grows in any case.
+    ///
+    /// # Errors
+    /// When it says that columns must not differ.
+    fn changes(&self, node: &Node) -> Result<Vec<String>, Failure> {
+        let policy = policy(node);
+        let is_only_wider = self.added.is_empty()
+            && self.removed.is_empty()
+            && self.retyped.iter().all(|(_, old, new)| wider(old, new));
+        if policy == "fail" && !is_only_wider {
+            return Err(Failure::lasting(format!(
+                "Compilation Error in {} ({})\n{}",
+                named(node),
+                node.original_file_path,
+                self.refused()
+            )));
+        }
+        let syncs = policy == "sync_all_columns";
+        let retyped = self.retyped.iter();
+        let mut changes: Vec<String> = retyped
+            .filter(|(_, old, new)| wider(old, new) || syncs)
+            .map(|(name, _, new)| {
+                let name = ident::quote(name);
+                format!("alter column {name} type {new} using {name}::{new}")
+            })
+            .collect();
+        if syncs || policy == "append_new_columns" {
+            changes.extend(
+                self.added.iter().map(|(name, data_type)| {
+                    format!("add column {} {data_type}", ident::quote(name))
+                }),
+            );
+        }
+        if syncs {
+            let removed = self.removed.iter();
+            changes.extend(removed.map(|(name, _)| format!("drop column {}", ident::quote(name))));
+        }
+        Ok(changes)
     }
 
     /// dbt's words for `on_schema_change: fail`.
@@ -186,6 +290,18 @@ impl Difference {
     }
 }
 
+/// What `on_schema_change` says; dbt ignores what it does not know.
+fn policy(node: &Node) -> &str {
+    config::text(&node.config, "on_schema_change").unwrap_or("ignore")
+}
+
+/// Whether a table lacks columns that a query gives, or room in them.
+pub(crate) fn outgrows(known: &[Column], given: &[Column]) -> bool {
+    let difference = Difference::between(known, given);
+    let mut retyped = difference.retyped.iter();
+    !difference.added.is_empty() || retyped.any(|(_, old, new)| wider(old, new))
+}
+
 /// A `varchar` that has to grow before longer texts fit: its new type.
 fn wider(old: &str, new: &str) -> bool {
     let length = |data_type: &str| -> Option<u64> {
@@ -193,80 +309,6 @@ fn wider(old: &str, new: &str) -> bool {
         rest.strip_suffix(')')?.parse().ok()
     };
     matches!((length(old), length(new)), (Some(old), Some(new)) if new > old)
-}
-
-/// The columns to fill: the target's, after `on_schema_change` was followed.
-async fn reconcile_columns(
-    sender: &mut Sender<'_>,
-    node: &Node,
-    target: &Relation,
-    fresh: &str,
-) -> Result<Vec<String>, Failure> {
-    let known = columns_of(sender.conn, &target.in_schema()).await?;
-    let given = columns_of(sender.conn, fresh).await?;
-    let difference = Difference::between(&known, &given);
-    let names = |columns: Vec<Column>| columns.into_iter().map(|(name, _)| name).collect();
-    if difference.is_empty() {
-        return Ok(names(known));
-    }
-    let policy = config::text(&node.config, "on_schema_change").unwrap_or("ignore");
-    let mut changes = String::new();
-    let alter = |change: String| format!("alter table {target} {change};\n");
-    let retype = |name: &str, new: &str| {
-        let name = ident::quote(name);
-        alter(format!(
-            "alter column {name} type {new} using {name}::{new}"
-        ))
-    };
-    for (name, old, new) in &difference.retyped {
-        if wider(old, new) || policy == "sync_all_columns" {
-            changes.push_str(&retype(name, new));
-        }
-    }
-    match policy {
-        "fail" => {
-            let only_wider = difference.added.is_empty()
-                && difference.removed.is_empty()
-                && difference
-                    .retyped
-                    .iter()
-                    .all(|(_, old, new)| wider(old, new));
-            if !only_wider {
-                return Err(Failure::lasting(format!(
-                    "Compilation Error in {} ({})\n{}",
-                    named(node),
-                    node.original_file_path,
-                    difference.refused()
-                )));
-            }
-        }
-        "append_new_columns" | "sync_all_columns" => {
-            for (name, data_type) in &difference.added {
-                changes.push_str(&alter(format!(
-                    "add column {} {data_type}",
-                    ident::quote(name)
-                )));
-            }
-            if policy == "sync_all_columns" {
-                for (name, _) in &difference.removed {
-                    changes.push_str(&alter(format!("drop column {}", ident::quote(name))));
-                }
-            }
-        }
-        // What dbt does with a policy that it does not know.
-        _ => {}
-    }
-    if !changes.is_empty() {
-        sender.run(&changes).await?;
-    }
-    if !matches!(policy, "fail" | "append_new_columns" | "sync_all_columns") {
-        return Ok(names(known));
-    }
-    let now = columns_of(sender.conn, &target.in_schema()).await?;
-    let is_given = |name: &str| given.iter().any(|(other, _)| other == name);
-    Ok(names(
-        now.into_iter().filter(|(name, _)| is_given(name)).collect(),
-    ))
 }
 
 pub(crate) fn quoted_list(columns: &[String]) -> String {

@@ -20,7 +20,7 @@ use crate::project::{config, md5_hex};
 use crate::run::Failure;
 
 pub(crate) use contract::check as check_contract;
-pub(crate) use finish::finish;
+pub(crate) use finish::{finish, persists};
 pub(crate) use model::{ModelBuild, create_view};
 pub(crate) use snapshot::build as take_snapshot;
 

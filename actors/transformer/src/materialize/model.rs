@@ -8,7 +8,7 @@ use crate::catalog::RelationKind;
 use crate::compile::{Compiled, Compiler, Hook};
 use crate::project::config;
 use crate::project::node::{Materialization, Node, ResourceType};
-use crate::queries::post_hooks_on;
+use crate::queries::{Within, post_hooks_on};
 use crate::run::Failure;
 
 /// PostgreSQL's `invalid_table_definition`: a view cannot be replaced by one with other columns.
@@ -140,7 +140,8 @@ impl ModelBuild<'_> {
         let replaced = self.existing.is_none() || !self.keeps_the_relation();
         let log = &self.compiler.globals.log;
         finish(sender, self.node, &self.node.relation, replaced, log).await?;
-        let post = &post_hooks_on(sender.conn, self.compiler, self.node).await?;
+        let session = Within::Session;
+        let post = &post_hooks_on(sender.conn, session, self.compiler, self.node).await?;
         self.hooks(sender, post, true).await?;
         sender.run("commit").await?;
         self.hooks(sender, post, false).await?;

@@ -1,52 +1,40 @@
-//! What a build does to relations: shadows, refills, the swap.
+//! What a build does to relations: shadows, merges, refills.
 
 use std::sync::Arc;
-use std::time::Duration;
+
+use ballpoint_postgres::dependents;
 
 use super::steps::Build;
-use super::{PublishError, definitions, pending};
 use crate::catalog::RelationKind;
-use crate::compile::Hook;
+use crate::compile::Compiled;
+use crate::jinja::relation::Relation;
 use crate::materialize::{self, Built, Sender, execute, incremental, seed, suffixed};
-use crate::project::node::{Node, ResourceType};
-use crate::queries::{blocking_compile, post_hooks_on};
+use crate::project::node::{Materialization, Node, ResourceType};
 use crate::run::{Failure, NodeResult};
 
 /// Under which a relation stands until it is swapped in.
 const SHADOW_SUFFIX: &str = "__ballpoint_new";
 
-/// How long the swap waits for a lock: well under PostgreSQL's `deadlock_timeout` of a second.
-const SWAP_LOCK_WAIT: Duration = Duration::from_millis(100);
-
-/// Pause before the second attempt; grows with each.
-const SWAP_PAUSE: Duration = Duration::from_millis(5);
-
-/// Attempts until the build is given up for now: some ten seconds.
-const SWAP_ATTEMPTS_MAX: u32 = 40;
-
 impl Build<'_> {
-    /// Hooks of a node. All of a build is one transaction: what asks to run outside of it runs when
-    /// it is committed.
-    pub(super) async fn hooks(&mut self, node: &Node, hooks: &[Hook]) -> Result<(), Failure> {
-        for hook in hooks {
-            match hook.transaction {
-                true => {
-                    execute(&mut self.conn, &hook.sql).await?;
-                }
-                false => {
-                    let shadow = self.compiler.relation_of(node).to_string();
-                    let hook = hook.sql.replace(&shadow, &node.relation.to_string());
-                    self.after_commit.push(hook);
-                }
-            }
+    /// From here on the node is read, and changed, under its shadow name.
+    async fn in_shadow(&mut self, node: &Node) -> Result<Relation, Failure> {
+        let shadow = suffixed(&node.relation, SHADOW_SUFFIX);
+        if let Some(left) = self.compiler.catalog.kind(&shadow) {
+            // Of something that was committed and should not have been.
+            let drop = materialize::drop_if_exists(left, &shadow);
+            execute(&mut self.conn, &drop).await?;
         }
-        Ok(())
+        self.overrides
+            .insert(node.unique_id.clone(), shadow.clone());
+        self.compiler.overrides = Arc::new(self.overrides.clone());
+        Ok(shadow)
     }
 
-    /// Hooks behind a node, rendered where what it built can be seen.
-    pub(super) async fn post_hooks(&mut self, node: &Node) -> Result<(), Failure> {
-        let hooks = post_hooks_on(&mut self.conn, &self.compiler, node).await?;
-        self.hooks(node, &hooks).await
+    /// A relation stands under its shadow name, and is swapped in at the end.
+    fn stands(&mut self, node: &Node, shadow: &Relation) {
+        let kind = materialize::relation_kind(node);
+        self.compiler.catalog.set(shadow, kind);
+        self.rebuilt.push(node.unique_id.clone());
     }
 
     pub(super) async fn rebuild(
@@ -54,49 +42,136 @@ impl Build<'_> {
         node: &Node,
         result: &mut NodeResult,
     ) -> Result<Built, Failure> {
-        let shadow = suffixed(&node.relation, SHADOW_SUFFIX);
-        self.overrides
-            .insert(node.unique_id.clone(), shadow.clone());
-        self.compiler.overrides = Arc::new(self.overrides.clone());
-        let kind = materialize::relation_kind(node);
-        let built = if node.resource_type == ResourceType::Seed {
-            let file = seed::read(&self.project.root, node).map_err(Failure::lasting)?;
-            let comment = self.compiler.comment(Some(node))?;
-            let mut sender = Sender::new(&mut self.conn, &comment);
-            seed::load(&mut sender, node, &file, &shadow, None, true).await?
-        } else {
-            let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
-            result.compiled = Some(compiled.sql.clone());
-            self.hooks(node, &compiled.pre_hooks).await?;
-            let mut sender = Sender::new(&mut self.conn, &compiled.comment);
-            if node.is_contracted() {
-                materialize::check_contract(&mut sender, node, &compiled.sql).await?;
+        let shadow = self.in_shadow(node).await?;
+        let compiled = self.compile(node).await?;
+        self.hooks(&compiled.pre_hooks).await?;
+        let built = match node.resource_type {
+            ResourceType::Seed => {
+                let file = seed::read(&self.project.root, node).map_err(Failure::lasting)?;
+                let mut sender = Sender::new(&mut self.conn, &compiled.comment);
+                seed::load(&mut sender, node, &file, &shadow, None, true).await?
             }
-            let mut sql = materialize::create(node, kind, &shadow, &compiled.sql);
-            if kind != RelationKind::View {
-                sql.push_str(&materialize::create_indexes(node, &shadow));
-                sql.push_str(&format!("analyze {shadow};"));
+            _ => {
+                result.compiled = Some(compiled.sql.clone());
+                self.create(node, &shadow, &compiled).await?
             }
-            let rows = sender.run(&sql).await.map_err(|error| {
-                let before = sql.split(&compiled.sql).next().unwrap_or_default();
-                error.pointing_at(node, &compiled.sql, before)
-            })?;
-            let log = &self.compiler.globals.log;
-            materialize::finish(&mut sender, node, &shadow, true, log).await?;
-            self.post_hooks(node).await?;
-            materialize::created(kind, rows)
         };
-        self.rebuilt.push(node.unique_id.clone());
+        let mut sender = Sender::new(&mut self.conn, &compiled.comment);
+        let log = &self.compiler.globals.log;
+        materialize::finish(&mut sender, node, &shadow, true, log).await?;
+        self.post_hooks(node).await?;
+        self.stands(node, &shadow);
         Ok(built)
     }
 
-    /// Replaces the rows of a table by those of its query; `None` when its columns changed.
+    async fn create(
+        &mut self,
+        node: &Node,
+        shadow: &Relation,
+        compiled: &Compiled,
+    ) -> Result<Built, Failure> {
+        let kind = materialize::relation_kind(node);
+        let mut sender = Sender::new(&mut self.conn, &compiled.comment);
+        if node.is_contracted() {
+            materialize::check_contract(&mut sender, node, &compiled.sql).await?;
+        }
+        let mut sql = materialize::create(node, kind, shadow, &compiled.sql);
+        if kind != RelationKind::View {
+            sql.push_str(&materialize::create_indexes(node, shadow));
+            sql.push_str(&format!("analyze {shadow};"));
+        }
+        let rows = sender.run(&sql).await.map_err(|error| {
+            let before = sql.split(&compiled.sql).next().unwrap_or_default();
+            error.pointing_at(node, &compiled.sql, before)
+        })?;
+        Ok(materialize::created(kind, rows))
+    }
+
+    /// Adds to what is there: new rows of an incremental model, new versions of a snapshot.
+    pub(super) async fn merge(
+        &mut self,
+        node: &Node,
+        result: &mut NodeResult,
+    ) -> Result<Built, Failure> {
+        let compiled = self.compile(node).await?;
+        result.compiled = Some(compiled.sql.clone());
+        self.hooks(&compiled.pre_hooks).await?;
+        let mut sender = Sender::new(&mut self.conn, &compiled.comment);
+        if node.is_contracted() {
+            materialize::check_contract(&mut sender, node, &compiled.sql).await?;
+        }
+        let built = match node.materialization {
+            Materialization::Snapshot => self.snapshot(node, &compiled).await?,
+            _ => {
+                let live = &node.relation;
+                let staged = incremental::stage(&mut sender, node, live, &compiled.sql).await?;
+                let target = match staged.alters() {
+                    true => self.copy(node).await?,
+                    false => live.clone(),
+                };
+                let mut sender = Sender::new(&mut self.conn, &compiled.comment);
+                incremental::merge_staged(&mut sender, node, &target, staged).await?
+            }
+        };
+        let stands_at = self.compiler.relation_of(node);
+        let mut sender = Sender::new(&mut self.conn, &compiled.comment);
+        let log = &self.compiler.globals.log;
+        materialize::finish(&mut sender, node, &stands_at, false, log).await?;
+        self.post_hooks(node).await?;
+        Ok(built)
+    }
+
+    async fn snapshot(&mut self, node: &Node, compiled: &Compiled) -> Result<Built, Failure> {
+        let existing = self.compiler.catalog.kind(&node.relation);
+        let mut target = node.clone();
+        if existing.is_some() {
+            let live = node.relation.in_schema();
+            let known = incremental::columns_of(&mut self.conn, &live).await?;
+            let given = incremental::columns_of_query(&mut self.conn, &compiled.sql).await?;
+            if incremental::outgrows(&known, &given) {
+                target.relation = self.copy(node).await?;
+            }
+        }
+        let mut sender = Sender::new(&mut self.conn, &compiled.comment);
+        materialize::take_snapshot(&mut sender, &target, &compiled.sql, existing).await
+    }
+
+    /// Copies a live table under its shadow name, with everything that it has, to be altered there:
+    /// the lock of an `alter table` would keep readers out of the live one until the commit.
+    async fn copy(&mut self, node: &Node) -> Result<Relation, Failure> {
+        let live = &node.relation;
+        let (oid, unlogged, owner): (i64, bool, Option<String>) = sqlx::query_as(
+            "select oid::int8, relpersistence = 'u', \
+             case when relowner <> current_user::regrole then pg_get_userbyid(relowner)::text end \
+             from pg_class where oid = $1::regclass",
+        )
+        .persistent(false)
+        .bind(live.in_schema())
+        .fetch_one(&mut *self.conn)
+        .await?;
+        let shadow = self.in_shadow(node).await?;
+        let unlogged = if unlogged { "unlogged " } else { "" };
+        let copy = format!(
+            "create {unlogged}table {shadow} (like {live} including all);
+             insert into {shadow} select * from {live}; analyze {shadow};"
+        );
+        execute(&mut self.conn, &copy).await?;
+        let name = shadow.to_string();
+        let rights = dependents::rights(&mut self.conn, oid, "table", &name, owner).await?;
+        execute(&mut self.conn, &rights.join(";\n")).await?;
+        self.stands(node, &shadow);
+        Ok(shadow)
+    }
+
+    /// Replaces the rows of a table by those of its query; `None`, with nothing done, when its columns
+    /// changed.
     pub(super) async fn refill(
         &mut self,
         node: &Node,
         result: &mut NodeResult,
     ) -> Result<Option<Built>, Failure> {
-        let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
+        let waiting_hooks = self.after_commit.len();
+        let compiled = self.compile(node).await?;
         result.compiled = Some(compiled.sql.clone());
         let target = &node.relation;
         let fresh = "pg_temp.\"__ballpoint_fresh\"";
@@ -104,12 +179,14 @@ impl Build<'_> {
             "create temporary table \"__ballpoint_fresh\" on commit drop as (\n{}\n);",
             compiled.sql
         );
-        self.hooks(node, &compiled.pre_hooks).await?;
+        self.hooks(&compiled.pre_hooks).await?;
         execute(&mut self.conn, &create).await?;
         let now = incremental::columns_of(&mut self.conn, fresh).await?;
         let before = incremental::columns_of(&mut self.conn, &target.in_schema()).await?;
         if now != before {
-            execute(&mut self.conn, &format!("drop table {fresh}")).await?;
+            // Its hooks run again, with what is built instead.
+            execute(&mut self.conn, "rollback to savepoint node").await?;
+            self.after_commit.truncate(waiting_hooks);
             return Ok(None);
         }
         let names: Vec<String> = now.into_iter().map(|(name, _)| name).collect();
@@ -124,73 +201,4 @@ impl Build<'_> {
             rows: Some(rows),
         }))
     }
-
-    /// Puts every shadow in its place. A reader of several relations takes their locks in an order
-    /// of its own: rather than wait for it and deadlock, the swap lets go of its locks after a
-    /// moment and tries again, so that it is never the reader who fails.
-    pub(super) async fn swap(&mut self) -> Result<(), PublishError> {
-        if self.rebuilt.is_empty() {
-            return Ok(());
-        }
-        let sql = self.swap_statements();
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match execute(&mut self.conn, &sql).await {
-                Ok(_) => return Ok(()),
-                Err(error) if attempt < SWAP_ATTEMPTS_MAX && is_lock_conflict(&error) => {
-                    execute(&mut self.conn, "rollback to savepoint swap").await?;
-                    tokio::time::sleep(SWAP_PAUSE * attempt).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn swap_statements(&self) -> String {
-        let mut sql = format!(
-            "savepoint swap; set local lock_timeout = '{}ms';\n",
-            SWAP_LOCK_WAIT.as_millis()
-        );
-        // Dependents first, so that nothing but strangers' views falls with what they stand on.
-        for id in self.rebuilt.iter().rev() {
-            let relation = &self.project.nodes[id].relation;
-            if let Some(kind) = self.compiler.catalog.kind(relation) {
-                sql.push_str(&format!(
-                    "drop {} if exists {relation} cascade;\n",
-                    kind.name()
-                ));
-            }
-        }
-        for id in &self.rebuilt {
-            let shadow = &self.overrides[id];
-            let identifier = &self.project.nodes[id].relation.identifier;
-            sql.push_str(&materialize::rename(shadow, identifier));
-        }
-        sql
-    }
-
-    pub(super) async fn record(&mut self) -> Result<(), PublishError> {
-        let built: Vec<(String, String, String)> = self
-            .results
-            .iter()
-            .filter_map(|result| self.project.nodes.get(&result.unique_id))
-            .filter(|node| node.is_relation())
-            .filter_map(|node| {
-                let digest = self.digests.get(&node.unique_id)?.clone();
-                Some((node.unique_id.clone(), digest, node.relation.to_string()))
-            })
-            .collect();
-        definitions::record(&mut self.conn, &built).await?;
-        pending::clear(&mut self.conn).await?;
-        Ok(())
-    }
-}
-
-/// A lock that could not be had in time, or a deadlock.
-fn is_lock_conflict(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(|database| database.code());
-    code.is_some_and(|code| code == "55P03" || code == "40P01")
 }

@@ -9,6 +9,7 @@ use ballpoint_runtime::store::RAW_LOCK;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 
+use super::definitions::Published;
 use super::{
     BuildOutcome, BuildStatus, Changed, FailedNode, PublishError, PublishOptions, blocked,
     definitions, names_with, pending,
@@ -18,10 +19,9 @@ use crate::compile::Compiler;
 use crate::data_tests;
 use crate::jinja::context::Globals;
 use crate::jinja::relation::Relation;
-use crate::materialize::{self, Built, Sender, execute, incremental};
+use crate::materialize::{self, Built, execute};
 use crate::project::Project;
 use crate::project::node::{Materialization, Node};
-use crate::queries::blocking_compile;
 use crate::run::{Failure, NodeResult, Status, schemas_of, skipped, waits_for};
 
 /// Tables above this many rows are swapped instead of refilled: dead rows would cost more than a
@@ -47,13 +47,14 @@ enum Action {
 pub(super) struct Build<'a> {
     pub(super) project: Arc<Project>,
     pub(super) options: &'a PublishOptions,
-    pub(super) pool: PgPool,
     pub(super) conn: PoolConnection<Postgres>,
     pub(super) compiler: Compiler,
     /// The server process that carries it out.
     pub(super) backend: i32,
     pub(super) digests: BTreeMap<String, String>,
-    pub(super) published: HashMap<String, String>,
+    pub(super) published: HashMap<String, Published>,
+    /// Relations that earlier builds made of nodes that the project has no more.
+    pub(super) gone: HashSet<String>,
     /// Sources and nodes whose data or definition this build changes.
     pub(super) touched: HashSet<String>,
     /// Nodes that read, however far up, a raw table that no source has landed yet. They are left
@@ -85,6 +86,11 @@ impl<'a> Build<'a> {
             .fetch_one(&mut *conn)
             .await?;
         let published = definitions::published(&mut conn).await?;
+        let gone = published
+            .iter()
+            .filter(|(id, _)| !project.nodes.contains_key(*id))
+            .map(|(_, was)| was.relation.clone())
+            .collect();
         let mut touched = changed_sources(project, &options.changed);
         touched.extend(pending::read(&mut conn).await?);
         let catalog = Catalog::read(&mut conn, &schemas_of(project)).await?;
@@ -109,11 +115,11 @@ impl<'a> Build<'a> {
             waiting,
             project: project.clone(),
             options,
-            pool: pool.clone(),
             conn,
             compiler,
             backend,
             published,
+            gone,
             rebuilt: Vec::new(),
             overrides: HashMap::new(),
             results: Vec::new(),
@@ -141,6 +147,7 @@ impl<'a> Build<'a> {
         let project = self.project.clone();
         let order = self.order(&waits);
         let is_test = |id: &String| project.nodes[id].is_test();
+        let mut is_begun = false;
         for group in order.chunk_by(|one, next| is_test(one) && is_test(next)) {
             let mut due: Vec<&Node> = Vec::new();
             for id in group {
@@ -159,6 +166,12 @@ impl<'a> Build<'a> {
                     due.push(node);
                 }
             }
+            if !is_begun && !due.is_empty() {
+                is_begun = true;
+                if !self.run_start().await? {
+                    return Ok(());
+                }
+            }
             for result in self.group(&due).await? {
                 ended.insert(result.unique_id.clone(), result.status);
                 self.results.push(result);
@@ -168,8 +181,9 @@ impl<'a> Build<'a> {
         if self.results.is_empty() || blocked(&self.results) {
             return Ok(());
         }
-        self.swap().await?;
-        self.record().await?;
+        if self.run_end().await? && self.swap().await? {
+            self.record().await?;
+        }
         Ok(())
     }
 
@@ -259,13 +273,14 @@ impl<'a> Build<'a> {
     }
 
     fn is_redefined(&self, node: &Node) -> bool {
-        self.published.get(&node.unique_id) != self.digests.get(&node.unique_id)
+        let built_from = self.published.get(&node.unique_id).map(|was| &was.digest);
+        built_from != self.digests.get(&node.unique_id)
             && node.materialization != Materialization::Ephemeral
     }
 
     fn is_due(&self, node: &Node) -> bool {
         if node.is_test() {
-            self.parent_is_touched(node)
+            self.parent_is_touched(node) || self.is_redefined(node)
         } else {
             self.action(node) != Action::Leave
         }
@@ -274,16 +289,23 @@ impl<'a> Build<'a> {
     fn action(&self, node: &Node) -> Action {
         let existing = self.compiler.catalog.kind(&node.relation);
         let wanted = materialize::relation_kind(node);
-        if node.materialization == Materialization::Snapshot {
+        let is_new = self.options.full_refresh || self.is_redefined(node);
+        let is_due = is_new || self.parent_is_touched(node);
+        match node.materialization {
             // What it holds cannot be made again: it is only ever added to.
-            let due = existing.is_none()
-                || self.options.full_refresh
-                || self.is_redefined(node)
-                || self.parent_is_touched(node);
-            return if due { Action::Merge } else { Action::Leave };
-        }
-        if self.options.full_refresh || self.is_redefined(node) || existing != Some(wanted) {
-            return Action::Rebuild;
+            Materialization::Snapshot if is_due || existing.is_none() => return Action::Merge,
+            Materialization::Snapshot => return Action::Leave,
+            // Its rows can be older than anything that it reads. As in dbt, an edit adds to them; who
+            // asks for a full refresh, of a model that does not refuse it, starts over.
+            Materialization::Incremental if is_due && self.compiler.is_incremental(node) => {
+                return Action::Merge;
+            }
+            Materialization::Incremental if is_due || existing != Some(wanted) => {
+                return Action::Rebuild;
+            }
+            Materialization::Incremental => return Action::Leave,
+            _ if is_new || existing != Some(wanted) => return Action::Rebuild,
+            _ => {}
         }
         // A view is bound to the very relation it was made over.
         let stands_on_rebuilt = self
@@ -295,14 +317,13 @@ impl<'a> Build<'a> {
         if wanted == RelationKind::View && stands_on_rebuilt {
             return Action::Rebuild;
         }
-        if !self.parent_is_touched(node) {
+        if !is_due {
             return Action::Leave;
         }
         match node.materialization {
             Materialization::View => Action::Keep,
             // A refresh would shut readers out until the commit.
             Materialization::MaterializedView => Action::Rebuild,
-            Materialization::Incremental => Action::Merge,
             _ if self.compiler.catalog.estimated_rows(&node.relation) > REFILL_ROWS_MAX => {
                 Action::Rebuild
             }
@@ -341,26 +362,7 @@ impl<'a> Build<'a> {
                 rows: None,
             },
             Action::Rebuild => self.rebuild(node, result).await?,
-            Action::Merge => {
-                let compiled =
-                    blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
-                result.compiled = Some(compiled.sql.clone());
-                self.hooks(node, &compiled.pre_hooks).await?;
-                let target = node.relation.clone();
-                let mut sender = Sender::new(&mut self.conn, &compiled.comment);
-                let built = match node.materialization {
-                    Materialization::Snapshot => {
-                        let existing = self.compiler.catalog.kind(&target);
-                        materialize::take_snapshot(&mut sender, node, &compiled.sql, existing)
-                            .await?
-                    }
-                    _ => incremental::merge_into(&mut sender, node, &target, &compiled.sql).await?,
-                };
-                let log = &self.compiler.globals.log;
-                materialize::finish(&mut sender, node, &target, false, log).await?;
-                self.post_hooks(node).await?;
-                built
-            }
+            Action::Merge => self.merge(node, result).await?,
             Action::Refill => match self.refill(node, result).await? {
                 Some(built) => built,
                 None => {

@@ -7,7 +7,6 @@ use super::{FailedNode, PublishError};
 use crate::data_tests::{self, Judged, Together};
 use crate::materialize::execute;
 use crate::project::node::Node;
-use crate::queries::blocking_compile;
 use crate::run::{Failure, NodeResult, Status, describe, record_verdict, seconds, skipped};
 
 /// How many of the rows that a test found are reported.
@@ -21,8 +20,8 @@ impl Build<'_> {
         nodes: &[&Node],
     ) -> Result<Option<Vec<NodeResult>>, PublishError> {
         let begin = Instant::now();
-        let compiled = Together::compile(&self.compiler, &self.pool, nodes).await;
-        let Ok(together) = compiled else {
+        let Ok(together) = self.compiled_together(nodes).await else {
+            execute(&mut self.conn, "rollback to savepoint node").await?;
             return Ok(None);
         };
         let Ok(judged) = together.judge(&mut self.conn).await else {
@@ -40,13 +39,22 @@ impl Build<'_> {
         Ok(Some(results))
     }
 
+    async fn compiled_together<'n>(&mut self, nodes: &[&'n Node]) -> Result<Together<'n>, Failure> {
+        let mut tests = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let compiled = self.compile(node).await?;
+            tests.push((*node, compiled));
+        }
+        Together::of(&self.compiler, tests)
+    }
+
     /// Judges one test.
     pub(super) async fn test(
         &mut self,
         node: &Node,
         result: &mut NodeResult,
     ) -> Result<(), Failure> {
-        let compiled = blocking_compile(&self.compiler, &self.pool, &node.unique_id).await?;
+        let compiled = self.compile(node).await?;
         let judged = data_tests::run(&mut self.conn, node, &compiled).await?;
         Ok(self.judge(node, compiled.sql, judged, result).await?)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sqlx::PgPool;
 
-use super::connections::Connections;
+use super::connections::{Connections, Held};
 use super::failure::{Failure, is_worth_another_try};
 use super::{NodeResult, RunOptions, Status, Timing, record_verdict, seconds, skipped};
 use crate::catalog::RelationKind;
@@ -14,7 +14,7 @@ use crate::compile::{Compiled, Compiler};
 use crate::data_tests::{self, Together};
 use crate::materialize::{self, Built, ModelBuild};
 use crate::project::node::{Node, ResourceType};
-use crate::queries::blocking_compile;
+use crate::queries::{Within, blocking_compile, compile_on, may_query};
 use crate::unit_tests;
 
 /// How often a node is tried when something else than the node is to blame.
@@ -29,6 +29,18 @@ pub(super) struct Runner {
     pub(super) pool: PgPool,
     pub(super) connections: Arc<Connections>,
     pub(super) options: RunOptions,
+}
+
+/// The end of a session whose transaction a template may have begun: dbt commits behind every node.
+const SETTLE: &str = "set client_min_messages to error; commit";
+
+/// A node that is ready to run.
+struct Ready {
+    compiled: Compiled,
+    /// The connection that its template has queried.
+    held: Option<Held>,
+    /// Whether those queries did more than read: the session is nobody else's then.
+    leaves_marks: bool,
 }
 
 /// What a node came to.
@@ -77,15 +89,15 @@ impl Runner {
     async fn attempt(&self, id: &str, result: &mut NodeResult) -> Result<(), Failure> {
         let node = self.node(id);
         let begun = self.now();
-        let compiled = self.compile(node).await;
+        let ready = self.ready(node).await;
         let compiled_at = self.now();
-        let outcome = match compiled {
-            Ok(compiled) => {
-                result.comment.clone_from(&compiled.comment);
+        let outcome = match ready {
+            Ok(ready) => {
+                result.comment.clone_from(&ready.compiled.comment);
                 if node.resource_type != ResourceType::Seed {
-                    result.compiled = Some(compiled.sql.clone());
+                    result.compiled = Some(ready.compiled.sql.clone());
                 }
-                self.with_connection(node, compiled, result).await
+                self.with_connection(node, ready, result).await
             }
             Err(failure) => Err(failure),
         };
@@ -119,18 +131,55 @@ impl Runner {
         }
     }
 
+    /// Compiles a node; where its template may query, on the connection that builds it, so that the
+    /// node finds what its queries made and set there.
+    async fn ready(&self, node: &Node) -> Result<Ready, Failure> {
+        if node.resource_type == ResourceType::UnitTest
+            || !may_query(&self.compiler, &node.unique_id)
+        {
+            return Ok(Ready {
+                compiled: self.compile(node).await?,
+                held: None,
+                leaves_marks: false,
+            });
+        }
+        let mut held = self.connections.acquire().await?;
+        let rendered = compile_on(&mut held.conn, Within::Session, &self.compiler, node).await;
+        match rendered {
+            Ok(rendered) => Ok(Ready {
+                compiled: rendered.what,
+                held: Some(held),
+                leaves_marks: rendered.leaves_marks,
+            }),
+            Err(failure) => {
+                self.connections.release(held, false);
+                Err(failure)
+            }
+        }
+    }
+
     async fn with_connection(
         &self,
         node: &Node,
-        compiled: Compiled,
+        ready: Ready,
         result: &mut NodeResult,
     ) -> Result<Outcome, Failure> {
-        let mut held = self.connections.acquire().await?;
-        let done = self.execute(&mut held.conn, node, &compiled, result).await;
+        let mut held = match ready.held {
+            Some(held) => held,
+            None => self.connections.acquire().await?,
+        };
+        let compiled = &ready.compiled;
+        let mut done = self.execute(&mut held.conn, node, compiled, result).await;
+        if ready.leaves_marks
+            && done.is_ok()
+            && let Err(error) = materialize::execute(&mut held.conn, SETTLE).await
+        {
+            done = Err(error.into());
+        }
         // A failure in the middle of a transaction leaves it open: the server ends it with the
         // connection, or here.
         let usable = match &done {
-            Ok(_) => true,
+            Ok(_) => !ready.leaves_marks,
             Err(failure) if failure.lost => {
                 self.connections.forget_idle();
                 false

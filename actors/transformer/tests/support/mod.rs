@@ -48,6 +48,22 @@ impl Workbench {
         bench
     }
 
+    /// The raw orders of the shop, and nothing but these models in the project.
+    pub async fn only(models: &[(&str, &str)]) -> Self {
+        let bench = Self::shop().await;
+        for folder in ["models", "seeds", "tests"] {
+            std::fs::remove_dir_all(bench.folder.path().join(folder)).unwrap();
+        }
+        bench.write(
+            "models/sources.yml",
+            "sources: [{name: app, schema: raw, tables: [{name: orders}, {name: not_landed}]}]",
+        );
+        for (file, text) in models {
+            bench.write(&format!("models/{file}"), text);
+        }
+        bench
+    }
+
     pub async fn sql(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
             .execute(self.database.pool())
