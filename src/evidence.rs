@@ -62,37 +62,49 @@ impl Evidence {
                 .iter()
                 .map(|node| (node.schema.as_str(), node.table.as_str())),
         );
+        let sources = self.positions(&landed).await?;
+        Ok(json!({ "models": models, "sources": sources }))
+    }
+
+    /// Where the source of each of these landed tables stood. Of a table that a log keeps, that is how
+    /// far the log is in the warehouse: from where it was copied says nothing of its rows any more.
+    async fn positions(&self, landed: &BTreeSet<(&str, &str)>) -> anyhow::Result<Vec<Value>> {
+        let streams = self.store.streams().all().await?;
         let checkpoints = self.store.checkpoints().all().await?;
-        let sources = checkpoints.iter().filter(|it| {
+        let read = checkpoints.iter().filter(|it| {
             let schema = self.landing.get(&it.source).map_or("", String::as_str);
             landed.contains(&(schema, it.table.name.as_str()))
         });
-        let sources = sources.map(|it| {
+        let shown = read.map(|it| {
+            let stream = streams.iter().find(|stream| stream.source == it.source);
+            let followed = stream.filter(|_| is_followed(&it.position.0));
+            let (position, at) = match followed {
+                Some(stream) => (
+                    json!({ "lsn": stream.position.end.to_string(), "slot": stream.position.slot }),
+                    stream.committed_at.unwrap_or(it.updated_at),
+                ),
+                None => (it.position.0.clone(), it.updated_at),
+            };
             json!({
                 "source": it.source,
                 "table": format!("{}.{}", it.table.schema, it.table.name),
-                "position": it.position.0,
-                "at": it.updated_at.to_string(),
+                "position": position,
+                "at": at.to_string(),
             })
         });
-        Ok(json!({ "models": models, "sources": sources.collect::<Vec<_>>() }))
+        Ok(shown.collect())
     }
 
     /// How each test ended last, by its id.
     async fn verdicts(&self) -> anyhow::Result<HashMap<String, String>> {
-        let mut verdicts = HashMap::new();
-        for run in self
-            .store
-            .runs()
-            .recent_of("build", BUILDS_LOOKED_AT)
-            .await?
-        {
-            for step in self.store.runs().steps(run.id).await? {
-                verdicts.entry(step.name).or_insert(step.status);
-            }
-        }
-        Ok(verdicts)
+        let runs = self.store.runs();
+        Ok(runs.last_steps("build", BUILDS_LOOKED_AT).await?)
     }
+}
+
+/// Whether a log keeps the table, rather than a copy that is ahead of it.
+fn is_followed(position: &Value) -> bool {
+    position.get("snapshot_lsn").is_some() && position["state"] != "copied"
 }
 
 /// The nodes that made these tables, directly or not.

@@ -15,6 +15,9 @@ pub(crate) const SERVER_SECTION: &str = "server";
 /// The token's file in the data dir, readable by its owner only.
 pub(crate) const TOKEN_FILE: &str = "token";
 
+/// Names the proof of a load's rows.
+const PROOF_HEADER: &str = "x-ballpoint-proof";
+
 /// A whole pass or an evaluation may take long; a hung server is noticed all the same.
 const REPLY_MAX: Duration = Duration::from_secs(600);
 
@@ -59,8 +62,12 @@ impl Remote {
             .await
     }
 
-    /// The reply's body whatever its status.
-    pub(crate) async fn post_raw(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+    /// The reply's body whatever its status, and the id of the proof of its rows.
+    pub(crate) async fn load(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<(u16, Value, Option<String>)> {
         let request = self.http.post(format!("{}{path}", self.base)).json(body);
         let reply = request
             .bearer_auth(&self.token)
@@ -68,7 +75,9 @@ impl Remote {
             .await
             .context(self.unreachable())?;
         let status = reply.status().as_u16();
-        Ok((status, reply.json().await.unwrap_or(json!({}))))
+        let proof = reply.headers().get(PROOF_HEADER);
+        let proof = proof.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        Ok((status, reply.json().await.unwrap_or(json!({})), proof))
     }
 
     /// The reply to a message of the MCP protocol, as text; empty where the message has none.

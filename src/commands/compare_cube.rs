@@ -78,7 +78,7 @@ pub(super) async fn run(
     let answering = Answering::open(context).await?;
     let mut differences = Vec::new();
     for query in &queries {
-        let ours = answering.load(query).await?;
+        let (ours, _) = answering.load(query).await?;
         let theirs = cube.ask("load", Some(&json!({ "query": query }))).await?;
         if let Some(why) = difference(query, (ours.status, &ours.body), (theirs.0, &theirs.1)) {
             if !context.place.json {

@@ -76,7 +76,13 @@ fn show(proof: &Value) {
     let text = |at: &str| proof[at].as_str().unwrap_or_default();
     match proof["question"].as_str() {
         Some(question) => output::line(format!("question    {question}")),
+        None if proof["statement"].is_string() => {
+            output::line(format!("statement   {}", text("statement")));
+        }
         None => output::line(format!("load        {}", proof["request"])),
+    }
+    if let Some(at) = proof["at"].as_str() {
+        output::line(format!("at          {at}"));
     }
     for definition in proof["definition"].as_array().into_iter().flatten() {
         let (member, hash) = (

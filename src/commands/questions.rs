@@ -1,6 +1,7 @@
 //! `query`, `ask`, `eval`: the metrics and the agents from the shell. While `up` runs it answers;
 //! otherwise this process does, with the part of the tree that answering needs.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -69,19 +70,30 @@ impl Answering {
         Ok(())
     }
 
-    /// Cube's reply to a query.
-    pub(super) async fn load(&self, query: &Value) -> anyhow::Result<ApiReply> {
+    /// Cube's reply to a query, and the id of its proof.
+    pub(super) async fn load(&self, query: &Value) -> anyhow::Result<(ApiReply, Option<String>)> {
         let request = json!({ "query": query });
         match self {
             Self::Running(remote) => loop {
-                let (status, body) = remote.post_raw("/cubejs-api/v1/load", &request).await?;
+                let path = "/cubejs-api/v1/load";
+                let (status, body, proof) = remote.load(path, &request).await?;
                 // A result that is being made; one with a stage waits for the first pass.
                 if body["error"] != "Continue wait" || body.get("stage").is_some() {
-                    return Ok(ApiReply { status, body });
+                    return Ok((ApiReply { status, body }, proof));
                 }
             },
-            Self::Own { metrics, .. } => {
-                Ok(metrics.load(&request, &SecurityContext::default()).await)
+            Self::Own { own, metrics, .. } => {
+                let (raw, nobody) = (request.to_string(), SecurityContext::default());
+                let served = metrics.load_served(&raw, || Ok(request), &nobody).await;
+                let proof = served.proof.as_deref().map(String::from_utf8_lossy);
+                let proof = proof.map(Cow::into_owned);
+                if let Some(id) = &proof {
+                    // With this process all ends that could tell of it later.
+                    let body = metrics.service().await?.proof_of(id).await;
+                    own.store.proofs().put(id, &body.unwrap_or_default()).await?;
+                }
+                let (status, body) = (served.status, serde_json::from_slice(&served.body)?);
+                Ok((ApiReply { status, body }, proof))
             }
         }
     }
@@ -127,7 +139,7 @@ pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitC
     let answering = Answering::open(context).await?;
     let reply = answering.load(&query).await;
     answering.close().await?;
-    let ApiReply { status, body } = reply?;
+    let (ApiReply { status, body }, proof) = reply?;
     // What Cube says, with 200, for "ask again": the first pass of the running ballpoint.
     if body["error"] == "Continue wait" {
         let stage = body["stage"].as_str().unwrap_or("the result is being made");
@@ -152,6 +164,9 @@ pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitC
                 .map(Vec::as_slice)
                 .unwrap_or_default(),
         );
+        if let Some(proof) = proof {
+            output::note(&format!("proof {proof}"));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -244,7 +259,7 @@ pub(super) async fn eval(
 }
 
 async fn rows_of(answering: &Answering, query: &Query) -> anyhow::Result<Vec<Row>> {
-    let reply = answering.load(&serde_json::to_value(query)?).await?;
+    let (reply, _) = answering.load(&serde_json::to_value(query)?).await?;
     let body = reply.body;
     if let Some(error) = body["error"].as_str() {
         bail!("{error}");

@@ -8,6 +8,7 @@ pub mod api;
 mod args;
 pub mod catalog;
 pub mod execute;
+mod given;
 pub mod handle;
 pub mod live;
 mod load_proof;

@@ -1,15 +1,17 @@
-//! Proofs of loads. What a reply was made of is kept beside it in the cache, under an id that goes out
-//! with it; the proof itself is written down when somebody first asks for it. So a hit costs nothing
-//! more, and a dashboard that loads all day fills no table.
+//! Proofs of loads. What a reply was made of stays beside it in memory, under an id that goes out with
+//! it; the proof itself is written down when somebody first asks for it. So a hit costs nothing more,
+//! and a dashboard that loads all day fills no table.
 
 use ballpoint_runtime::segment::TableName;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::given;
 use crate::model::SecurityContext;
 use crate::plan::Plan;
-use crate::proof::{Evidence, TableVersion, row_proofs};
+use crate::proof::{Evidence, TableVersion, hex, row_proofs};
 use crate::query::Filter;
 use crate::served::{Collected, Served};
 use crate::service::Service;
@@ -19,8 +21,8 @@ use crate::service::Service;
 pub(crate) struct Part {
     sql: String,
     params: Vec<String>,
-    policy: Vec<Filter>,
-    rollup: Option<String>,
+    pub(crate) policy: Vec<Filter>,
+    pub(crate) rollup: Option<String>,
 }
 
 impl Part {
@@ -46,6 +48,7 @@ pub(crate) struct Made {
     definition: Vec<Value>,
     model_hash: String,
     data_version: u64,
+    at: Option<Timestamp>,
 }
 
 impl Made {
@@ -66,7 +69,6 @@ impl Service {
         parts: Vec<Part>,
         served: &Served,
     ) -> Made {
-        let model = &self.snapshot.model;
         let mut hasher = Sha256::new();
         hasher.update(key);
         hasher.update(served.digest);
@@ -75,30 +77,28 @@ impl Service {
         let id = hex(&hasher.finalize()[..16]);
         let mut names = Vec::new();
         members_in(&request["query"], &mut names);
-        let found = names.iter().filter_map(|name| model.find(name));
-        let definition = found.map(|id| {
-            let member = model.member(id);
-            json!({ "member": member.full_name, "hash": member.hash, "model_hash": model.hash })
-        });
         Made {
             id: id.into(),
             request: request.clone(),
             context: context.clone(),
             parts,
-            definition: definition.collect(),
-            model_hash: model.hash.clone(),
+            definition: self.definitions_of(&names),
+            model_hash: self.snapshot.model.hash.clone(),
             data_version: self.snapshot.data_version,
+            at: Some(self.clock.real_now()),
         }
     }
 
-    /// The proof behind a reply that is still in the cache, by the id that went out with it.
-    pub async fn proof_of_load(&self, id: &str) -> Option<Value> {
-        let kept = self.results.proved(id)?;
-        let tables = kept.table_versions();
-        Some(
-            self.proof(&kept.made, &kept.body, kept.digest, tables)
-                .await,
-        )
+    /// The proof behind a result that went out lately, by the id that went out with it.
+    pub async fn proof_of(&self, id: &str) -> Option<Value> {
+        match self.results.proved(id)? {
+            given::Answered::Sql(result) => Some(self.sql_proof(&result).await),
+            given::Answered::Load(kept) => {
+                let behind = self.behind_of(&kept.behind, &kept.tables).await;
+                let tables = kept.table_versions();
+                Some(kept.made.proof(&kept.body, kept.digest, &tables, &behind))
+            }
+        }
     }
 
     /// The proof that the load of `proof` would get now, for the same caller.
@@ -107,10 +107,7 @@ impl Service {
     /// Why it is not answered any more.
     pub async fn prove_load(&self, proof: &Value) -> Result<Value, String> {
         let request = &proof["request"];
-        let context = SecurityContext {
-            claims: proof["context"]["claims"].clone(),
-            groups: serde_json::from_value(proof["context"]["groups"].clone()).unwrap_or_default(),
-        };
+        let context = SecurityContext::of_shown(&proof["context"]);
         let collecting = Self {
             collected: Collected::start(),
             ..self.clone()
@@ -126,59 +123,70 @@ impl Service {
         let relations: Vec<TableName> = relations.map(|it| it.relations).unwrap_or_default();
         let tables = self.table_versions(&relations);
         let made = self.made("", request, &context, parts, &served);
-        Ok(self.proof(&made, &served.body, served.digest, tables).await)
+        let behind = self.behind_now(&relations).await;
+        Ok(made.proof(&served.body, served.digest, &tables, &behind))
     }
 
-    async fn proof(
+    /// Members by name and hash; what is none is left out.
+    pub(crate) fn definitions_of(&self, names: &[String]) -> Vec<Value> {
+        let model = &self.snapshot.model;
+        let found = names.iter().filter_map(|name| model.find(name));
+        let definition = found.map(|id| {
+            let member = model.member(id);
+            json!({ "member": member.full_name, "hash": member.hash, "model_hash": model.hash })
+        });
+        definition.collect()
+    }
+}
+
+impl Made {
+    fn proof(
         &self,
-        made: &Made,
         body: &[u8],
         digest: [u8; 32],
-        tables: Vec<TableVersion>,
+        tables: &[TableVersion],
+        behind: &Value,
     ) -> Value {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let results = match body["results"].as_array() {
             Some(results) => results.clone(),
             None => vec![body],
         };
-        let evidence: Vec<Evidence> = made
+        let evidence: Vec<Evidence> = self
             .parts
             .iter()
             .zip(&results)
             .map(|(part, result)| Evidence {
                 policy: part.policy.clone(),
                 rollup: part.rollup.clone(),
-                tables: tables.clone(),
+                tables: tables.to_vec(),
                 rows: row_proofs(&objects(&result["data"]), &measures(&result["query"])),
             })
             .collect();
-        let statements = made.parts.iter();
+        let statements = self.parts.iter();
         let statements = statements.map(|it| json!({ "sql": it.sql, "params": it.params }));
-        let sql: Vec<&str> = made.parts.iter().map(|it| it.sql.as_str()).collect();
+        let sql: Vec<&str> = self.parts.iter().map(|it| it.sql.as_str()).collect();
         json!({
-            "id": String::from_utf8_lossy(&made.id),
-            "request": made.request,
-            "context": { "claims": made.context.claims, "groups": made.context.groups },
+            "id": String::from_utf8_lossy(&self.id),
+            "at": self.at.map(|at| at.to_string()),
+            "request": self.request,
+            "context": self.context.shown(),
             "query": results.iter().map(|it| &it["query"]).collect::<Vec<_>>(),
-            "definition": made.definition,
-            "model_hash": made.model_hash,
+            "definition": self.definition,
+            "model_hash": self.model_hash,
             "sql": sql.join(";\n"),
             "statements": statements.collect::<Vec<_>>(),
             "rows": results.iter().map(|it| rows_of(&it["data"])).sum::<usize>(),
             "checksum": hex(&digest),
-            "behind": self.behind(&evidence).await,
+            "behind": behind,
             "evidence": evidence,
-            "data_version": made.data_version,
+            "data_version": self.data_version,
         })
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Every text of a query; what is no member is not found in the model.
-fn members_in(query: &Value, names: &mut Vec<String>) {
+pub(crate) fn members_in(query: &Value, names: &mut Vec<String>) {
     match query {
         Value::String(text) if text.contains('.') && !names.contains(text) => {
             names.push(text.clone())

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use ballpoint_runtime::segment::TableName;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::query::Filter;
 use crate::service::Service;
 
 /// Rows that are told apart in a proof; of a longer result only the whole is compared.
-const ROWS_MAX: usize = 2000;
+pub(crate) const ROWS_MAX: usize = 2000;
 /// Rows that a replay names.
 const NAMED_MAX: usize = 5;
 
@@ -52,36 +52,24 @@ pub struct RowProof {
     pub checksum: String,
 }
 
+impl TableVersion {
+    pub(crate) fn of(table: &TableName, version: Option<i64>) -> Self {
+        let table = format!("{}.{}", table.schema, table.name);
+        Self { table, version }
+    }
+
+    pub(crate) fn name(&self) -> Option<TableName> {
+        let (schema, name) = self.table.split_once('.')?;
+        Some(TableName::new(schema, name))
+    }
+}
+
 impl Service {
     /// What relations stand in the warehouse, each in its version.
     pub(crate) fn table_versions(&self, relations: &[TableName]) -> Vec<TableVersion> {
-        let version = |it: &TableName| {
-            let of = self.results.versions.of(std::slice::from_ref(it));
-            TableVersion {
-                table: format!("{}.{}", it.schema, it.name),
-                version: of.and_then(|of| of.first().copied()),
-            }
-        };
+        let known = self.results.versions.at_present();
+        let version = |it: &TableName| TableVersion::of(it, known.of(it));
         relations.iter().map(version).collect()
-    }
-
-    /// What stands behind tables; null where nobody knows.
-    pub async fn behind(&self, evidence: &[Evidence]) -> Value {
-        let Some(lineage) = &self.lineage else {
-            return Value::Null;
-        };
-        let mut tables: Vec<TableName> = Vec::new();
-        for table in evidence.iter().flat_map(|it| &it.tables) {
-            if let Some((schema, name)) = table.table.split_once('.') {
-                tables.push(TableName::new(schema, name));
-            }
-        }
-        tables.sort_unstable();
-        tables.dedup();
-        match lineage.behind(&tables).await {
-            Ok(behind) => behind,
-            Err(error) => json!({ "error": error }),
-        }
     }
 }
 
@@ -90,31 +78,29 @@ pub(crate) fn row_proofs(rows: &[Map<String, Value>], measures: &[String]) -> Ve
     if rows.len() > ROWS_MAX {
         return Vec::new();
     }
-    let hash = |row: &Map<String, Value>| -> String {
-        let text = Value::Object(row.clone()).to_string();
-        Sha256::digest(text.as_bytes())
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
-    };
-    let name = |row: &Map<String, Value>| {
+    let proof = |row: &Map<String, Value>| {
         let shown = row.iter().filter(|(key, _)| !measures.contains(key));
         let texts: Vec<String> = shown
             .map(|(key, value)| format!("{key} = {}", plain(value)))
             .collect();
-        if texts.is_empty() {
-            "the only row".to_owned()
-        } else {
-            texts.join(", ")
+        RowProof {
+            row: if texts.is_empty() {
+                "the only row".to_owned()
+            } else {
+                texts.join(", ")
+            },
+            checksum: hex(&Sha256::digest(json_of(row))[..16]),
         }
     };
-    rows.iter()
-        .map(|row| RowProof {
-            row: name(row),
-            checksum: hash(row),
-        })
-        .collect()
+    rows.iter().map(proof).collect()
+}
+
+fn json_of(row: &Map<String, Value>) -> Vec<u8> {
+    serde_json::to_vec(row).unwrap_or_default()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn plain(value: &Value) -> String {
@@ -269,6 +255,8 @@ fn rows_that_differ(then: &[Evidence], now: &[Evidence]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn evidence(version: i64, checksum: &str) -> Vec<Evidence> {

@@ -15,10 +15,11 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use sqlx::PgPool;
 
+use crate::given::{self, Behind, Given};
 use crate::load_proof::Made;
 use crate::proof::TableVersion;
 use crate::relations::{self, Reads};
-use crate::versions::Versions;
+use crate::versions::{Known, Versions};
 
 /// What all bodies together may take.
 const BYTES_MAX: u64 = 128 * 1024 * 1024;
@@ -35,8 +36,10 @@ pub struct Kept {
     pub digest: [u8; 32],
     /// What it was made of.
     pub(crate) made: Made,
-    tables: Vec<TableName>,
-    versions: Vec<i64>,
+    pub(crate) behind: Behind,
+    pub(crate) tables: Vec<TableName>,
+    /// `None` for a table of which no event tells.
+    versions: Vec<Option<i64>>,
     /// The epoch at which the versions were last seen to be the present ones.
     valid_at: AtomicU64,
 }
@@ -45,12 +48,27 @@ impl Kept {
     /// The tables that it was read from, each as it was.
     pub(crate) fn table_versions(&self) -> Vec<TableVersion> {
         let tables = self.tables.iter().zip(&self.versions);
-        let of = |(table, version): (&TableName, &i64)| TableVersion {
-            table: format!("{}.{}", table.schema, table.name),
-            version: Some(*version),
-        };
+        let of = |(table, version): (&TableName, &Option<i64>)| TableVersion::of(table, *version);
         tables.map(of).collect()
     }
+
+    /// About what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len() + self.made.bytes() + self.tables.len() * 64
+    }
+}
+
+/// A body that was just computed.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) body: Bytes,
+    pub(crate) digest: [u8; 32],
+    pub(crate) made: Made,
+    pub(crate) behind: Behind,
+    pub(crate) reads: Reads,
+    /// The epoch and the versions when the computing began.
+    pub(crate) epoch: u64,
+    pub(crate) before: Known,
 }
 
 /// What statements read, by their relations, as of an epoch.
@@ -60,6 +78,8 @@ type ReadsAt = (u64, HashMap<Vec<String>, Arc<Reads>>);
 #[derive(Debug)]
 pub struct Results {
     pub versions: Arc<Versions>,
+    /// Those that went out last, kept or not.
+    pub(crate) given: Given,
     kept: Cache<Arc<str>, Arc<Kept>>,
     /// The relations of statements, as they were at an epoch.
     reads: Mutex<ReadsAt>,
@@ -79,11 +99,11 @@ pub struct ResultsStatus {
 impl Default for Results {
     fn default() -> Self {
         let weigh = |key: &str, kept: &Kept| {
-            u32::try_from(key.len() + kept.body.len() + kept.made.bytes() + ENTRY_BYTES)
-                .unwrap_or(u32::MAX)
+            u32::try_from(key.len() + kept.bytes() + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         Self {
             versions: Arc::default(),
+            given: Given::default(),
             kept: Cache::builder()
                 .max_capacity(BYTES_MAX)
                 .weigher(move |key: &Arc<str>, kept: &Arc<Kept>| weigh(key, kept))
@@ -115,9 +135,12 @@ impl Results {
         Some(found)
     }
 
-    /// The body that went out with the id of a proof, whether it still stands or not.
-    pub(crate) fn proved(&self, id: &str) -> Option<Arc<Kept>> {
-        self.kept.get(proof_key(id).as_str())
+    /// The result that went out with the id of a proof, whether it still stands or not.
+    pub(crate) fn proved(&self, id: &str) -> Option<given::Answered> {
+        // What is served again and again may have gone out first long ago.
+        let kept = || self.kept.iter().find(|(_, kept)| kept.made.id == id);
+        let given = self.given.get(id);
+        given.or_else(|| kept().map(|(_, kept)| given::Answered::Load(kept)))
     }
 
     fn stands(&self, kept: &Kept) -> bool {
@@ -125,41 +148,38 @@ impl Results {
         if kept.valid_at.load(Ordering::Acquire) == epoch {
             return true;
         }
-        let stands = self.versions.of(&kept.tables).as_ref() == Some(&kept.versions);
+        let stands = self.versions.each(&kept.tables).as_ref() == Some(&kept.versions);
         if stands {
             kept.valid_at.store(epoch, Ordering::Release);
         }
         stands
     }
 
-    /// Keeps a body that was computed since `epoch` from what `reads` says; `None` when it may not be
-    /// kept: something changed meanwhile, or may change unseen.
-    pub(crate) fn keep(
-        &self,
-        keys: Vec<String>,
-        epoch: u64,
-        reads: &Reads,
-        body: Bytes,
-        digest: [u8; 32],
-        made: Made,
-    ) -> Option<Arc<Kept>> {
-        let versions = self.versions.of(&reads.relations)?;
-        if !reads.steady || reads.relations.is_empty() || self.versions.epoch() != epoch {
-            return None;
-        }
+    /// Takes note of a body that goes out. It is kept under `keys` unless something changed while it
+    /// was computed, or may change unseen.
+    pub(crate) fn keep(&self, keys: Vec<String>, fresh: Fresh) -> Arc<Kept> {
+        let Reads { relations, steady } = fresh.reads;
+        let versions: Vec<_> = relations.iter().map(|it| fresh.before.of(it)).collect();
+        let stands = steady
+            && !relations.is_empty()
+            && versions.iter().all(Option::is_some)
+            && self.versions.epoch() == fresh.epoch;
         let kept = Arc::new(Kept {
-            body,
-            digest,
-            made,
-            tables: reads.relations.clone(),
+            body: fresh.body,
+            digest: fresh.digest,
+            made: fresh.made,
+            behind: fresh.behind,
+            tables: relations,
             versions,
-            valid_at: AtomicU64::new(epoch),
+            valid_at: AtomicU64::new(fresh.epoch),
         });
-        let proof = proof_key(&String::from_utf8_lossy(&kept.made.id));
-        for key in keys.into_iter().chain([proof]) {
+        for key in keys.into_iter().filter(|_| stands) {
             self.kept.insert(key.into(), Arc::clone(&kept));
         }
-        Some(kept)
+        let id = String::from_utf8_lossy(&kept.made.id);
+        self.given
+            .add(&id, given::Answered::Load(Arc::clone(&kept)));
+        kept
     }
 
     /// What statements read, looked up once an epoch.
@@ -206,11 +226,6 @@ impl Results {
     }
 }
 
-/// Apart from every request's key, which begins with another word.
-fn proof_key(id: &str) -> String {
-    format!("proof\0{id}")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -249,26 +264,16 @@ mod tests {
         versions.known();
         versions.note(&published(1, "orders"));
         versions.note(&published(2, "lines"));
-        let keep = |key: &str, reads: &Reads| {
-            let epoch = versions.epoch();
-            let body = Bytes::from_static(b"{}");
-            results.keep(
-                vec![key.to_owned()],
-                epoch,
-                reads,
-                body,
-                [0; 32],
-                Made::default(),
-            )
+        let keep = |key: &str, reads: Reads| {
+            let fresh = fresh(&results, reads);
+            results.keep(vec![key.to_owned()], fresh);
+            results.get(key)
         };
-        assert!(keep("a", &of("orders", true)).is_some());
-        assert!(keep("b", &of("lines", true)).is_some());
+        assert!(keep("a", of("orders", true)).is_some());
+        assert!(keep("b", of("lines", true)).is_some());
+        assert!(keep("c", of("orders", false)).is_none(), "it reads a clock");
         assert!(
-            keep("c", &of("orders", false)).is_none(),
-            "it reads a clock"
-        );
-        assert!(
-            keep("d", &of("elsewhere", true)).is_none(),
+            keep("d", of("elsewhere", true)).is_none(),
             "nobody tells of it"
         );
         versions.note(&published(3, "orders"));
@@ -277,22 +282,52 @@ mod tests {
         assert!(results.get("c").is_none() && results.get("d").is_none());
     }
 
+    fn fresh(results: &Results, reads: Reads) -> Fresh {
+        Fresh {
+            body: Bytes::from_static(b"{}"),
+            digest: [0; 32],
+            made: Made::default(),
+            behind: Behind::default(),
+            reads,
+            epoch: results.versions.epoch(),
+            before: results.versions.at_present(),
+        }
+    }
+
     #[test]
     fn what_was_computed_across_a_change_is_not_kept() {
         let results = Results::default();
         results.versions.known();
         results.versions.note(&published(1, "orders"));
-        let before = results.versions.epoch();
+        let fresh = fresh(&results, of("orders", true));
         results.versions.note(&published(2, "orders"));
-        let kept = results.keep(
-            vec!["a".to_owned()],
-            before,
-            &of("orders", true),
-            Bytes::new(),
-            [0; 32],
-            Made::default(),
-        );
-        assert!(kept.is_none() && results.get("a").is_none());
+        let given = results.keep(vec!["a".to_owned()], fresh);
+        assert!(results.get("a").is_none());
+        assert_eq!(given.table_versions()[0].version, Some(1), "as it was");
+    }
+
+    #[test]
+    fn what_is_not_kept_can_be_proved_and_what_is_kept_can_be_for_as_long() {
+        let results = Results::default();
+        results.versions.known();
+        let named = |id: &'static str| {
+            let mut fresh = fresh(&results, of("elsewhere", true));
+            fresh.made.id = Bytes::from_static(id.as_bytes());
+            fresh
+        };
+        results.keep(vec!["a".to_owned()], named("one"));
+        assert!(results.proved("one").is_some() && results.get("a").is_none());
+        results.versions.note(&published(1, "elsewhere"));
+        results.keep(vec!["b".to_owned()], named("two"));
+        for at in 0..100 {
+            let mut other = fresh(&results, of("elsewhere", true));
+            other.body = Bytes::from(vec![b'x'; 1024 * 1024]);
+            other.made.id = at.to_string().into();
+            results.keep(Vec::new(), other);
+        }
+        results.given.settle();
+        assert!(results.proved("one").is_none(), "the oldest gives way");
+        assert!(results.proved("two").is_some(), "it may still be served");
     }
 
     #[test]
@@ -302,10 +337,9 @@ mod tests {
         results.versions.note(&published(1, "orders"));
         let body = Bytes::from(vec![b'x'; 4 * 1024 * 1024]);
         for at in 0..100 {
-            let epoch = results.versions.epoch();
-            let keys = vec![at.to_string()];
-            let (reads, made) = (of("orders", true), Made::default());
-            results.keep(keys, epoch, &reads, body.clone(), [0; 32], made);
+            let mut large = fresh(&results, of("orders", true));
+            large.body = body.clone();
+            results.keep(vec![at.to_string()], large);
         }
         assert!(
             results.status().bytes <= BYTES_MAX,

@@ -14,7 +14,7 @@ use crate::load_proof::Part;
 use crate::model::SecurityContext;
 use crate::plan::{self, Plan};
 use crate::relations::Reads;
-use crate::results::Kept;
+use crate::results::{Fresh, Kept};
 use crate::service::Service;
 
 /// Far enough that no date phrase means the same then.
@@ -29,7 +29,7 @@ pub struct Served {
     pub digest: [u8; 32],
     /// Whether it came out of the cache.
     pub hit: bool,
-    /// The id of its proof, where it can be proved.
+    /// The id of the proof of its rows.
     pub proof: Option<Bytes>,
 }
 
@@ -110,15 +110,13 @@ impl Collected {
         sources.parts.clone()
     }
 
-    fn take(&self) -> (Vec<String>, Vec<TableName>) {
+    /// The statements that read the source, and what stands behind the rollups that were read.
+    fn sources(&self) -> (Vec<String>, Vec<TableName>) {
         let Some(sources) = &self.0 else {
             return Default::default();
         };
-        let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-        (
-            std::mem::take(&mut sources.statements),
-            std::mem::take(&mut sources.relations),
-        )
+        let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+        (sources.statements.clone(), sources.relations.clone())
     }
 }
 
@@ -160,29 +158,37 @@ impl Service {
         request: &Value,
         context: &SecurityContext,
     ) -> Served {
-        let epoch = self.results.versions.epoch();
+        let versions = &self.results.versions;
+        let (epoch, before) = (versions.epoch(), versions.at_present());
         let collecting = Self {
             collected: Collected::start(),
             ..self.clone()
         };
         let mut served = Served::made(&collecting.load(request, context).await);
-        if served.status == 200
-            && served.has_data()
-            && let Some(reads) = self.reads_of(&collecting.collected).await
-        {
+        if served.status == 200 && served.has_data() {
+            let found = self.reads_of(&collecting.collected).await;
+            // What is not known may change unseen.
+            let reads = found.unwrap_or_default();
             let key = keys.first().map_or("", String::as_str);
             let parts = collecting.collected.parts();
-            let made = self.made(key, request, context, parts, &served);
-            let (body, digest) = (served.body.clone(), served.digest);
-            let kept = self.results.keep(keys, epoch, &reads, body, digest, made);
-            served.proof = kept.map(|kept| kept.made.id.clone());
+            let fresh = Fresh {
+                made: self.made(key, request, context, parts, &served),
+                body: served.body.clone(),
+                digest: served.digest,
+                behind: self.look_behind(&reads.relations),
+                reads,
+                epoch,
+                before,
+            };
+            let kept = self.results.keep(keys, fresh);
+            served.proof = Some(kept.made.id.clone());
         }
         served
     }
 
     /// What was read; `None` when that could not be found out.
     pub(crate) async fn reads_of(&self, collected: &Collected) -> Option<Reads> {
-        let (statements, relations) = collected.take();
+        let (statements, relations) = collected.sources();
         let mut reads = Reads {
             relations,
             steady: true,

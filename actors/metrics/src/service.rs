@@ -308,7 +308,7 @@ impl Service {
         self.plan_over(normalized, context, &rollups, old)
     }
 
-    fn usable_rollups(&self) -> (Vec<Arc<plan::Rollup>>, Vec<plan::Considered>) {
+    pub(crate) fn usable_rollups(&self) -> (Vec<Arc<plan::Rollup>>, Vec<plan::Considered>) {
         if self.source_only {
             return (Vec::new(), Vec::new());
         }

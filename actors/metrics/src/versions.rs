@@ -21,9 +21,20 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Versions {
     /// `None` until the events were read: nothing is known of any table then.
-    tables: RwLock<Option<HashMap<TableName, i64>>>,
+    tables: RwLock<Known>,
     /// Grows with every change, that of a definition included.
     epoch: watch::Sender<u64>,
+}
+
+/// The versions of all tables at one moment; `None` until the events were read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known(Option<Arc<HashMap<TableName, i64>>>);
+
+impl Known {
+    /// `None` for a table of which no event tells.
+    pub(crate) fn of(&self, table: &TableName) -> Option<i64> {
+        self.0.as_ref()?.get(table).copied()
+    }
 }
 
 impl Default for Versions {
@@ -46,6 +57,12 @@ impl Versions {
         self.epoch.subscribe()
     }
 
+    /// All as they are now, whatever is written later.
+    pub(crate) fn at_present(&self) -> Known {
+        let known = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
     /// The version of each table; `None` when there is one of which no event tells when it changes.
     pub fn of(&self, tables: &[TableName]) -> Option<Vec<i64>> {
         self.each(tables)?.into_iter().collect()
@@ -54,17 +71,16 @@ impl Versions {
     /// The same with `None` for each table of which no event tells; `None` for all until the events
     /// were read.
     pub fn each(&self, tables: &[TableName]) -> Option<Vec<Option<i64>>> {
-        let known = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref()?;
-        Some(tables.iter().map(|it| known.get(it).copied()).collect())
+        let known = self.at_present();
+        known.0.as_ref()?;
+        Some(tables.iter().map(|it| known.of(it)).collect())
     }
 
     /// Those of `tables` that no load or build has written.
     pub fn unknown<'t>(&self, tables: &'t [TableName]) -> Vec<&'t TableName> {
-        let known = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let is_known =
-            |it: &&TableName| known.as_ref().is_some_and(|known| known.contains_key(*it));
-        tables.iter().filter(|it| !is_known(it)).collect()
+        let known = self.at_present();
+        let is_unknown = |it: &&TableName| known.of(it).is_none();
+        tables.iter().filter(is_unknown).collect()
     }
 
     /// Something other than data changed: a definition, a rollup.
@@ -79,7 +95,8 @@ impl Versions {
             return;
         }
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tables) = tables.as_mut() {
+        if let Some(tables) = &mut tables.0 {
+            let tables = Arc::make_mut(tables);
             for table in written {
                 let version = tables.entry(table.clone()).or_insert(recorded.id);
                 *version = recorded.id.max(*version);
@@ -90,7 +107,8 @@ impl Versions {
     }
 
     fn replace(&self, tables: Option<HashMap<TableName, i64>>) {
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        let known = Known(tables.map(Arc::new));
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = known;
         self.moved();
     }
 
@@ -101,7 +119,7 @@ impl Versions {
     pub(crate) async fn read(&self, store: &Store) -> Result<(), StoreError> {
         let written = store.events().writes().await?;
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let known = tables.get_or_insert_default();
+        let known = Arc::make_mut(tables.0.get_or_insert_default());
         let mut moved = false;
         for (table, id) in written {
             let version = known.entry(table).or_insert(-1);

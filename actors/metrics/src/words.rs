@@ -15,6 +15,8 @@ pub(crate) struct Words {
     pub(crate) starts: Vec<String>,
     /// The first few words of each statement.
     pub(crate) heads: Vec<Vec<String>>,
+    /// Names without quotes, in order: what may be a keyword.
+    pub(crate) bare: Vec<String>,
     /// A name in `U&"…"`, whose escapes are not read here.
     pub(crate) has_escaped_name: bool,
 }
@@ -75,6 +77,11 @@ impl Words {
         let mut rest = sql;
         while !rest.is_empty() {
             let (token, after) = token(rest, &mut words.has_escaped_name);
+            if let Some(Token::Name(name)) = &token
+                && rest.starts_with(is_start)
+            {
+                words.bare.push(name.clone());
+            }
             tokens.extend(token);
             rest = after;
         }

@@ -159,3 +159,28 @@ async fn a_live_query_is_told_of_changes_of_its_own_data_and_of_nothing_else() {
     );
     shop.close().await;
 }
+
+#[tokio::test]
+async fn a_result_that_is_not_kept_can_be_proved_all_the_same() {
+    let model = "
+cubes:
+  - name: Recent
+    sql: select * from marts.orders where placed_at < now()
+    dimensions: [{name: status, sql: status, type: string}]
+    measures: [{name: count, type: count}]
+";
+    let shop = Shop::with(model).await;
+    let known = |service: &ballpoint_metrics::Service| service.snapshot.data_version > 0;
+    let service = shop.until("the first look", known).await;
+    let query = json!({ "measures": ["Recent.count"], "dimensions": ["Recent.status"] });
+    let (first, second) = (load(&shop, query.clone()).await, load(&shop, query).await);
+    assert!(!first.hit && !second.hit, "it depends on the clock");
+    let id = |served: &Served| String::from_utf8(served.proof.clone().unwrap().into()).unwrap();
+    let proof = service.proof_of(&id(&first)).await.unwrap();
+    let table = &proof["evidence"][0]["tables"][0];
+    assert_eq!(table["table"], "marts.orders", "{proof}");
+    assert!(table["version"].is_i64(), "{proof}");
+    let now = service.prove_load(&proof).await.unwrap();
+    assert_eq!(now["checksum"], proof["checksum"]);
+    shop.close().await;
+}

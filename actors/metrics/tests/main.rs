@@ -11,6 +11,7 @@ mod kept;
 mod malformed;
 mod model_errors;
 mod planning;
+mod policies;
 mod registry;
 mod rollups;
 mod shipped_model;

@@ -150,6 +150,77 @@ async fn the_answer_is_the_same_with_and_without_a_rollup() {
     shop.close().await;
 }
 
+/// What a delta may do to the orders: add, change, move in time, lose.
+const CHANGES: [(&str, usize); 5] = [
+    (
+        "INSERT INTO marts.orders SELECT 9100 + i, 1 + i, 'late', 7.5, 2, 1.5, timestamptz '2025-12-24 10:00Z' \
+         FROM generate_series(1, 5) i",
+        1,
+    ),
+    (
+        "UPDATE marts.orders SET amount = amount + 1 WHERE placed_at < '2025-11-22Z'",
+        1,
+    ),
+    (
+        "UPDATE marts.orders SET placed_at = '2026-01-05 12:00Z' WHERE id = 9101",
+        2,
+    ),
+    (
+        "UPDATE marts.orders SET placed_at = NULL WHERE id = 9102",
+        2,
+    ),
+    (
+        "DELETE FROM marts.orders WHERE id = 9103; \
+         INSERT INTO marts.orders VALUES (9103, 4, 'swapped', 1, 1, 1, '2025-12-24 10:00Z')",
+        1,
+    ),
+];
+
+#[tokio::test]
+async fn only_the_partitions_that_were_touched_are_built_and_the_answers_stay_the_same() {
+    let shop = Shop::open().await;
+    let names = ["Orders.byDay", "Orders.exact", "Orders.withLines"];
+    shop.rolled_up(&names).await;
+    let mut dice = Dice(7);
+    let by_day = |service: &Service| service.rollups.status()[0].clone();
+    for (change, touched) in CHANGES {
+        shop.execute(change).await;
+        let before = shop.service().await.rollups.status()[0].built_at;
+        shop.written(&["orders"]).await;
+        shop.refreshed().await;
+        let again = |service: &Service| by_day(service).built_at != before;
+        shop.until("the refresh", again).await;
+        let service = shop.rolled_up(&names).await;
+        let status = by_day(&service);
+        assert_eq!(
+            status.partitions.unwrap().0,
+            touched,
+            "{change}: {status:?}"
+        );
+        assert_eq!(status.whole_because, None);
+        let source = service.without_rollups();
+        for _ in 0..40 {
+            let query = query(&mut dice);
+            let (with, without) = (rows(&service, &query).await, rows(&source, &query).await);
+            assert_eq!(with, without, "{change}: {query}");
+        }
+    }
+    // Another table decides on no partition.
+    shop.execute("UPDATE marts.customers SET city = 'Oslo' WHERE id = 3")
+        .await;
+    let before = by_day(&shop.service().await).built_at;
+    shop.written(&["customers"]).await;
+    shop.refreshed().await;
+    let again = |service: &Service| by_day(service).built_at != before;
+    let service = shop.until("the refresh", again).await;
+    let (written, all) = by_day(&service).partitions.unwrap();
+    assert_eq!(written, all);
+    let whole = &service.rollups.status()[2];
+    let why = whole.whole_because.as_ref().unwrap();
+    assert!(why.contains("partition_granularity"), "{why}");
+    shop.close().await;
+}
+
 #[tokio::test]
 async fn an_old_rollup_is_not_read_and_is_built_again() {
     let shop = Shop::open().await;

@@ -13,6 +13,7 @@ use crate::support::{self, Shop};
 async fn rows(shop: &Shop, service: &Service, sql: &str) -> Vec<String> {
     let sent = service.translate(sql, &SecurityContext::default()).await;
     let sent = sent.unwrap_or_else(|error| panic!("{sql}: {error} {:?}", error.hint));
+    let sent = sent.sql;
     let text = format!("SELECT row_to_json(answer)::text FROM ({sent}) AS answer");
     let rows = sqlx::query(AssertSqlSafe(text))
         .persistent(false)
@@ -158,9 +159,9 @@ async fn over_http_an_answer_is_lines_the_columns_first() {
     let service = shop.service().await;
     let nobody = SecurityContext::default();
     let lines = async |sql: &str, zone: &str| -> Vec<Value> {
-        let lines = service.answer_sql(sql, zone, &nobody).await.unwrap();
+        let answer = service.answer_sql(sql, zone, &nobody).await.unwrap();
         let read = |line: Bytes| serde_json::from_slice(&line).unwrap();
-        lines.map(read).collect().await
+        answer.lines.map(read).collect().await
     };
     let sql = "SELECT status, MEASURE(count) AS n, true AS yes FROM Orders GROUP BY 1 ORDER BY 1;";
     let counted = lines(sql, "UTC").await;
@@ -212,6 +213,62 @@ async fn over_http_an_answer_is_lines_the_columns_first() {
 }
 
 #[tokio::test]
+async fn an_answer_over_http_is_proved_by_its_last_line_and_by_no_line_before() {
+    let shop = Shop::open().await;
+    let service = shop.rolled_up(&["Orders.byDay"]).await;
+    let nobody = SecurityContext::default();
+    let sql = "SELECT status, MEASURE(count) AS n FROM Orders GROUP BY 1 HAVING status <> 'sent'";
+    let answer = service.answer_sql(sql, "UTC", &nobody).await.unwrap();
+    let id = answer.proof.unwrap();
+    let lines: Vec<Bytes> = answer.lines.collect().await;
+    assert_eq!(lines.len(), 2);
+    let proof = service.proof_of(&id).await.unwrap();
+    assert_eq!(
+        (&proof["statement"], &proof["rows"]),
+        (&json!(sql), &json!(2))
+    );
+    let part = &proof["evidence"][0];
+    assert!(
+        part["rollup"].as_str().unwrap().starts_with("Orders."),
+        "{proof}"
+    );
+    let version = |of: &Value| of["tables"].as_array().unwrap()[0]["version"].is_i64();
+    assert!(version(part), "{proof}");
+    let mut names: Vec<&str> = part["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["row"].as_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["status = open", "status = paid"]);
+    let members: Vec<&Value> = proof["definition"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["member"])
+        .collect();
+    assert_eq!(members, ["Orders.count", "Orders.status"]);
+
+    let again = service.prove_sql(&proof).await.unwrap();
+    assert_eq!(again["checksum"], proof["checksum"]);
+    shop.execute("UPDATE marts.orders SET status = 'paid' WHERE id = 3")
+        .await;
+    let now = service.from_source().prove_sql(&proof).await.unwrap();
+    assert_ne!(now["checksum"], proof["checksum"]);
+
+    let failing = "SELECT 1 / (MEASURE(count) - 200) AS x FROM Orders GROUP BY status";
+    let answer = service.answer_sql(failing, "UTC", &nobody).await.unwrap();
+    let lines: Vec<Bytes> = answer.lines.collect().await;
+    assert!(lines.last().unwrap().starts_with(b"{\"error\""));
+    let none = service.proof_of(&answer.proof.unwrap()).await;
+    assert!(none.is_none(), "what failed has no rows to prove");
+    let plain = service.answer_sql("SELECT 1 AS one", "UTC", &nobody).await;
+    assert_eq!(plain.unwrap().proof, None, "no cube, no proof");
+    shop.close().await;
+}
+
+#[tokio::test]
 async fn what_is_not_served_is_refused_with_a_reason() {
     let shop = Shop::open().await;
     let service = shop.service().await;
@@ -245,6 +302,21 @@ async fn what_is_not_served_is_refused_with_a_reason() {
         ("INSERT INTO Orders VALUES (1)", "25006", "only reads"),
         ("SELECT 1; DROP TABLE marts.orders", "25006", "DROP"),
         ("COPY marts.orders TO STDOUT", "25006", "COPY"),
+        (
+            "WITH x AS (UPDATE pg_database SET datname = '' RETURNING 1) SELECT 1",
+            "25006",
+            "UPDATE",
+        ),
+        ("SELECT 1 AS a INTO TEMP zz", "25006", "INTO"),
+        ("BEGIN; DELETE FROM pg_class", "25006", "DELETE"),
+        ("BEGIN READ/* */WRITE", "25006", "READ WRITE"),
+        ("START TRANSACTION READ WRITE", "25006", "READ WRITE"),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+            "25006",
+            "READ WRITE",
+        ),
+        ("SELECT rolpassword FROM pg_authid", "42501", "pg_authid"),
         ("SET search_path TO marts", "42501", "search_path"),
         ("SET LOCAL search_path TO marts", "42501", "search_path"),
         ("SET SESSION ROLE postgres", "42501", "role"),
@@ -302,7 +374,8 @@ async fn what_is_not_served_is_refused_with_a_reason() {
             service
                 .translate(fine, &SecurityContext::default())
                 .await
-                .unwrap(),
+                .unwrap()
+                .sql,
             fine
         );
     }
@@ -342,7 +415,8 @@ views:
         let sent = service
             .translate(sql, &clerk)
             .await
-            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+            .sql;
         let text = format!("SELECT n::text FROM ({sent}) AS answer");
         let found: String = sqlx::query_scalar(AssertSqlSafe(text))
             .fetch_one(shop.database.pool())

@@ -108,8 +108,15 @@ impl Seen {
 
 /// Runs a proof's query, a load's under the caller's own claims.
 async fn seen(service: &Service, proof: &Value) -> Result<Seen, AnswerError> {
-    if proof["request"].is_object() {
-        return Ok(match service.prove_load(proof).await {
+    let proved = if proof["request"].is_object() {
+        Some(service.prove_load(proof).await)
+    } else if proof["statement"].is_string() {
+        Some(service.prove_sql(proof).await)
+    } else {
+        None
+    };
+    if let Some(proved) = proved {
+        return Ok(match proved {
             Err(error) => Seen::Refused(error),
             Ok(now) => Seen::Rows(Found {
                 rows: usize::try_from(now["rows"].as_u64().unwrap_or_default()).unwrap_or_default(),

@@ -175,6 +175,48 @@ test('the WebSocket client loads, reads meta and subscribes', options, async () 
   }
 });
 
+test('every answer names a proof, by whichever way it comes', options, async () => {
+  const headers = { authorization: server.token };
+  const proved = async (id) => {
+    const bearer = { authorization: `Bearer ${server.token}` };
+    const reply = await fetch(`${server.base}/api/proofs/${id}`, { headers: bearer });
+    assert.equal(reply.status, 200, `${id}: ${await reply.clone().text()}`);
+    const proof = await reply.json();
+    assert.ok(proof.evidence[0].tables.length > 0, JSON.stringify(proof));
+  };
+  const asked = new URLSearchParams({ query: JSON.stringify(counted), cache: 'no-cache' });
+  const loaded = await fetch(`${server.api}/load?${asked}`, { headers });
+  await loaded.json();
+  await proved(loaded.headers.get('x-ballpoint-proof'));
+  const streamed = await fetch(`${server.api}/cubesql`, {
+    method: 'POST', headers, body: JSON.stringify({ query: 'SELECT MEASURE(count) FROM Production' }),
+  });
+  await streamed.text();
+  await proved(streamed.headers.get('x-ballpoint-proof'));
+
+  const WebSocket = require('ws');
+  const socket = new WebSocket(`${server.base.replace('http', 'ws')}/`);
+  await new Promise((open, failed) => socket.once('open', open).once('error', failed));
+  const answer = new Promise((found) => {
+    socket.on('message', (text) => {
+      const message = JSON.parse(text);
+      if (message.message?.data) found(message);
+    });
+  });
+  socket.send(JSON.stringify({ authorization: server.token }));
+  socket.send(JSON.stringify({ messageId: 1, method: 'subscribe', params: { query: counted } }));
+  await proved((await answer).proof);
+  socket.close();
+
+  const query = encodeURIComponent(JSON.stringify(counted));
+  const live = await fetch(`${server.base}/api/live?query=${query}`, { headers: { authorization: `Bearer ${server.token}` } });
+  const reader = live.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = '';
+  while (!/^id: ?\w+\n/m.test(text)) text += (await reader.read()).value;
+  await proved(text.match(/^id: ?(\w+)$/m)[1]);
+  await reader.cancel();
+});
+
 test("a WebSocket without a valid token is told so, and a stranger's gets no rows", options, async () => {
   const WebSocket = require('ws');
   const socket = new WebSocket(`${server.base.replace('http', 'ws')}/`);

@@ -6,7 +6,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ballpoint_metrics::Served;
+use ballpoint_metrics::{ApiReply, Served};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -30,6 +31,13 @@ struct Job {
     waiters: usize,
     /// Clients' names for their requests: by these they can end it.
     requests: Vec<String>,
+}
+
+/// What is answered where there will be no outcome.
+pub(crate) fn broken_off() -> Served {
+    let error = "the query was ended before there was a result";
+    let body = json!({ "error": error });
+    ApiReply { status: 500, body }.into()
 }
 
 impl Default for Waiting {
@@ -60,8 +68,8 @@ impl Waiting {
         let waited = tokio::time::timeout(self.patience, outcome.wait_for(Option::is_some)).await;
         match waited {
             Ok(Ok(found)) => found.clone(),
-            // The work was cancelled, or ended without an outcome.
-            Ok(Err(_)) => None,
+            // It was cancelled, or broke off. To be asked again at once would not help it.
+            Ok(Err(_)) => Some(broken_off()),
             Err(_) => {
                 waiter.comes_again = true;
                 None
@@ -262,7 +270,11 @@ mod tests {
             assert!(waiting.cancel("mine"));
         };
         let (outcome, ()) = tokio::join!(asked, ended);
-        assert!(outcome.is_none());
+        assert_eq!(
+            outcome.unwrap().status,
+            500,
+            "not to be asked again at once"
+        );
         until(&count.dropped, 1).await;
     }
 }

@@ -15,6 +15,19 @@ pub struct SecurityContext {
 }
 
 impl SecurityContext {
+    /// As a proof keeps it.
+    pub(crate) fn shown(&self) -> Value {
+        serde_json::json!({ "claims": self.claims, "groups": self.groups })
+    }
+
+    /// As a proof kept it.
+    pub(crate) fn of_shown(shown: &Value) -> Self {
+        Self {
+            claims: shown["claims"].clone(),
+            groups: serde_json::from_value(shown["groups"].clone()).unwrap_or_default(),
+        }
+    }
+
     /// From token claims, the groups under `groups_claim`.
     pub fn from_claims(claims: Value, groups_claim: &str) -> Self {
         let groups = match claims.get(groups_claim) {
@@ -30,15 +43,29 @@ impl SecurityContext {
 
     /// A claim by its dotted path, as text.
     pub fn claim(&self, path: &str) -> Option<String> {
-        let value = path
-            .split('.')
-            .try_fold(&self.claims, |value, key| value.get(key))?;
-        match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(flag) => Some(flag.to_string()),
-            _ => None,
+        scalar(self.found(path)?)
+    }
+
+    /// The same where several values may stand: a claim that is a list has each of its own.
+    pub(crate) fn claimed(&self, path: &str) -> Option<Vec<String>> {
+        match self.found(path)? {
+            Value::Array(values) => values.iter().map(scalar).collect(),
+            value => Some(vec![scalar(value)?]),
         }
+    }
+
+    fn found(&self, path: &str) -> Option<&Value> {
+        let mut keys = path.split('.');
+        keys.try_fold(&self.claims, |value, key| value.get(key))
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
     }
 }
 

@@ -433,6 +433,11 @@ impl Member {
         }
     }
 
+    /// Whether a request brought it along: no file declares it, and what it reads is checked instead.
+    pub(crate) fn is_brought_along(&self) -> bool {
+        self.hash.is_empty()
+    }
+
     /// Every expression that decides the member's value.
     pub fn templates(&self) -> Vec<&Template> {
         match &self.definition {

@@ -9,6 +9,7 @@ pub mod folded;
 pub mod granularity;
 mod needs;
 pub mod normalize;
+mod policies;
 mod reading;
 mod resolve;
 mod rolling;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use error::QueryError;
 pub use folded::Folded;
+pub(crate) use needs::reached;
 pub use normalize::{Normalized, QueryType, normalize};
 pub(crate) use resolve::may_show;
 pub use rollup::{Considered, Rollup};
@@ -95,6 +97,32 @@ pub fn plan_with(
 ) -> Result<Plan, QueryError> {
     let resolved = resolve::resolve(model, query, context)?;
     select::write(model, query, context, resolved, rollups)
+}
+
+/// For each bucket of a time dimension (the empty one has the rows without a time) a text that is
+/// another one once a row of it was added, changed, moved or deleted.
+///
+/// # Errors
+/// A time that other cubes, or the caller, have a say in.
+pub(crate) fn signatures(model: &Model, time: MemberId, unit: &str) -> Result<String, QueryError> {
+    let context = SecurityContext::default();
+    let zone = jiff::tz::TimeZone::UTC;
+    let mut writer = writer::Writer::new(model, &context, &zone, "UTC");
+    let read = reached(model, [time]);
+    let is_own = |id: &MemberId| id.cube == time.cube;
+    let sub_query = |id: &MemberId| model.member(*id).dimension().is_some_and(|it| it.sub_query);
+    let sql = writer.member(time)?;
+    let table = writer.table(time.cube)?;
+    if !read.iter().all(is_own) || read.iter().any(sub_query) || !writer.params.is_empty() {
+        let name = &model.member(time).full_name;
+        let why = format!("{name} is not made of its own table's columns alone");
+        return Err(QueryError::Unplannable(why));
+    }
+    let alias = writer.table_alias(time.cube);
+    Ok(format!(
+        "SELECT coalesce(date_trunc('{unit}', ({sql})::timestamptz AT TIME ZONE 'UTC')::text, ''), \
+         concat_ws(' ', count(*), sum(hashint8({alias}.xmin::text::bigint))) FROM {table} GROUP BY 1"
+    ))
 }
 
 /// The values of some dimensions and the extent of some times of one cube, in one scan. Columns:

@@ -1,6 +1,6 @@
 //! What a member needs joined: the cubes whose columns it reads, and the paths that lead there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::error::QueryError;
 use crate::model::{MemberId, Model};
@@ -71,6 +71,31 @@ pub(super) fn collect_cubes(
     for reference in references {
         collect_cubes(model, reference, cubes, seen);
     }
+}
+
+/// Every member that these lead to, they themselves first: what a view's member stands for, what an
+/// expression reads. What stands behind a sub-query dimension is another query's.
+pub(crate) fn reached(model: &Model, from: impl IntoIterator<Item = MemberId>) -> Vec<MemberId> {
+    let mut found: Vec<MemberId> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut pending: VecDeque<MemberId> = from.into_iter().collect();
+    while let Some(id) = pending.pop_front() {
+        if !seen.insert(id) {
+            continue;
+        }
+        found.push(id);
+        let member = model.member(id);
+        pending.extend(member.origin.as_ref().map(|origin| origin.member));
+        let is_sub_query = member.dimension().is_some_and(|it| it.sub_query);
+        if member.origin.is_some() || is_sub_query {
+            continue;
+        }
+        let stage = member.measure().and_then(|measure| measure.stage.as_ref());
+        pending.extend(stage.iter().flat_map(|stage| stage.add_group_by.iter()));
+        let templates = member.templates();
+        pending.extend(templates.iter().flat_map(|it| it.members()));
+    }
+    found
 }
 
 /// Two cubes that no chain of joins connects.

@@ -1,15 +1,14 @@
 //! The names of a query looked up in the model, and whether the caller may use them.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use jiff::civil::DateTime;
 
 use super::error::QueryError;
 use super::filters::OPERATORS;
-use super::needs::collect_cubes;
 use super::normalize::Normalized;
 use super::{Column, ColumnKind};
-use crate::model::{Definition, MemberId, Model, Policy, SecurityContext};
+use crate::model::{Definition, MemberId, Model, SecurityContext};
 use crate::query::{DateRange, Filter};
 
 /// A query in terms of the model.
@@ -25,6 +24,8 @@ pub(crate) struct Resolved {
     pub(crate) row_filters: Vec<Filter>,
     /// `None`: the query leaves it to us.
     pub(crate) order: Option<Vec<(MemberId, bool)>>,
+    /// The same inside each sub-query dimension that is read.
+    pub(crate) inner_filters: HashMap<MemberId, Vec<Filter>>,
     /// Members whose values the caller's policies hide.
     pub(crate) masked: Vec<MemberId>,
     /// No policy lets the caller see any row.
@@ -101,9 +102,7 @@ pub(crate) fn resolve(
         .as_ref()
         .map(|order| lookup.order(order))
         .transpose()?;
-    lookup.add_default_filters(query, &mut resolved);
-    lookup.add_row_policies(&mut resolved)?;
-    lookup.add_masks(&mut resolved);
+    lookup.add_policies(query, &mut resolved)?;
     Ok(resolved)
 }
 
@@ -128,9 +127,9 @@ pub(crate) fn may_show(
     Ok(())
 }
 
-struct Lookup<'a> {
-    model: &'a Model,
-    context: &'a SecurityContext,
+pub(super) struct Lookup<'a> {
+    pub(super) model: &'a Model,
+    pub(super) context: &'a SecurityContext,
 }
 
 impl Lookup<'_> {
@@ -178,57 +177,6 @@ impl Lookup<'_> {
             .is_none_or(|origin| self.allows(origin.member))
     }
 
-    /// The default filters of the views that the query names, unless it says otherwise.
-    fn add_default_filters(&self, query: &Normalized, resolved: &mut Resolved) {
-        let columns = resolved.dimensions.iter().chain(&resolved.measures);
-        let mut views: Vec<usize> = columns.map(|column| column.member.cube).collect();
-        views.sort_unstable();
-        views.dedup();
-        let mut asked = Vec::new();
-        collect_filter_members(self.model, &query.query.filters, &mut asked);
-        asked.extend(resolved.ranges.iter().map(|range| range.0));
-        for default in views
-            .iter()
-            .flat_map(|view| &self.model.cubes[*view].default_filters)
-        {
-            let unless = |id: &MemberId| default.unless.contains(&self.model.member(*id).full_name);
-            if !asked.iter().any(unless) {
-                resolved.filters.push(default.filter.clone());
-            }
-        }
-    }
-
-    /// Whether no policy shows the member's values.
-    fn is_masked(&self, id: MemberId) -> bool {
-        let member = self.model.member(id);
-        let own = self.model.cubes[id.cube]
-            .policies
-            .as_ref()
-            .is_some_and(|policies| {
-                !policies
-                    .iter()
-                    .any(|policy| policy.applies_to(self.context) && policy.shows(&member.name))
-            });
-        own || member
-            .origin
-            .as_ref()
-            .is_some_and(|origin| self.is_masked(origin.member))
-    }
-
-    fn add_masks(&self, resolved: &mut Resolved) {
-        let mut members: Vec<MemberId> = resolved
-            .dimensions
-            .iter()
-            .chain(&resolved.measures)
-            .map(|column| column.member)
-            .chain(resolved.ranges.iter().map(|range| range.0))
-            .collect();
-        collect_filter_members(self.model, &resolved.filters, &mut members);
-        let is_own = |id: &MemberId| self.model.computed.values().any(|own| own == id);
-        members.retain(|id| !is_own(id) && self.is_masked(*id));
-        resolved.masked = members;
-    }
-
     fn column(&self, member: MemberId, kind: ColumnKind) -> Column {
         let definition = self.model.member(member);
         let (key, alias) = match &kind {
@@ -238,7 +186,7 @@ impl Lookup<'_> {
                 format!(
                     "{}_{}",
                     definition.alias,
-                    &granularity[..granularity.len().min(14)]
+                    granularity.chars().take(14).collect::<String>()
                 ),
             ),
             _ => (definition.full_name.clone(), definition.alias.clone()),
@@ -297,130 +245,5 @@ impl Lookup<'_> {
             resolved.push((self.visible(plain, Wanted::Any)?, *descending));
         }
         Ok(resolved)
-    }
-
-    fn add_row_policies(&self, resolved: &mut Resolved) -> Result<(), QueryError> {
-        let mut cubes: Vec<usize> = Vec::new();
-        let columns = resolved
-            .dimensions
-            .iter()
-            .chain(&resolved.measures)
-            .map(|c| c.member);
-        let others = resolved
-            .segments
-            .iter()
-            .copied()
-            .chain(resolved.ranges.iter().map(|r| r.0));
-        let mut members: Vec<MemberId> = columns.chain(others).collect();
-        collect_filter_members(self.model, &resolved.filters, &mut members);
-        for id in members {
-            if self.model.computed.values().any(|computed| *computed == id) {
-                collect_cubes(self.model, id, &mut cubes, &mut BTreeSet::new());
-            }
-            cubes.push(id.cube);
-            cubes.extend(
-                self.model
-                    .member(id)
-                    .origin
-                    .as_ref()
-                    .map(|origin| origin.member.cube),
-            );
-        }
-        cubes.sort_unstable();
-        cubes.dedup();
-        for cube in cubes {
-            let Some(policies) = &self.model.cubes[cube].policies else {
-                continue;
-            };
-            let applying: Vec<&Policy> = policies
-                .iter()
-                .filter(|policy| policy.applies_to(self.context))
-                .collect();
-            resolved.denied |= applying.is_empty();
-            if applying.iter().any(|policy| policy.row_filters.is_empty()) || applying.is_empty() {
-                continue;
-            }
-            let mut any = Vec::new();
-            for policy in applying {
-                let all = policy
-                    .row_filters
-                    .iter()
-                    .map(|filter| self.policy_filter(cube, filter))
-                    .collect::<Result<Vec<_>, _>>()?;
-                any.push(all);
-            }
-            match any.as_mut_slice() {
-                [only] => resolved.row_filters.append(only),
-                _ => {
-                    let or = any.into_iter().map(|and| Filter::And { and }).collect();
-                    resolved.row_filters.push(Filter::Or { or });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A policy's filter with full names, its claims filled in.
-    fn policy_filter(&self, cube: usize, filter: &Filter) -> Result<Filter, QueryError> {
-        let all = |inner: &[Filter]| {
-            inner
-                .iter()
-                .map(|filter| self.policy_filter(cube, filter))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        Ok(match filter {
-            Filter::Or { or } => Filter::Or { or: all(or)? },
-            Filter::And { and } => Filter::And { and: all(and)? },
-            Filter::Member {
-                member,
-                operator,
-                values,
-            } => {
-                let cube = &self.model.cubes[cube].name;
-                let full = if member.contains('.') {
-                    member.replace("CUBE.", &format!("{cube}."))
-                } else {
-                    format!("{cube}.{member}")
-                };
-                let mut texts = Vec::new();
-                for value in values.iter().flatten() {
-                    let crate::query::FilterValue::Text(text) = value else {
-                        continue;
-                    };
-                    texts.push(self.claim_or_text(text)?);
-                }
-                Filter::member(full, operator.clone(), texts)
-            }
-        })
-    }
-
-    fn claim_or_text(&self, text: &str) -> Result<String, QueryError> {
-        let inner = text
-            .trim()
-            .strip_prefix('{')
-            .and_then(|rest| rest.strip_suffix('}'));
-        let path = inner.map(str::trim).and_then(|inner| {
-            inner
-                .strip_prefix("securityContext.")
-                .or_else(|| inner.strip_prefix("security_context."))
-                .or_else(|| inner.strip_prefix("SECURITY_CONTEXT."))
-        });
-        let Some(path) = path else {
-            return Ok(text.to_owned());
-        };
-        self.context
-            .claim(path)
-            .ok_or_else(|| QueryError::Denied(format!("the security context has no \"{path}\"")))
-    }
-}
-
-fn collect_filter_members(model: &Model, filters: &[Filter], out: &mut Vec<MemberId>) {
-    for filter in filters {
-        match filter {
-            Filter::Or { or: inner } | Filter::And { and: inner } => {
-                collect_filter_members(model, inner, out);
-            }
-            Filter::Member { member, .. } => out.extend(model.find(member)),
-        }
     }
 }

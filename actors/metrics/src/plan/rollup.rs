@@ -435,7 +435,7 @@ impl Select<'_> {
 }
 
 /// Whether every bucket of `coarse` is made of whole buckets of `fine`.
-fn contains(coarse: &str, fine: &str) -> bool {
+pub(crate) fn contains(coarse: &str, fine: &str) -> bool {
     const CHAIN: [&str; 7] = [
         "second", "minute", "hour", "day", "month", "quarter", "year",
     ];

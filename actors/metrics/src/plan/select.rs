@@ -34,6 +34,7 @@ pub(crate) fn write(
     let mut writer = Writer::new(model, context, &query.zone, &query.zone_name);
     writer.ungrouped = query.query.ungrouped.unwrap_or(false);
     writer.masked.clone_from(&resolved.masked);
+    writer.inner_filters.clone_from(&resolved.inner_filters);
     let row_filters = resolved.row_filters.clone();
     let mut select = Select::new(writer, resolved)?;
     let (kept, considered) = select.over_rollups(rollups)?;
@@ -354,7 +355,7 @@ impl<'a> Select<'a> {
         for (cube, index) in self.tree.edges.clone() {
             let join = &model.cubes[cube].joins[index];
             let table = self.writer.table(join.to)?;
-            let condition = self.writer.template(&join.sql)?;
+            let condition = self.writer.unmasked(&join.sql)?;
             from.push_str(&format!(" LEFT JOIN {table} ON {condition}"));
         }
         for id in self.sub_query_dimensions() {

@@ -3,7 +3,9 @@
 use ballpoint_postgres::ident::quote;
 
 use super::error::QueryError;
+use super::filters::Condition;
 use super::needs::no_path;
+use super::resolve::find;
 use super::select::Select;
 use crate::model::joins::JoinTree;
 use crate::model::{DimensionSql, MemberId, Template};
@@ -43,14 +45,26 @@ impl Select<'_> {
             .map(|id| self.writer.resolve(id).cube)
             .collect();
         cubes.push(id.cube);
+        let filters = self.policy_conditions(id)?;
+        let mut filtered = Vec::new();
+        filters.iter().for_each(|it| it.members(&mut filtered));
+        cubes.extend(filtered.iter().map(|id| self.writer.resolve(*id).cube));
         let tree = JoinTree::find(model, &cubes, &[]).map_err(|pair| no_path(model, pair))?;
         let outside = (
             std::mem::replace(&mut self.writer.prefix, format!("{name}__")),
             std::mem::replace(&mut self.tree, tree),
             std::mem::take(&mut self.writer.columns),
+            std::mem::take(&mut self.writer.multiplied),
+            std::mem::take(&mut self.writer.ungrouped),
         );
-        let inner = self.sub_query(sql, &keys);
-        (self.writer.prefix, self.tree, self.writer.columns) = outside;
+        let inner = self.sub_query(sql, &keys, &filters);
+        (
+            self.writer.prefix,
+            self.tree,
+            self.writer.columns,
+            self.writer.multiplied,
+            self.writer.ungrouped,
+        ) = outside;
         self.writer
             .columns
             .insert(id, format!("{}.value", quote(&name)));
@@ -67,7 +81,29 @@ impl Select<'_> {
         ))
     }
 
-    fn sub_query(&mut self, sql: &Template, keys: &[MemberId]) -> Result<String, QueryError> {
+    /// What the caller's policies say of the rows behind a dimension.
+    fn policy_conditions(&self, id: MemberId) -> Result<Vec<Condition>, QueryError> {
+        let find = |name: &str| find(self.writer.model, name);
+        let filters = self.writer.inner_filters.get(&id).into_iter().flatten();
+        let mut conditions = Vec::new();
+        for filter in filters {
+            let condition = self.writer.resolve_filter(filter, &find)?;
+            if self.writer.is_on_measures(&condition)? {
+                return Err(QueryError::Unplannable(
+                    "a row policy on a measure cannot hold inside a sub-query dimension".to_owned(),
+                ));
+            }
+            conditions.push(Condition::Policy(Box::new(condition)));
+        }
+        Ok(conditions)
+    }
+
+    fn sub_query(
+        &mut self,
+        sql: &Template,
+        keys: &[MemberId],
+        filters: &[Condition],
+    ) -> Result<String, QueryError> {
         let model = self.writer.model;
         let multiplied = |cube: &usize| self.tree.multiplies(model, *cube);
         if sql
@@ -88,8 +124,13 @@ impl Select<'_> {
         for (cube, index) in self.tree.edges.clone() {
             let join = &model.cubes[cube].joins[index];
             let table = self.writer.table(join.to)?;
-            let condition = self.writer.template(&join.sql)?;
+            let condition = self.writer.unmasked(&join.sql)?;
             from.push_str(&format!(" LEFT JOIN {table} ON {condition}"));
+        }
+        for (at, filter) in filters.iter().enumerate() {
+            let condition = self.writer.condition(filter)?;
+            let word = if at == 0 { "WHERE" } else { "AND" };
+            from.push_str(&format!(" {word} {condition}"));
         }
         let group = self.group_clause(keys.len());
         Ok(format!("SELECT {} FROM {from}{group}", columns.join(", ")))

@@ -14,6 +14,7 @@ use crate::model::{
     Aggregation, CaseLabel, Definition, Dimension, DimensionSql, Mask, Measure, MemberId, Model,
     Part, SecurityContext, Table, Template,
 };
+use crate::query::Filter;
 
 /// Writes expressions and collects the values they bind.
 pub(crate) struct Writer<'a> {
@@ -35,6 +36,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) calendar: HashMap<MemberId, &'a Template>,
     /// Members that are shown masked.
     pub(crate) masked: Vec<MemberId>,
+    /// The conditions of the caller's policies on what stands behind sub-query dimensions.
+    pub(crate) inner_filters: HashMap<MemberId, Vec<Filter>>,
     /// What the query filters by, for SQL that reads it: `FILTER_PARAMS`.
     pub(crate) asked: Asked,
     /// Inside the sub-query of a rolling window its measure is the plain aggregate.
@@ -68,6 +71,7 @@ impl<'a> Writer<'a> {
             shifts: HashMap::new(),
             calendar: HashMap::new(),
             masked: Vec::new(),
+            inner_filters: HashMap::new(),
             asked: Asked::default(),
             inside_window: false,
         }
@@ -103,7 +107,7 @@ impl<'a> Writer<'a> {
                 Part::Text(text) => out.push_str(text),
                 Part::Cube(cube) => out.push_str(&self.table_alias(*cube)),
                 Part::Member(id) => {
-                    let sql = self.member(*id)?;
+                    let sql = self.read(*id)?;
                     out.push_str(&if alone { sql } else { in_parentheses(sql) });
                 }
                 Part::Granularity(id, name) => out.push_str(&self.at_granularity(*id, name)?),
@@ -131,6 +135,22 @@ impl<'a> Writer<'a> {
             }
         }
         Ok(out)
+    }
+
+    /// A member as another one reads it: what is masked is masked there too.
+    fn read(&mut self, id: MemberId) -> Result<String, QueryError> {
+        match self.mask(id)? {
+            Some(mask) => Ok(mask),
+            None => self.member(id),
+        }
+    }
+
+    /// An expression over the values themselves: no mask changes which rows belong together.
+    pub(super) fn unmasked(&mut self, sql: &Template) -> Result<String, QueryError> {
+        let masked = std::mem::take(&mut self.masked);
+        let written = self.template(sql);
+        self.masked = masked;
+        written
     }
 
     /// A member as it stands in other expressions: times unconverted, measures aggregated.
@@ -206,7 +226,8 @@ impl<'a> Writer<'a> {
             None => "NULL".to_owned(),
             Some(Mask::Text(text)) => quote_literal(text),
             Some(Mask::Bare(text)) => text.clone(),
-            Some(Mask::Sql(sql)) => self.template(sql)?,
+            // A mask may show a part of what it hides.
+            Some(Mask::Sql(sql)) => self.unmasked(sql)?,
         }))
     }
 

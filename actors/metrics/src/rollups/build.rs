@@ -8,30 +8,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ballpoint_postgres::ident::{quote, quote_literal, quote_qualified};
+use ballpoint_postgres::ident::{quote_literal, quote_qualified};
 use ballpoint_runtime::segment::TableName;
 use jiff::Timestamp;
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
 use super::load::load;
+use super::planned::Planned;
 use super::watched::{Watch, Watched};
 use super::{RollupStatus, Rollups, State};
 use crate::execute::Runner;
-use crate::model::joins::JoinTree;
-use crate::model::{
-    DimensionKind, MemberId, Model, Part, PreAggregation, SecurityContext, Template,
-};
-use crate::plan::rollup::{RollupMeasure, RollupTime, join_tree, kept_measures};
-use crate::plan::{self, ColumnKind, Normalized, Plan, QueryError, Rollup};
+use crate::model::{Model, PreAggregation};
+use crate::plan::{QueryError, Rollup};
 use crate::results::Results;
 
 /// Where the tables are.
 pub const SCHEMA: &str = "ballpoint_rollups";
-
-/// PostgreSQL keeps 63 bytes of a name; a hash and a suffix come after this.
-const NAME_BYTES_MAX: usize = 40;
 
 /// Why there is no rollup.
 #[derive(Debug, thiserror::Error)]
@@ -64,16 +56,6 @@ pub struct Builder<'a> {
     pub now: Timestamp,
 }
 
-/// A rollup as it will be.
-struct Planned {
-    name: String,
-    table: String,
-    hash: String,
-    sql: String,
-    rollup: Rollup,
-    indexes: Vec<Vec<String>>,
-}
-
 impl Rollups {
     /// Builds what is missing or old, and serves it; what fails says why and stops nothing.
     pub async fn refresh(&self, builder: &Builder<'_>) {
@@ -98,6 +80,7 @@ impl Rollups {
                         built_at: None,
                         build_ms: None,
                         partitions: None,
+                        whole_because: None,
                         in_memory: false,
                         error: Some(error.to_string()),
                     });
@@ -138,16 +121,11 @@ impl Builder<'_> {
         tracing::debug!(rollup = planned.name, epoch, "a rollup is looked at");
         let clock = Instant::now();
         let found = self.found(&planned).await?;
-        let built_at = match found {
-            Some((rows, at)) => {
-                planned.rollup.rows = rows;
-                at
-            }
-            None => {
-                planned.rollup.rows = self.build(&planned).await?;
-                self.now
-            }
-        };
+        let (mut built_at, mut partitions) = (self.now, None);
+        match found {
+            Some((rows, at)) => (planned.rollup.rows, built_at) = (rows, at),
+            None => (planned.rollup.rows, partitions) = self.build(&planned).await?,
+        }
         self.read_types(&mut planned).await?;
         // What cannot be held is read from the table.
         planned.rollup.memory = load(self.runner, &planned.rollup).await.map(Arc::new);
@@ -158,7 +136,8 @@ impl Builder<'_> {
             rows: Some(planned.rollup.rows),
             built_at: Some(built_at),
             build_ms: found.is_none().then_some(elapsed),
-            partitions: None,
+            partitions,
+            whole_because: planned.parts.err(),
             in_memory: planned.rollup.memory.is_some(),
             error: None,
         };
@@ -183,70 +162,6 @@ impl Builder<'_> {
         }
         let state = look.state;
         Ok(Some(Watched { tables, state }))
-    }
-
-    fn plan(&self, cube: usize, definition: &PreAggregation) -> Result<Planned, RollupError> {
-        let name = definition.full_name(self.model, cube);
-        if definition.kind != "rollup" {
-            let why = format!("a pre-aggregation of type {} is not built", definition.kind);
-            return Err(RollupError::Definition(why));
-        }
-        let mut model = self.model.open_to_all();
-        let mut segments: HashMap<MemberId, MemberId> = HashMap::new();
-        for &segment in &definition.segments {
-            let parts = vec![Part::Member(segment)];
-            let sql = Template {
-                parts,
-                ..Template::default()
-            };
-            segments.insert(
-                model.add_dimension(segment.cube, DimensionKind::Boolean, sql),
-                segment,
-            );
-        }
-        let context = SecurityContext::default();
-        let asked = query_of(
-            &model,
-            definition,
-            &definition.measures,
-            &segments,
-            self.now,
-        )?;
-        let measures = kept_measures(&model, &asked, &definition.measures)?;
-        let query = query_of(&model, definition, &measures, &segments, self.now)?;
-        let tree = join_tree(&model, &query, &context)?;
-        let plan = plan::plan(&model, &query, &context)?;
-        if !plan.statement.params.is_empty() {
-            let why = "its SQL holds values of the caller".to_owned();
-            return Err(RollupError::Definition(why));
-        }
-        let sql = plan.statement.sql();
-        let hash: String = Sha256::digest(sql.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let table = table_name(&name, &hash);
-        let rollup = rollup_of(&name, &table, &plan, &segments, tree);
-        let column = |id: &MemberId| {
-            let time = rollup.times.iter().find(|it| it.member == *id);
-            let measure = rollup.measures.get(id).map(|it| it.column.clone());
-            let dimension = rollup.dimensions.get(id).cloned();
-            dimension.or(measure).or(time.map(|it| it.column.clone()))
-        };
-        let declared = definition.indexes.iter();
-        let mut indexes: Vec<Vec<String>> = declared
-            .map(|(_, members)| members.iter().filter_map(column).collect())
-            .collect();
-        indexes.extend(rollup.times.iter().map(|it| vec![it.column.clone()]));
-        indexes.retain(|columns| !columns.is_empty());
-        Ok(Planned {
-            name,
-            table,
-            hash,
-            sql,
-            rollup,
-            indexes,
-        })
     }
 
     /// The rows and the age of the table, when it was built from these very versions.
@@ -278,58 +193,6 @@ impl Builder<'_> {
         Ok(Some((u64::try_from(rows).unwrap_or_default(), at)))
     }
 
-    async fn build(&self, planned: &Planned) -> Result<u64, sqlx::Error> {
-        let reader: String = sqlx::query_scalar("select current_user::text")
-            .fetch_one(self.runner.pool())
-            .await?;
-        let mut transaction = self.owner.begin().await?;
-        let prepare = format!(
-            "create schema if not exists {SCHEMA};
-             create table if not exists {SCHEMA}._built (name text primary key, hash text not null,
-                 versions text not null, row_count bigint not null, built_at timestamptz not null);
-             set local timezone = 'UTC'"
-        );
-        sqlx::raw_sql(AssertSqlSafe(prepare))
-            .execute(&mut *transaction)
-            .await?;
-        let (new, old) = (
-            quote_qualified(SCHEMA, &format!("{}__new", planned.table)),
-            quote_qualified(SCHEMA, &planned.table),
-        );
-        let mut sql = format!(
-            "drop table if exists {new}; create table {new} as {};",
-            planned.sql
-        );
-        for columns in &planned.indexes {
-            let columns: Vec<String> = columns.iter().map(|it| quote(it)).collect();
-            sql.push_str(&format!("create index on {new} ({});", columns.join(", ")));
-        }
-        sql.push_str(&format!(
-            "analyze {new}; drop table if exists {old}; alter table {new} rename to {};
-             grant usage on schema {SCHEMA} to {reader}; grant select on {old} to {reader};
-             insert into {SCHEMA}._built
-             select {name}, {hash}, {versions}, count(*), clock_timestamp() from {old}
-             on conflict (name) do update set hash = excluded.hash, versions = excluded.versions,
-                 row_count = excluded.row_count, built_at = excluded.built_at;",
-            quote(&planned.table),
-            reader = quote(&reader),
-            name = quote_literal(&planned.table),
-            hash = quote_literal(&planned.hash),
-            versions = quote_literal(&versions_text(&planned.rollup)),
-        ));
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut *transaction)
-            .await?;
-        let count = format!("select row_count from {SCHEMA}._built where name = $1");
-        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count))
-            .persistent(false)
-            .bind(&planned.table)
-            .fetch_one(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(u64::try_from(rows).unwrap_or_default())
-    }
-
     /// The types that the measures have, so that a sum of sums has the type of the sum.
     async fn read_types(&self, planned: &mut Planned) -> Result<(), sqlx::Error> {
         let sql = "select attname::text, format_type(atttypid, atttypmod) from pg_attribute
@@ -355,7 +218,8 @@ impl Builder<'_> {
     /// Drops the tables of rollups that are not declared any more, or are by another definition.
     async fn drop_others(&self, kept: &[String]) -> Result<(), sqlx::Error> {
         let sql = "select relname::text from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-                   where nspname = $1 and relkind = 'r' and relname <> '_built'";
+                   where nspname = $1 and relkind = 'r'
+                     and relname not in ('_built', '_partitions')";
         let tables: Vec<String> = sqlx::query_scalar(sql)
             .bind(SCHEMA)
             .fetch_all(self.owner)
@@ -366,8 +230,9 @@ impl Builder<'_> {
                 continue;
             }
             let sql = format!(
-                "drop table if exists {relation}; delete from {SCHEMA}._built where name = {}",
-                quote_literal(&table)
+                "drop table if exists {relation}; delete from {SCHEMA}._built where name = {name};
+                 delete from {SCHEMA}._partitions where name = {name}",
+                name = quote_literal(&table)
             );
             sqlx::raw_sql(AssertSqlSafe(sql))
                 .execute(self.owner)
@@ -386,11 +251,11 @@ fn declared(model: &Model) -> Vec<(usize, &PreAggregation)> {
     all
 }
 
-fn shown(table: &TableName) -> String {
+pub(super) fn shown(table: &TableName) -> String {
     format!("{}.{}", table.schema, table.name)
 }
 
-fn versions_text(rollup: &Rollup) -> String {
+pub(super) fn versions_text(rollup: &Rollup) -> String {
     let pairs = rollup.reads.iter().zip(&rollup.versions);
     let mut texts: Vec<String> = pairs
         .map(|(it, version)| match version {
@@ -400,89 +265,4 @@ fn versions_text(rollup: &Rollup) -> String {
         .collect();
     texts.extend(rollup.watched.iter().map(|it| it.state.clone()));
     texts.join("\n")
-}
-
-/// What a rollup holds, as a query without limit and order.
-fn query_of(
-    model: &Model,
-    definition: &PreAggregation,
-    measures: &[MemberId],
-    segments: &HashMap<MemberId, MemberId>,
-    now: Timestamp,
-) -> Result<Normalized, RollupError> {
-    let name = |id: &MemberId| model.member(*id).full_name.clone();
-    let mut dimensions: Vec<String> = definition.dimensions.iter().map(name).collect();
-    let mut own: Vec<&MemberId> = segments.keys().collect();
-    own.sort_unstable();
-    dimensions.extend(own.into_iter().map(name));
-    let times = definition.times.iter();
-    let times: Vec<_> = times
-        .map(|(id, granularity)| json!({ "dimension": name(id), "granularity": granularity }))
-        .collect();
-    let query = json!({
-        "measures": measures.iter().map(name).collect::<Vec<_>>(),
-        "dimensions": dimensions,
-        "timeDimensions": times,
-        "timezone": "UTC",
-    });
-    let (_, mut queries) = plan::normalize(&query, now)?;
-    let mut query = queries
-        .pop()
-        .ok_or_else(|| RollupError::Definition("it holds nothing".to_owned()))?;
-    query.query.limit = Some(u32::MAX);
-    query.order = Some(Vec::new());
-    Ok(query)
-}
-
-fn rollup_of(
-    name: &str,
-    table: &str,
-    plan: &Plan,
-    segments: &HashMap<MemberId, MemberId>,
-    tree: JoinTree,
-) -> Rollup {
-    let mut rollup = Rollup {
-        name: name.to_owned(),
-        relation: quote_qualified(SCHEMA, table),
-        tree,
-        ..Rollup::default()
-    };
-    for column in &plan.columns {
-        let alias = column.alias.clone();
-        match &column.kind {
-            ColumnKind::Measure => {
-                let measure = RollupMeasure {
-                    column: alias,
-                    kind: String::new(),
-                };
-                rollup.measures.insert(column.member, measure);
-            }
-            ColumnKind::Time { granularity } => rollup.times.push(RollupTime {
-                member: column.member,
-                granularity: granularity.clone(),
-                column: alias,
-            }),
-            ColumnKind::Dimension => match segments.get(&column.member) {
-                Some(segment) => drop(rollup.segments.insert(*segment, alias)),
-                None => drop(rollup.dimensions.insert(column.member, alias)),
-            },
-        }
-    }
-    rollup
-}
-
-/// A name of its own for each definition, readable and short enough.
-fn table_name(name: &str, hash: &str) -> String {
-    let plain: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '_'
-            }
-        })
-        .take(NAME_BYTES_MAX)
-        .collect();
-    format!("{plain}_{}", &hash[..8])
 }

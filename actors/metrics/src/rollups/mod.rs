@@ -1,7 +1,8 @@
 //! Rollups: results that are kept in advance, as tables of the warehouse's schema
 //! `ballpoint_rollups`.
 //!
-//! A rollup is built after each build that wrote what it reads, and used only while the versions of
+//! A rollup is built after each build that wrote what it reads, the partitions alone whose rows were
+//! written where it has any (`parts`), and used only while the versions of
 //! these tables are those it was built from. In between, and while it is built, queries read the
 //! source: no query fails or differs for a rollup. Of tables that no event tells of, PostgreSQL is
 //! asked with each query (`watched`); what may change unseen even so is never rolled up.
@@ -9,6 +10,9 @@
 mod build;
 mod load;
 mod memory;
+mod parts;
+mod planned;
+mod refreshed;
 mod watched;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -59,6 +63,8 @@ pub struct RollupStatus {
     pub build_ms: Option<u64>,
     /// Partitions that its latest build wrote, of how many.
     pub partitions: Option<(usize, usize)>,
+    /// Why a refresh builds it whole; `None` where it builds the partitions that were touched.
+    pub whole_because: Option<String>,
     /// Whether its columns are held in memory.
     pub in_memory: bool,
     /// Why there is none.

@@ -13,6 +13,7 @@ use sqlparser::ast::{
 use super::SqlError;
 use super::columns::Namer;
 use super::expressions::{alias_of, arguments, is_aggregate, item_expr, member_of, no_queries};
+use super::planned::Piece;
 use super::replaced::Replacer;
 use crate::model::{DimensionKind, MemberId, Model, Part, SecurityContext, Template};
 use crate::plan::granularity::STANDARD;
@@ -86,7 +87,7 @@ impl<'a> Block<'a> {
         mut self,
         select: &mut Select,
         order: Option<&mut OrderBy>,
-    ) -> Result<String, SqlError> {
+    ) -> Result<Piece, SqlError> {
         if let Some(alias) = alias_of(select) {
             self.alias = alias;
         }

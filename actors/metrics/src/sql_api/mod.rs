@@ -11,13 +11,18 @@
 
 mod answer;
 mod block;
+mod bound;
 mod columns;
 mod expressions;
 mod functions;
 mod planned;
+pub(crate) mod proof;
 mod replaced;
 mod rewrite;
 pub mod tables;
+mod tally;
+
+use std::sync::Arc;
 
 use sqlx::ConnectOptions as _;
 
@@ -26,6 +31,10 @@ use crate::plan::QueryError;
 use crate::relations;
 use crate::service::Service;
 use crate::words::Words;
+
+pub use bound::Bound;
+pub use proof::{Asked, Witness};
+pub use tally::Column;
 
 /// The schema in which cubes and views stand as tables.
 pub const SCHEMA: &str = "cubes";
@@ -56,6 +65,9 @@ const STATEMENTS: [&str; 22] = [
     "unlisten",
 ];
 
+/// Words that change something, wherever they stand in a statement.
+const CHANGING: [&str; 6] = ["insert", "update", "delete", "merge", "into", "truncate"];
+
 /// Settings that a client may make its own.
 const SETTINGS: [&str; 14] = [
     "application_name",
@@ -75,7 +87,14 @@ const SETTINGS: [&str; 14] = [
 ];
 
 /// Relations of the catalogue that hold values of rows, or what others are asking.
-const TELLING: [&str; 9] = [
+const TELLING: [&str; 16] = [
+    "pg_authid",
+    "pg_file_settings",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_locks",
+    "pg_subscription",
+    "pg_user_mapping",
     "pg_stats",
     "pg_stats_ext",
     "pg_stats_ext_exprs",
@@ -129,6 +148,24 @@ impl From<QueryError> for SqlError {
     }
 }
 
+/// A text as the warehouse is sent it.
+#[derive(Debug)]
+pub struct Translated {
+    pub sql: String,
+    /// For each of its statements, what its rows are proved with; `None` where it reads no cube.
+    pub asked: Vec<Option<Arc<Asked>>>,
+}
+
+impl Translated {
+    /// A text that is sent as it is, and reads no cube.
+    pub fn plain(sql: &str) -> Self {
+        Self {
+            sql: sql.to_owned(),
+            asked: Vec::new(),
+        }
+    }
+}
+
 /// Where the warehouse is, and who asks it.
 #[derive(Clone)]
 pub struct Upstream {
@@ -153,7 +190,7 @@ impl Service {
         &self,
         sql: &str,
         context: &SecurityContext,
-    ) -> Result<String, SqlError> {
+    ) -> Result<Translated, SqlError> {
         self.translate_in(sql, "UTC", context).await
     }
 
@@ -163,12 +200,12 @@ impl Service {
         sql: &str,
         zone: &str,
         context: &SecurityContext,
-    ) -> Result<String, SqlError> {
+    ) -> Result<Translated, SqlError> {
         let words = Words::of(sql);
         check(sql, &words)?;
         if !names_a_cube(&self.snapshot.model, &words) {
             self.check_relations(sql).await?;
-            return Ok(sql.to_owned());
+            return Ok(Translated::plain(sql));
         }
         rewrite::rewrite(self, sql, zone, context)
     }
@@ -224,6 +261,18 @@ fn check(sql: &str, words: &Words) -> Result<(), SqlError> {
             );
             return Err(SqlError::new("25006", message));
         }
+    }
+    let changing = |word: &&String| CHANGING.contains(&word.as_str());
+    let lifts = |pair: &[String]| pair[0] == "read" && pair[1] == "write";
+    let changing = words.bare.iter().find(changing).map(String::as_str);
+    let lifting = words.bare.windows(2).any(lifts).then_some("read write");
+    if let Some(word) = changing.or(lifting) {
+        let message = format!(
+            "{} is not allowed: the SQL API only reads",
+            word.to_uppercase()
+        );
+        let hint = "a column of that name is written in quotes";
+        return Err(SqlError::new("25006", message).hint(hint));
     }
     if let Some(call) = words
         .calls

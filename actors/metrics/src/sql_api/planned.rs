@@ -8,9 +8,18 @@ use super::block::{Block, Wanted};
 use crate::model::{Definition, MemberId};
 use crate::plan;
 
+/// What stands for a cube in a statement.
+pub(super) struct Piece {
+    pub(super) sql: String,
+    /// What the planner was asked.
+    pub(super) query: serde_json::Value,
+    /// Members that are read inside expressions.
+    pub(super) inside: Vec<String>,
+}
+
 impl Block<'_> {
     /// The planner's statement for what was asked for, with its columns numbered.
-    pub(super) fn table(mut self) -> Result<String, SqlError> {
+    pub(super) fn table(mut self) -> Result<Piece, SqlError> {
         if self.wanted.is_empty() {
             // `select 1 from cube`: as many rows as there are.
             let first = self.model.cubes[self.cube]
@@ -51,13 +60,11 @@ impl Block<'_> {
             .ok_or_else(|| SqlError::new("42601", "nothing is asked for"))?;
         normalized.query.limit = Some(u32::MAX);
         normalized.order = Some(Vec::new());
-        let (mut rollups, _) = self
-            .service
-            .rollups
-            .usable(&self.model.hash, &self.service.results.versions);
+        let (mut rollups, _) = self.service.usable_rollups();
         // The statement runs when the client wants it: what can only be asked at that moment is not.
         rollups.retain(|it| it.watched.is_none());
         let plan = plan::plan_with(&self.model, &normalized, self.context, &rollups)?;
+        self.service.collected.note(&plan);
         let mut columns = Vec::new();
         for (at, wanted) in self.wanted.iter().enumerate() {
             let key = match wanted {
@@ -69,10 +76,11 @@ impl Block<'_> {
             columns.push(format!("{} AS \"__c{at}\"", quote(alias)));
         }
         let sql = plan.statement.literal_sql();
-        Ok(format!(
-            "(SELECT {} FROM ({sql}) AS planned)",
-            columns.join(", ")
-        ))
+        Ok(Piece {
+            sql: format!("(SELECT {} FROM ({sql}) AS planned)", columns.join(", ")),
+            inside: self.inside.iter().map(name).collect(),
+            query,
+        })
     }
 
     /// Conditions that are always true and name what a view's expressions stand for, so that the row

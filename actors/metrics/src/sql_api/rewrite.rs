@@ -2,6 +2,7 @@
 //! in the text it stands.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sqlparser::ast::{
     Ident, ObjectName, OrderBy, Query, Select, SetExpr, Statement, TableFactor, VisitMut,
@@ -11,30 +12,43 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use super::block::{self, Block, CLOSE, OPEN};
-use super::{SCHEMA, SqlError, find_cube, not_served};
+use super::planned::Piece;
+use super::proof::Asked;
+use super::{SCHEMA, SqlError, Translated, find_cube, not_served};
+use crate::load_proof::members_in;
 use crate::model::{Model, SecurityContext};
+use crate::served::Collected;
 use crate::service::Service;
 
 /// Deeper than anybody writes, shallower than a stack.
 const DEPTH_MAX: usize = 60;
 
-/// The text to send for one in which a cube is named.
+/// What to send for a text in which a cube is named.
 pub(super) fn rewrite(
     service: &Service,
     sql: &str,
     zone: &str,
     context: &SecurityContext,
-) -> Result<String, SqlError> {
+) -> Result<Translated, SqlError> {
     let parsed = Parser::new(&PostgreSqlDialect {})
         .with_recursion_limit(DEPTH_MAX)
         .try_with_sql(sql)
         .and_then(|mut parser| parser.parse_statements());
     let mut statements = parsed
         .map_err(|error| SqlError::new("42601", format!("the statement was not read: {error}")))?;
-    let mut texts = Vec::with_capacity(statements.len());
+    let is_alone = statements.len() == 1;
+    let (mut texts, mut asked) = (Vec::with_capacity(statements.len()), Vec::new());
     for statement in &mut statements {
+        let words = match is_alone {
+            true => sql.to_owned(),
+            false => statement.to_string(),
+        };
+        let collecting = Service {
+            collected: Collected::start(),
+            ..service.clone()
+        };
         let mut rewriter = Rewriter {
-            service,
+            service: &collecting,
             zone,
             context,
             names: Vec::new(),
@@ -44,9 +58,12 @@ pub(super) fn rewrite(
             return Err(*error);
         }
         rewriter.check(statement)?;
-        texts.push(rewriter.text(statement));
+        let text = rewriter.text(statement);
+        asked.push(rewriter.asked(statement, words, &text).map(Arc::new));
+        texts.push(text);
     }
-    Ok(texts.join("; "))
+    let sql = texts.join("; ");
+    Ok(Translated { sql, asked })
 }
 
 struct Rewriter<'a> {
@@ -56,7 +73,7 @@ struct Rewriter<'a> {
     /// Names that WITH gives to queries.
     names: Vec<String>,
     /// What stands for the numbered tables.
-    pieces: Vec<String>,
+    pieces: Vec<Piece>,
 }
 
 impl VisitorMut for Rewriter<'_> {
@@ -169,9 +186,35 @@ impl Rewriter<'_> {
     fn text(&self, statement: &Statement) -> String {
         let mut text = statement.to_string();
         for (number, piece) in self.pieces.iter().enumerate() {
-            text = text.replace(&format!("{OPEN}q{number}{CLOSE}"), piece);
+            text = text.replace(&format!("{OPEN}q{number}{CLOSE}"), &piece.sql);
         }
         text
+    }
+
+    /// What the rows of a query over cubes are proved with; `None` for what gives no such rows.
+    fn asked(&self, statement: &Statement, words: String, sent: &str) -> Option<Asked> {
+        if !matches!(statement, Statement::Query(_)) || self.pieces.is_empty() {
+            return None;
+        }
+        let mut names = Vec::new();
+        for piece in &self.pieces {
+            members_in(&piece.query, &mut names);
+            names.extend(piece.inside.iter().cloned());
+        }
+        names.sort_unstable();
+        names.dedup();
+        let snapshot = &self.service.snapshot;
+        Some(Asked {
+            statement: words,
+            sent: sent.to_owned(),
+            zone: self.zone.to_owned(),
+            context: self.context.clone(),
+            queries: self.pieces.iter().map(|it| it.query.clone()).collect(),
+            collected: self.service.collected.clone(),
+            definition: self.service.definitions_of(&names),
+            model_hash: snapshot.model.hash.clone(),
+            data_version: snapshot.data_version,
+        })
     }
 }
 

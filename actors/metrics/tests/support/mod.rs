@@ -82,6 +82,7 @@ cubes:
         segments: [heavy]
         time_dimension: placedAt
         granularity: day
+        partition_granularity: month
         indexes: [{name: by_city, columns: [Customers.city]}]
       - name: exact
         measures: [mean, kinds, paidShare]

@@ -1,5 +1,7 @@
 //! Executions of stages (`ballpoint.runs`) and their steps (`ballpoint.run_steps`): begun and shown.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::postgres::PgRow;
@@ -202,6 +204,30 @@ impl Runs {
     /// As every query.
     pub async fn recent_of(&self, kind: &str, limit: u32) -> Result<Vec<RunSummary>, StoreError> {
         self.shown(None, Some(kind), limit).await
+    }
+
+    /// How each step of the latest runs of a kind ended last, by the step's name.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn last_steps(
+        &self,
+        kind: &str,
+        runs: u32,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        let steps: Vec<(String, String)> = sqlx::query_as(
+            "select distinct on (name) name, run_steps.status
+             from (select id, started_at from ballpoint.runs where kind = $1
+                   order by started_at desc limit $2) as latest
+             join ballpoint.run_steps on run_id = latest.id
+             order by name, latest.started_at desc, step desc",
+        )
+        .bind(kind)
+        .bind(i64::from(runs))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::query("reading the latest steps"))?;
+        Ok(steps.into_iter().collect())
     }
 
     /// One run; `None` when there is none of that id.

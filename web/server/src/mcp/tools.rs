@@ -197,7 +197,7 @@ async fn values(mcp: &Mcp, arguments: &Value, caller: &SecurityContext) -> Resul
         query["filters"] =
             json!([{ "member": dimension, "operator": "contains", "values": [search] }]);
     }
-    let body = loaded(mcp, &query, caller).await?;
+    let (body, _) = loaded(mcp, &query, caller).await?;
     let limit = arguments["limit"]
         .as_u64()
         .and_then(|it| usize::try_from(it).ok());
@@ -214,7 +214,7 @@ async fn rows(mcp: &Mcp, mut query: Value, caller: &SecurityContext) -> Result<V
         .min(ROWS_MAX);
     // One more tells whether there are more.
     query["limit"] = json!(limit + 1);
-    let mut body = loaded(mcp, &query, caller).await?;
+    let (mut body, proof) = loaded(mcp, &query, caller).await?;
     let mut rows: Vec<Value> = match body["data"].take() {
         Value::Array(rows) => rows,
         _ => Vec::new(),
@@ -222,12 +222,24 @@ async fn rows(mcp: &Mcp, mut query: Value, caller: &SecurityContext) -> Result<V
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);
-    Ok(json!({ "rows": rows, "more": more }))
+    Ok(json!({ "rows": rows, "more": more, "proof_id": proof }))
 }
 
-async fn loaded(mcp: &Mcp, query: &Value, caller: &SecurityContext) -> Result<Value, Failed> {
-    let reply = mcp.metrics.load(&json!({ "query": query }), caller).await;
-    read(reply.status, reply.body)
+/// Cube's reply, and the id of its proof.
+async fn loaded(
+    mcp: &Mcp,
+    query: &Value,
+    caller: &SecurityContext,
+) -> Result<(Value, Option<String>), Failed> {
+    let request = json!({ "query": query });
+    let raw = request.to_string();
+    let served = mcp.metrics.load_served(&raw, || Ok(request), caller).await;
+    let body = serde_json::from_slice(&served.body)?;
+    let proof = served.proof.as_deref().map(String::from_utf8_lossy);
+    Ok((
+        read(served.status, body)?,
+        proof.map(std::borrow::Cow::into_owned),
+    ))
 }
 
 fn read(status: u16, body: Value) -> Result<Value, Failed> {

@@ -108,8 +108,8 @@ async fn kept(app: &App, id: &str) -> Result<Value, ApiError> {
     }
     let none = || ApiError::not_found(format!("no proof {id}"));
     let service = app.metrics.service().await.map_err(|_| none())?;
-    // A load's, asked for the first time: from now on it is kept.
-    let proof = service.proof_of_load(id).await.ok_or_else(none)?;
+    // A load's or a statement's, asked for the first time: from now on it is kept.
+    let proof = service.proof_of(id).await.ok_or_else(none)?;
     app.store.proofs().put(id, &proof).await?;
     Ok(proof)
 }

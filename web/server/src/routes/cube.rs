@@ -173,8 +173,12 @@ fn is_early(app: &App, served: &Served) -> bool {
 fn bytes(served: Served) -> Response {
     let status = StatusCode::from_u16(served.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let json = [(header::CONTENT_TYPE, "application/json")];
-    let mut reply = (status, json, served.body).into_response();
-    if let Some(proof) = served.proof
+    proved((status, json, served.body).into_response(), served.proof)
+}
+
+/// With the proof of its rows in a header.
+pub(super) fn proved(mut reply: Response, proof: Option<Bytes>) -> Response {
+    if let Some(proof) = proof
         && let Ok(id) = HeaderValue::from_maybe_shared(proof)
     {
         reply.headers_mut().insert(PROOF, id);

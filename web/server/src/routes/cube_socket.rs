@@ -3,12 +3,13 @@
 //! another one.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use ballpoint_metrics::{SecurityContext, Served};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -16,6 +17,7 @@ use tokio::task::AbortHandle;
 use super::cube::{self, Method};
 use crate::app::App;
 use crate::doors::Identity;
+use crate::waiting;
 
 /// A query is small; nothing larger is read.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -180,7 +182,14 @@ impl Connection {
             Value::Null => json!({}),
             params => params.clone(),
         };
-        let task = tokio::spawn(async move { answer.run(&method, params).await });
+        let task = tokio::spawn(async move {
+            let answered = AssertUnwindSafe(answer.run(&method, params));
+            if answered.catch_unwind().await.is_err() {
+                // The panic itself is logged.
+                answer.send(&waiting::broken_off()).await;
+                answer.processed().await;
+            }
+        });
         if let Some(former) = self.running.insert(number, task.abort_handle()) {
             former.abort();
         }
@@ -196,7 +205,7 @@ struct Answer {
 }
 
 impl Answer {
-    async fn run(self, method: &str, params: Value) {
+    async fn run(&self, method: &str, params: Value) {
         let (app, context) = (&self.app, &self.context);
         if method == "subscribe" {
             return self.follow(params).await;
@@ -222,7 +231,7 @@ impl Answer {
     }
 
     /// Sends the result now and after each change of its data.
-    async fn follow(self, params: Value) {
+    async fn follow(&self, params: Value) {
         if let Err((status, error)) = cube::allowed(&self.context, "data") {
             let body = json!({ "error": error });
             let reply = ballpoint_metrics::ApiReply { status, body };
@@ -248,9 +257,13 @@ impl Answer {
             Ok(body) if !body.is_empty() => body,
             _ => "{}",
         };
+        let proof = match &served.proof {
+            Some(id) => format!(",\"proof\":\"{}\"", String::from_utf8_lossy(id)),
+            None => String::new(),
+        };
         // The body is JSON already, and may be large.
         let text = format!(
-            "{{\"messageId\":{},\"status\":{},\"message\":{body}}}",
+            "{{\"messageId\":{},\"status\":{}{proof},\"message\":{body}}}",
             Value::from(self.number.as_str()),
             served.status
         );

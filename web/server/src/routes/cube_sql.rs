@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::cube::{CONTINUE_WAIT, allowed, refusal};
+use super::cube::{CONTINUE_WAIT, allowed, proved, refusal};
 use crate::app::App;
 use crate::doors::Identity;
 use crate::table::{Route, VIEWER, post};
@@ -47,8 +47,12 @@ async fn cubesql(
         Ok(service) => service.answer_sql(&asked.query, zone, &context).await,
         Err(error) => Err(SqlError::from(error)),
     };
+    let mut proof = None;
     let body = match answer {
-        Ok(lines) => Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>)),
+        Ok(answer) => {
+            proof = answer.proof.map(Bytes::from);
+            Body::from_stream(answer.lines.map(Ok::<_, std::convert::Infallible>))
+        }
         Err(error) => {
             let early = app.is_early(&error.message);
             let said = if early {
@@ -59,7 +63,8 @@ async fn cubesql(
             Body::from(format!("{}\n", json!({ "error": said })))
         }
     };
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    let reply = ([(header::CONTENT_TYPE, "application/json")], body);
+    proved(reply.into_response(), proof)
 }
 
 /// `/v1/sql` with `format=sql`: the statement for a statement.
@@ -70,8 +75,8 @@ pub(super) async fn translated(app: &App, context: &SecurityContext, query: &str
     };
     // Whatever stays of the client's own words is PostgreSQL's to compute, as the rest is.
     let sql = match sent {
-        Ok(sql) => {
-            json!({ "status": "ok", "query_type": "pushdown", "sql": [sql, Value::Array(Vec::new())] })
+        Ok(sent) => {
+            json!({ "status": "ok", "query_type": "pushdown", "sql": [sent.sql, Value::Array(Vec::new())] })
         }
         Err(error) => {
             json!({ "status": "error", "query_type": "pushdown", "error": worded(&error) })

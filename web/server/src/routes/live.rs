@@ -70,7 +70,7 @@ pub(crate) struct Watched {
 #[utoipa::path(get, path = "/api/live", tag = "ask", params(Watched),
     responses((status = 200, content_type = "text/event-stream", body = String,
         description = "`event: result` with Cube's load response, once at first and then for each \
-                       change of its rows; `event: problem` with `{error}`")))]
+                       change of its rows, each under the id of its proof; `event: problem` with `{error}`")))]
 pub(crate) async fn live(
     State(app): State<App>,
     Extension(who): Extension<Identity>,
@@ -89,7 +89,11 @@ pub(crate) async fn live(
             "problem"
         };
         let data = String::from_utf8_lossy(&served.body);
-        Ok::<_, Infallible>(Event::default().event(name).data(data))
+        let event = Event::default().event(name).data(data);
+        Ok::<_, Infallible>(match &served.proof {
+            Some(proof) => event.id(String::from_utf8_lossy(proof)),
+            None => event,
+        })
     });
     let alive = KeepAlive::new().interval(HEARTBEAT).text("alive");
     Ok((

@@ -4,7 +4,12 @@
 //! ([`ballpoint_metrics::sql_api`]) and passed on; everything else of the conversation (bound values,
 //! portals, row formats, errors) goes through untouched, so that drivers find the server that they
 //! know. Each client has a connection to the warehouse of its own, as the role that only reads.
+//!
+//! Rows of cubes are watched as they pass (`ledger`). The proof of each result is named in the
+//! setting `ballpoint.proof`, which changes before the result ends; `SHOW ballpoint.proof` tells it too.
 
+mod ledger;
+mod reader;
 mod session;
 mod upstream;
 mod wire;

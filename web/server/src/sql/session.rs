@@ -1,20 +1,23 @@
 //! One client: let in, then listened to. Its statements are translated, the rest is passed on.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use ballpoint_metrics::SecurityContext;
-use ballpoint_metrics::sql_api::SqlError;
+use ballpoint_metrics::sql_api::{SqlError, Translated};
+use ballpoint_metrics::{SecurityContext, Service};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::SqlDoor;
+use super::ledger::Ledger;
 use super::upstream::{self, Socket};
 use super::wire::{self, MESSAGE_BYTES_MAX};
 
+/// The setting that names the proof of the latest result over cubes.
+const PROOF: &str = "ballpoint.proof";
 const PROTOCOL_3: u32 = 196_608;
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
@@ -52,11 +55,16 @@ pub(super) async fn serve(mut client: TcpStream, door: &SqlDoor) -> io::Result<(
         Ok(ready) => ready,
         Err(error) => return wire::write(&mut client, &wire::error("FATAL", &error)).await,
     };
+    let mut ledger = Ledger::default();
+    let mut said = &greeting[..];
+    while let Some(frame) = wire::read(&mut said, MESSAGE_BYTES_MAX).await? {
+        ledger.heard(frame.kind, &frame.body)?;
+    }
     // Logged in; then what the warehouse said.
     let mut welcome = BytesMut::from(&wire::frame(b'R', &0_u32.to_be_bytes())[..]);
     welcome.extend_from_slice(&greeting);
     wire::write(&mut client, &welcome).await?;
-    relay(client, warehouse, door, context).await
+    relay(client, warehouse, door, context, ledger).await
 }
 
 /// Reads start-up packets until one starts a session; `None` for a request to cancel.
@@ -174,6 +182,11 @@ async fn open(door: &SqlDoor, hello: &Hello) -> Result<(Box<dyn Socket>, Bytes),
 }
 
 type ToClient = Arc<Mutex<WriteHalf<TcpStream>>>;
+type SharedLedger = Arc<std::sync::Mutex<Ledger>>;
+
+fn noted(ledger: &SharedLedger) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Passes messages both ways until either side ends.
 async fn relay(
@@ -181,7 +194,9 @@ async fn relay(
     warehouse: Box<dyn Socket>,
     door: &SqlDoor,
     context: SecurityContext,
+    ledger: Ledger,
 ) -> io::Result<()> {
+    let ledger = SharedLedger::new(ledger.into());
     let (from_client, to_client) = tokio::io::split(client);
     let (from_warehouse, to_warehouse) = tokio::io::split(warehouse);
     let to_client: ToClient = Arc::new(Mutex::new(to_client));
@@ -194,9 +209,10 @@ async fn relay(
         to_warehouse,
         state: Arc::clone(&state),
         skips: false,
+        ledger: Arc::clone(&ledger),
     };
     let (back, forth) = (
-        answers(from_warehouse, to_client, state),
+        answers(from_warehouse, to_client, state, ledger),
         speaker.run(from_client),
     );
     tokio::select! {
@@ -210,6 +226,7 @@ async fn answers(
     mut from: ReadHalf<Box<dyn Socket>>,
     to: ToClient,
     state: Arc<AtomicU8>,
+    ledger: SharedLedger,
 ) -> io::Result<()> {
     let mut from = tokio::io::BufReader::with_capacity(64 * 1024, &mut from);
     let mut out = BytesMut::new();
@@ -219,6 +236,10 @@ async fn answers(
                 frame.body.first().copied().unwrap_or(b'I'),
                 Ordering::Release,
             );
+        }
+        if let Some(proof) = noted(&ledger).heard(frame.kind, &frame.body)? {
+            let body = [PROOF.as_bytes(), b"\0", proof.as_bytes(), b"\0"].concat();
+            out.extend_from_slice(&wire::frame(b'S', &body));
         }
         out.extend_from_slice(&wire::frame(frame.kind, &frame.body));
         if from.buffer().is_empty() || out.len() > 64 * 1024 {
@@ -239,6 +260,7 @@ struct Speaker<'a, W> {
     state: Arc<AtomicU8>,
     /// After an error everything up to the next Sync is passed over, as PostgreSQL does.
     skips: bool,
+    ledger: SharedLedger,
 }
 
 impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
@@ -263,7 +285,10 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
                     self.ready().await?;
                     None
                 }
-                kind => Some(wire::frame(kind, &frame.body)),
+                kind => {
+                    self.note(kind, &frame.body).await;
+                    Some(wire::frame(kind, &frame.body))
+                }
             };
             if let Some(passed) = passed {
                 self.to_warehouse.write_all(&passed).await?;
@@ -279,7 +304,11 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
     async fn query(&mut self, body: &[u8]) -> io::Result<Option<Bytes>> {
         let (sql, _) = wire::text(body)?;
         match self.translate(sql).await {
-            Ok(sql) => Ok(Some(wire::frame(b'Q', &[sql.as_bytes(), b"\0"].concat()))),
+            Ok((Translated { sql, asked }, service)) => {
+                let mut ledger = noted(&self.ledger);
+                ledger.query(service.as_ref(), &asked);
+                Ok(Some(wire::frame(b'Q', &[sql.as_bytes(), b"\0"].concat())))
+            }
             Err(error) => {
                 self.refuse(&error).await?;
                 self.ready().await?;
@@ -293,7 +322,10 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         let (name, rest) = wire::text(body)?;
         let (sql, types) = wire::text(rest)?;
         match self.translate(sql).await {
-            Ok(sql) => {
+            Ok((Translated { sql, mut asked }, _)) => {
+                let asked = asked.pop().flatten();
+                // What cannot be read here PostgreSQL refuses.
+                let _ = noted(&self.ledger).parse(name, types, asked);
                 let parts = [name.as_bytes(), b"\0", sql.as_bytes(), b"\0", types];
                 Ok(Some(wire::frame(b'P', &parts.concat())))
             }
@@ -305,12 +337,40 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         }
     }
 
-    async fn translate(&self, sql: &str) -> Result<String, SqlError> {
+    /// Remembers what the warehouse will answer to a message.
+    async fn note(&self, kind: u8, body: &[u8]) {
+        let service = match kind {
+            b'B' => self.door.metrics.service().await.ok(),
+            _ => None,
+        };
+        let mut ledger = noted(&self.ledger);
+        // What cannot be read here PostgreSQL refuses.
+        let _ = match kind {
+            b'B' => ledger.bind(service.as_ref(), body),
+            b'D' => ledger.describe(body),
+            b'E' => ledger.execute(body),
+            b'C' => ledger.close(body),
+            b'S' => {
+                ledger.sync();
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+    }
+
+    /// What to send, and who is asked; nobody is where nothing is.
+    async fn translate(&self, sql: &str) -> Result<(Translated, Option<Service>), SqlError> {
         if sql.trim().is_empty() {
-            return Ok(sql.to_owned());
+            return Ok((Translated::plain(sql), None));
+        }
+        if shows_proof(sql) {
+            let proof = noted(&self.ledger).latest.clone();
+            let sql = format!("SELECT '{proof}'::text AS \"{PROOF}\"");
+            return Ok((Translated::plain(&sql), None));
         }
         let service = self.door.metrics.service().await?;
-        service.translate(sql, &self.context).await
+        let translated = service.translate(sql, &self.context).await?;
+        Ok((translated, Some(service)))
     }
 
     async fn refuse(&self, error: &SqlError) -> io::Result<()> {
@@ -329,4 +389,11 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         )
         .await
     }
+}
+
+/// `SHOW ballpoint.proof`, which the warehouse knows nothing of.
+fn shows_proof(sql: &str) -> bool {
+    let mut words = sql.trim().trim_end_matches(';').split_whitespace();
+    let mut is = |word: &str| words.next().is_some_and(|it| it.eq_ignore_ascii_case(word));
+    is("show") && is(PROOF) && words.next().is_none()
 }

@@ -9,6 +9,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::http::StatusCode;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,7 @@ use crate::sql::{self, SqlDoor};
 
 /// A stack whose cubes are served on a port of their own.
 struct Served {
-    _stack: Stack,
+    stack: Stack,
     port: u16,
 }
 
@@ -32,10 +34,7 @@ impl Served {
         let (metrics, doors) = (stack.app.metrics.clone(), Arc::clone(&stack.app.doors));
         let door = SqlDoor::new(metrics, doors, CancellationToken::new());
         tokio::spawn(sql::accept(Arc::new(listener), door));
-        Self {
-            _stack: stack,
-            port,
-        }
+        Self { stack, port }
     }
 
     async fn connect(&self, password: &str) -> Result<PgConnection, sqlx::Error> {
@@ -95,6 +94,82 @@ async fn a_driver_prepares_binds_and_reads_in_binary() {
         .await
         .unwrap();
     assert_eq!(one, 1, "the session goes on");
+}
+
+/// The proof of the latest result, as the session tells it.
+async fn latest_proof(connection: &mut PgConnection) -> String {
+    let shown = sqlx::raw_sql("show ballpoint.proof;").fetch_one(connection);
+    shown.await.unwrap().get(0)
+}
+
+async fn replayed(served: &Served, proof: &str) -> Value {
+    let path = format!("/api/proofs/{proof}/replay");
+    let (status, replayed) = served.stack.post(&path, &json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{replayed}");
+    replayed
+}
+
+#[tokio::test]
+async fn a_result_has_a_proof_in_whatever_form_the_driver_takes_it() {
+    let served = Served::start().await;
+    let mut connection = served.connect(VIEWER).await.unwrap();
+    assert_eq!(latest_proof(&mut connection).await, "");
+    // Bytes and a bound value, then texts.
+    let bound = "SELECT \"componentType\", MEASURE(count) AS n, MEASURE(passRate) AS rate \
+                 FROM \"Production\" WHERE \"componentType\" <> $1 GROUP BY 1 ORDER BY 1";
+    let rows = sqlx::query(bound).bind("bodies");
+    assert_eq!(rows.fetch_all(&mut connection).await.unwrap().len(), 2);
+    let in_bytes = latest_proof(&mut connection).await;
+    let plain = "SELECT MEASURE(count) FROM Production; \
+                 SELECT DATE_TRUNC('month', \"productionDate\") AS month, \"componentType\", MEASURE(count) AS n \
+                 FROM Production GROUP BY 1, 2";
+    sqlx::raw_sql(plain)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let in_texts = latest_proof(&mut connection).await;
+    let failed = sqlx::raw_sql("SELECT MEASURE(count) / 0 FROM Production");
+    failed.fetch_all(&mut connection).await.unwrap_err();
+    sqlx::raw_sql("SELECT 1")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(
+        latest_proof(&mut connection).await,
+        in_texts,
+        "neither has rows of cubes"
+    );
+
+    let (_, kept) = served.stack.get(&format!("/api/proofs/{in_bytes}")).await;
+    let statement = kept["statement"].as_str().unwrap();
+    assert!(statement.contains("<> CAST('bodies' AS TEXT)"), "{kept}");
+    assert_eq!(kept["rows"], 2, "{kept}");
+    assert_eq!(kept["columns"][1]["form"], "binary", "{kept}");
+    let (_, kept) = served.stack.get(&format!("/api/proofs/{in_texts}")).await;
+    assert_eq!(kept["columns"][0]["form"], "text", "{kept}");
+    assert!(
+        kept["statement"].as_str().unwrap().contains("DATE_TRUNC"),
+        "of the second"
+    );
+    for proof in [&in_bytes, &in_texts] {
+        let unchanged = replayed(&served, proof).await;
+        assert_eq!(unchanged["same"], true, "{unchanged}");
+        assert_eq!(unchanged["changed"], json!([]));
+    }
+    let tamper = "update marts.fct_production set is_passed = not is_passed \
+                  where unit_key = (select min(unit_key) from marts.fct_production where component_type = 'springs')";
+    let store = &served.stack.store;
+    sqlx::raw_sql(tamper).execute(store.pool()).await.unwrap();
+    let found = replayed(&served, &in_bytes).await;
+    assert_eq!(found["same"], false, "{found}");
+    let changed = found["changed"].to_string();
+    assert!(
+        changed.contains("the row of componentType = springs differs"),
+        "{found}"
+    );
+    assert!(!changed.contains("refills differs"), "{found}");
+    let counted = replayed(&served, &in_texts).await;
+    assert_eq!(counted["same"], true, "as many units as before: {counted}");
 }
 
 #[tokio::test]
