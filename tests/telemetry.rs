@@ -74,4 +74,46 @@ async fn traces_run_from_a_sources_change_to_the_metric_and_from_question_to_ans
             "{name} is missing: {chain:?}"
         );
     }
+    says_what_the_agents_did(&collector, &trace_id, "pass rate by component").await;
+}
+
+/// Spans by OpenTelemetry's conventions for generative AI, without the content of the question.
+async fn says_what_the_agents_did(collector: &Collector, trace_id: &str, question: &str) {
+    let expected = [
+        ("invoke_agent chat", "gen_ai.agent.name", "chat"),
+        ("invoke_agent analyst", "gen_ai.agent.name", "analyst"),
+        ("plan", "gen_ai.operation.name", "plan"),
+        ("plan", "gen_ai.provider.name", "ballpoint.local"),
+        (
+            "execute_tool query_metrics",
+            "gen_ai.tool.name",
+            "query_metrics",
+        ),
+        (
+            "execute_tool query_metrics",
+            "gen_ai.operation.name",
+            "execute_tool",
+        ),
+    ];
+    let own = || {
+        collector
+            .spans()
+            .into_iter()
+            .filter(|it| it.trace_id == trace_id)
+    };
+    until("the spans of the agents arrive", PATIENCE, || async {
+        let named = |name: &str| own().any(|it| it.name == name);
+        expected
+            .iter()
+            .all(|(name, _, _)| named(name))
+            .then_some(())
+    })
+    .await;
+    for (name, key, value) in expected {
+        let said =
+            own().any(|it| it.name == name && it.attributes.get(key).is_some_and(|v| v == value));
+        assert!(said, "{name} has no {key} = {value}");
+    }
+    let talks = own().find(|it| it.attributes.values().any(|text| text.contains(question)));
+    assert!(talks.is_none(), "content is captured: {talks:?}");
 }

@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
 
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Span {
     /// Empty at a trace's root.
     pub(crate) parent_id: String,
     pub(crate) name: String,
+    /// Those that are texts.
+    pub(crate) attributes: HashMap<String, String>,
 }
 
 pub(crate) struct Collector {
@@ -71,6 +74,14 @@ async fn receive(State(spans): State<Arc<Mutex<Vec<Span>>>>, body: Bytes) -> &'s
             span_id: hex(&span.span_id),
             parent_id: hex(&span.parent_span_id),
             name: span.name,
+            attributes: span
+                .attributes
+                .into_iter()
+                .filter_map(|it| match it.value?.value? {
+                    Value::StringValue(text) => Some((it.key, text)),
+                    _ => None,
+                })
+                .collect(),
         });
     spans.lock().unwrap().extend(received);
     ""

@@ -169,6 +169,14 @@ impl Stack {
             .await
     }
 
+    /// A reply as it comes, to be read piece by piece.
+    pub(crate) async fn stream(&self, path: &str, body: &Value) -> reqwest::Response {
+        let request = self.http.post(format!("{}{path}", self.base)).json(body);
+        let reply = request.bearer_auth(&self.token).send().await.unwrap();
+        assert_eq!(reply.status(), 200);
+        reply
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
         let reply = request
             .bearer_auth(&self.token)

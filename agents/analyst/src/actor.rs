@@ -19,7 +19,7 @@ use ballpoint_runtime::trace::{TraceContext, set_parent};
 use futures_util::FutureExt;
 use jiff::tz::TimeZone;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
 use crate::answer::Answer;
@@ -28,6 +28,12 @@ use crate::progress::{Step, Turn};
 
 /// Questions answered at the same time; each holds a connection of the warehouse.
 const QUESTIONS_MAX: usize = 16;
+
+/// Questions that wait for one of these to end; the next one is turned away.
+const WAITING_MAX: usize = 256;
+
+/// A question that waits for longer is turned away as well.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What an incarnation works with.
 #[derive(Clone)]
@@ -72,6 +78,7 @@ pub enum AskError {
 pub struct AnalystHandle {
     address: Address<AnalystMsg>,
     permits: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
     timeout: Duration,
 }
 
@@ -80,7 +87,20 @@ impl AnalystHandle {
         Self {
             address: Address::new(scope, Analyst::NAME),
             permits: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// A permit to answer, at once or after those that came before.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, AskError> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let _place = self.waiting.try_acquire().map_err(|_| AskError::Busy)?;
+        match tokio::time::timeout(WAIT_MAX, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(AskError::Busy),
         }
     }
 
@@ -94,7 +114,7 @@ impl AnalystHandle {
         state: &DialogueState,
         turn: &Turn,
     ) -> Result<(Answer, DialogueState), AskError> {
-        let _permit = self.permits.try_acquire().map_err(|_| AskError::Busy)?;
+        let _permit = self.permit().await?;
         let trace = TraceContext::current();
         let turn = Turn {
             progress: turn.progress.child(),

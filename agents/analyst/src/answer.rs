@@ -42,6 +42,9 @@ pub struct Answer {
     /// What each stretch of the question was taken for.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reading: Vec<Reading>,
+    /// The cells that the figures of the text are.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub cells: Vec<CellReference>,
     /// The second result that the rows were held against.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub companion: Option<Companion>,
@@ -54,6 +57,18 @@ pub struct Answer {
     /// What a reader must know of how the answer came about.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notices: Vec<Notice>,
+}
+
+/// A figure of the text and the cell that it is. Figures that are worked out have none: their
+/// sentence says of what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellReference {
+    /// The figure as the text has it.
+    pub figure: String,
+    /// Index into the rows.
+    pub row: usize,
+    /// Key of the row.
+    pub member: String,
 }
 
 /// Something about the answer that is not part of it.

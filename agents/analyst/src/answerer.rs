@@ -98,6 +98,7 @@ impl Answerer {
         let span = tracing::info_span!(
             "plan",
             gen_ai.operation.name = "plan",
+            gen_ai.provider.name = "ballpoint.local",
             backend = self.backend.name()
         );
         let step = progress.begin(Step::PLAN).await;
@@ -215,6 +216,7 @@ impl Answerer {
             .prove(service, question, &plan.query, &ran, &definition, &base)
             .await?;
         step.done("Checked every figure against the rows").await;
+        let cells = told.references();
         let state = DialogueState {
             head: head(&plan.frame, &ran.rows),
             last: Some(plan.frame.clone()),
@@ -225,6 +227,7 @@ impl Answerer {
             answer: text,
             sql: ran.sql(),
             rows: ran.rows,
+            cells,
             chart,
             proof_id,
             definition,

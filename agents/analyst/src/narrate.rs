@@ -6,7 +6,7 @@ use ballpoint_planner::frame::{Condition, Frame, Unit, Window};
 use ballpoint_planner::plan::{Note, QueryPlan};
 use serde_json::Value;
 
-use crate::answer::Row;
+use crate::answer::{CellReference, Row};
 use crate::chart::{name, time_key};
 use crate::derive;
 use crate::figures::{Stated, label, number, show};
@@ -106,6 +106,29 @@ impl Told<'_> {
             "lte" => format!(" with {title} of at most {values}"),
             other => format!(" with {title} {other} {values}"),
         }
+    }
+
+    /// The cells that the figures of the text about the rows are.
+    pub(crate) fn references(&self) -> Vec<CellReference> {
+        let text = self.figures();
+        let mut cells = Vec::new();
+        for (at, row) in self.rows.iter().enumerate() {
+            for measure in &self.plan.frame.measures {
+                let shown = self.cell(row, measure);
+                // Of a long result the text holds only the ends.
+                let said = text.contains(&format!("{} {shown}", self.row_label(row)))
+                    || text.contains(&format!("{} {shown}", name(self.catalog, measure)))
+                    || text.ends_with(&format!(": {shown}."));
+                if said && number(row.get(measure)).is_some() {
+                    cells.push(CellReference {
+                        figure: shown,
+                        row: at,
+                        member: measure.clone(),
+                    });
+                }
+            }
+        }
+        cells
     }
 
     fn figures(&self) -> String {

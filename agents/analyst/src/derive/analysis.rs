@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ballpoint_planner::plan::Note;
+
 use crate::answer::Row;
 use crate::chart::{name, time_key};
 use crate::figures::{label, number, show, unit};
@@ -45,7 +47,7 @@ pub(super) fn control_chart(
         let filled = counts.is_none_or(|it| number(row.get(it)).is_some_and(|n| n > 0.0));
         number(row.get(measure)).is_some() && filled
     };
-    let rows: Vec<&Row> = told.rows.iter().filter(valued).collect();
+    let rows: Vec<&Row> = whole_steps(told).iter().filter(valued).collect();
     let values: Vec<f64> = rows
         .iter()
         .filter_map(|row| number(row.get(measure)))
@@ -63,8 +65,11 @@ pub(super) fn control_chart(
         ));
     };
     let shown = |value: f64| show(told.catalog, measure, value);
+    // A share lies between none and all.
+    let most = shares_scale(told, measure).filter(|_| kind == "p chart");
     let limits = |at: usize| {
         let (lower, upper) = chart.limits(at)?;
+        let (lower, upper) = most.map_or((lower, upper), |it| (lower.max(0.0), upper.min(it)));
         Some(format!("{} to {}", shown(lower), shown(upper)))
     };
     let same = chart
@@ -77,7 +82,7 @@ pub(super) fn control_chart(
         "limits of the last point"
     };
     let mut text = format!(
-        "Control chart ({kind}) of {title} over {} points: centre {}, {of} {}.",
+        "Control chart ({kind}) of {title} over {} whole points: centre {}, {of} {}.",
         values.len(),
         shown(chart.centre),
         limits(values.len() - 1)?
@@ -109,6 +114,28 @@ pub(super) fn control_chart(
     Some(text)
 }
 
+/// The rows of a series without those that are only partly covered: they would look out of control.
+fn whole_steps<'a>(told: &Told<'a>) -> &'a [Row] {
+    let rows = told.rows;
+    let partial = told.plan.notes.iter().find_map(|it| match it {
+        Note::PartialSteps { first, last, .. } => Some((*first, *last)),
+        _ => None,
+    });
+    let (first, last) = partial.unwrap_or_default();
+    let from = usize::from(first).min(rows.len());
+    let to = rows.len().saturating_sub(usize::from(last)).max(from);
+    &rows[from..to]
+}
+
+/// All of a share, in the measure's own scale.
+fn shares_scale(told: &Told<'_>, measure: &str) -> Option<f64> {
+    match unit(told.catalog, measure)?.as_str() {
+        "percent" | "%" => Some(100.0),
+        "fraction" => Some(1.0),
+        _ => None,
+    }
+}
+
 /// The chart of shares, back in the measure's own scale.
 fn share_chart(
     told: &Told<'_>,
@@ -117,11 +144,7 @@ fn share_chart(
     rows: &[&Row],
     values: &[f64],
 ) -> Option<Chart> {
-    let scale = match unit(told.catalog, measure).as_deref() {
-        Some("percent" | "%") => 100.0,
-        Some("fraction") => 1.0,
-        _ => return None,
-    };
+    let scale = shares_scale(told, measure)?;
     let parts: Vec<f64> = values.iter().map(|it| it / scale).collect();
     let sizes: Vec<f64> = rows
         .iter()
