@@ -85,6 +85,35 @@ pub enum Filter {
     },
 }
 
+/// What a filter may ask of a member.
+pub(crate) const OPERATORS: [&str; 25] = [
+    "equals",
+    "notEquals",
+    "in",
+    "notIn",
+    "contains",
+    "notContains",
+    "startsWith",
+    "notStartsWith",
+    "endsWith",
+    "notEndsWith",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "set",
+    "notSet",
+    "inDateRange",
+    "notInDateRange",
+    "onTheDate",
+    "notOnTheDate",
+    "beforeDate",
+    "beforeOrOnDate",
+    "afterDate",
+    "afterOrOnDate",
+    "measureFilter",
+];
+
 /// A measure of the query's own: an expression over members.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +141,16 @@ impl Filter {
                     false => format!("{cube}.{bare}"),
                 };
             }
+        }
+    }
+
+    /// Calls `with` for the name of each member that is asked something.
+    pub(crate) fn each_member(&self, with: &mut impl FnMut(&str)) {
+        match self {
+            Self::Or { or: inner } | Self::And { and: inner } => {
+                inner.iter().for_each(|filter| filter.each_member(with));
+            }
+            Self::Member { member, .. } => with(member),
         }
     }
 

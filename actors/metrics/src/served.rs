@@ -5,20 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ballpoint_runtime::segment::TableName;
 use bytes::Bytes;
-use jiff::SignedDuration;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::ApiReply;
 use crate::load_proof::Part;
 use crate::model::SecurityContext;
+use crate::plan::normalize::ANOTHER_TIME;
 use crate::plan::{self, Plan};
 use crate::relations::Reads;
 use crate::results::{Fresh, Kept};
 use crate::service::Service;
-
-/// Far enough that no date phrase means the same then.
-const ANOTHER_TIME: SignedDuration = SignedDuration::from_hours(24 * 401 + 5);
 
 /// A reply as it goes over the wire.
 #[derive(Clone, Debug)]
@@ -75,6 +72,8 @@ struct Sources {
     statements: Vec<String>,
     relations: Vec<TableName>,
     parts: Vec<Part>,
+    /// Policies asked for other rows on another day.
+    is_dated: bool,
 }
 
 impl Collected {
@@ -87,6 +86,7 @@ impl Collected {
         let Some(sources) = &self.0 else { return };
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.parts.push(Part::of(plan));
+        sources.is_dated |= plan.is_dated;
         match &plan.rollup {
             // A rollup is as old as what it was built from.
             Some(rollup) => sources.relations.extend(rollup.reads.iter().cloned()),
@@ -108,6 +108,11 @@ impl Collected {
         };
         let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.parts.clone()
+    }
+
+    fn is_dated(&self) -> bool {
+        let sources = self.0.as_ref();
+        sources.is_some_and(|it| it.lock().unwrap_or_else(PoisonError::into_inner).is_dated)
     }
 
     /// The statements that read the source, and what stands behind the rollups that were read.
@@ -191,12 +196,12 @@ impl Service {
         let (statements, relations) = collected.sources();
         let mut reads = Reads {
             relations,
-            steady: true,
+            steady: !collected.is_dated(),
         };
         if !statements.is_empty() {
             let pool = self.runner.pool();
             let found = self.results.reads(pool, statements).await.ok()?;
-            reads.steady = found.steady;
+            reads.steady &= found.steady;
             reads.relations.extend(found.relations.iter().cloned());
         }
         reads.relations.sort_unstable();

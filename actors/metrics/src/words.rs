@@ -9,6 +9,8 @@ pub(crate) struct Words {
     pub(crate) names: Vec<Vec<String>>,
     /// The last of each chain that an opening parenthesis follows.
     pub(crate) calls: Vec<String>,
+    /// Calls of functions in a schema that is not PostgreSQL's own.
+    pub(crate) foreign_calls: Vec<String>,
     /// The contents of string literals, in lower case.
     pub(crate) literals: Vec<String>,
     /// The first word of each statement.
@@ -59,6 +61,9 @@ const HEAD_WORDS: usize = 4;
 
 /// Words after which a name with parentheses is no call.
 const NAMING: [&str; 3] = ["as", "with", "recursive"];
+
+/// The schemas that PostgreSQL's own functions are in.
+const OWN_SCHEMAS: [&str; 2] = ["pg_catalog", "information_schema"];
 
 enum Token {
     Name(String),
@@ -116,7 +121,14 @@ impl Words {
                 }
                 // What follows AS or WITH is an alias with its columns, or a type with its size.
                 Token::Open if before.as_deref().is_some_and(|it| NAMING.contains(&it)) => {}
-                Token::Open => self.calls.extend(chain.last().cloned()),
+                Token::Open => {
+                    self.calls.extend(chain.last().cloned());
+                    if let [.., schema, _] = chain.as_slice()
+                        && !OWN_SCHEMAS.contains(&schema.as_str())
+                    {
+                        self.foreign_calls.push(chain.join("."));
+                    }
+                }
                 Token::Literal(text) => self.literals.push(text.trim().to_lowercase()),
                 Token::End => begins = true,
                 Token::Other => {}

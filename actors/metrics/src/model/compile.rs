@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_norway::Value as Yaml;
 use sha2::{Digest, Sha256};
 
-use super::access::read_policies;
+use super::access::compile_policies;
 use super::jinja::Templates;
 use super::joins::components;
 use super::members::{compile_member, hash_members};
@@ -103,6 +103,10 @@ pub(super) fn compile(files: &[SourceFile]) -> Result<Model, ModelError> {
             }
         }
         check_cycles(&names, &model, &mut problems);
+        for (index, draft) in names.drafts.iter().enumerate() {
+            let policies = compile_policies(draft, &model.cubes[index], &mut problems);
+            model.cubes[index].policies = policies;
+        }
     }
     if !problems.0.is_empty() {
         return Err(ModelError {
@@ -261,7 +265,6 @@ fn compile_cube(names: &Names<'_>, index: usize, problems: &mut Problems) -> Cub
             .unwrap_or(true),
         meta: node.get("meta").map_or(serde_json::Value::Null, to_json),
         by_name: draft.by_name.clone(),
-        policies: read_policies(node, problems),
         file: node.place.file.name.clone(),
         written_pre_aggregations: super::written::pre_aggregations(node),
         ..Cube::default()

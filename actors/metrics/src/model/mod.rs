@@ -24,7 +24,8 @@ use serde_json::Value;
 
 use crate::query::Filter;
 
-pub use access::{Masking, Policy, SecurityContext};
+pub(crate) use access::claim_path;
+pub use access::{Listed, Policy, SecurityContext};
 pub use counting::CustomGranularities;
 pub use pre_aggregations::PreAggregation;
 pub use source::{ModelError, Problem, SourceFile, nearest};

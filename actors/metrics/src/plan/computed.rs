@@ -65,7 +65,7 @@ impl Extended<'_> {
         let id = self
             .model
             .find(path)
-            .ok_or_else(|| QueryError::unknown_member(&self.model, path))?;
+            .ok_or_else(|| QueryError::unknown_member(&self.model, self.context, path))?;
         may_show(&self.model, self.context, id)?;
         Ok(id)
     }

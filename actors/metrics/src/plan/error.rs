@@ -1,6 +1,6 @@
 //! Why a query gets no rows. The texts are Cube's where Cube has one.
 
-use crate::model::{Model, nearest};
+use crate::model::{Model, SecurityContext, nearest};
 
 /// A query that cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,16 +56,16 @@ impl QueryError {
         Self::Invalid(message.into())
     }
 
-    /// A member that the model does not have, with the nearest ones that it has.
-    pub(crate) fn unknown_member(model: &Model, path: &str) -> Self {
+    /// A member that the model does not have, with the nearest ones that the caller may see.
+    pub(crate) fn unknown_member(model: &Model, context: &SecurityContext, path: &str) -> Self {
         let (cube, member) = path.split_once('.').unwrap_or((path, ""));
-        let known = model.cube(cube).is_some_and(|cube| cube.public);
-        let base = if known {
+        let is_of_cube = |name: &str| name.split_once('.').is_some_and(|(it, _)| it == cube);
+        let base = if model.names_for(context).any(is_of_cube) {
             format!("'{member}' not found for path '{path}'")
         } else {
             format!("Cube '{cube}' not found for path '{path}'")
         };
-        let near = nearest(path, model.public_names(), 3);
+        let near = nearest(path, model.names_for(context), 3);
         let hint = if near.is_empty() {
             String::new()
         } else {

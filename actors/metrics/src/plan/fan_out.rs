@@ -192,7 +192,7 @@ impl Select<'_> {
         }
         let mut on = Vec::new();
         for (at, key) in keys.iter().enumerate() {
-            let sql = self.writer.member(*key)?;
+            let sql = self.writer.key(*key)?;
             distinct.push(format!("{sql} AS key_{at}"));
             on.push(format!("keys.key_{at} = {sql}"));
         }

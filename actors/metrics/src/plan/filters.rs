@@ -4,35 +4,7 @@ use super::dates::{iso, utc_text};
 use super::error::QueryError;
 use super::writer::Writer;
 use crate::model::{Definition, MemberId, nearest};
-use crate::query::{Filter, FilterValue};
-
-pub(crate) const OPERATORS: [&str; 25] = [
-    "equals",
-    "notEquals",
-    "in",
-    "notIn",
-    "contains",
-    "notContains",
-    "startsWith",
-    "notStartsWith",
-    "endsWith",
-    "notEndsWith",
-    "gt",
-    "gte",
-    "lt",
-    "lte",
-    "set",
-    "notSet",
-    "inDateRange",
-    "notInDateRange",
-    "onTheDate",
-    "notOnTheDate",
-    "beforeDate",
-    "beforeOrOnDate",
-    "afterDate",
-    "afterOrOnDate",
-    "measureFilter",
-];
+use crate::query::{Filter, FilterValue, OPERATORS};
 
 /// A filter tree whose members are resolved.
 #[derive(Clone, Debug)]
@@ -119,7 +91,8 @@ impl Writer<'_> {
         Ok(measures > 0)
     }
 
-    /// What the query asks of a member, said of a column; every row when it asks nothing.
+    /// What the query asks of a member, said of a column; every row when it asks nothing, or asks it of
+    /// values that are masked.
     pub(crate) fn filter_params(
         &mut self,
         member: MemberId,
@@ -128,7 +101,7 @@ impl Writer<'_> {
         let asked = self.asked.clone();
         let mut parts = Vec::new();
         for (id, from, to) in asked.ranges {
-            if self.resolve(id) == member {
+            if self.resolve(id) == member && !self.masked.contains_key(&id) {
                 parts.push(self.in_range(id, column, from, to)?);
             }
         }
@@ -139,6 +112,7 @@ impl Writer<'_> {
                 values,
             } = &condition
                 && self.resolve(*id) == member
+                && !self.masked.contains_key(id)
             {
                 parts.push(self.member_condition(*id, column, operator, values)?);
             }
@@ -168,22 +142,14 @@ impl Writer<'_> {
         match condition {
             Condition::Or(inner) => self.joined(inner, " OR ", "FALSE"),
             Condition::And(inner) => self.joined(inner, " AND ", "TRUE"),
-            Condition::Policy(inner) => {
-                let masked = std::mem::take(&mut self.masked);
-                let written = self.condition(inner);
-                self.masked = masked;
-                written
-            }
+            Condition::Policy(inner) => self.unmasked(|writer| writer.condition(inner)),
             Condition::Member {
                 id,
                 operator,
                 values,
             } => {
-                // A filter must not tell what a mask hides.
-                let sql = match self.mask(*id)? {
-                    Some(mask) => mask,
-                    None => self.member(*id)?,
-                };
+                // A filter does not tell what a mask hides: it compares with the mask.
+                let sql = self.member(*id)?;
                 self.member_condition(*id, &sql, operator, values)
             }
         }

@@ -22,7 +22,8 @@ mod writer;
 
 pub use error::QueryError;
 pub use folded::Folded;
-pub(crate) use needs::reached;
+use needs::reached;
+pub(crate) use needs::reached_anyhow;
 pub use normalize::{Normalized, QueryType, normalize};
 pub(crate) use resolve::may_show;
 pub use rollup::{Considered, Rollup};
@@ -41,6 +42,8 @@ pub struct Plan {
     pub segments: Vec<MemberId>,
     /// What the caller's row policies add to the query's filters.
     pub row_filters: Vec<Filter>,
+    /// Whether these depend on the day.
+    pub(crate) is_dated: bool,
     /// Counts the rows without limit and offset, when the query asks for it.
     pub total: Option<Statement>,
     /// The order that applies: the query's, or Cube's default.
@@ -179,6 +182,7 @@ pub(crate) fn survey(
         columns: Vec::new(),
         segments: Vec::new(),
         row_filters: Vec::new(),
+        is_dated: false,
         total: None,
         order: Vec::new(),
         cubes: vec![cube],

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::error::QueryError;
-use crate::model::{MemberId, Model};
+use crate::model::{MemberId, Model, Part};
 
 /// The join paths of a view's member, or of those that a query's own measure names.
 pub(super) fn collect_hints(model: &Model, id: MemberId, hints: &mut Vec<Vec<usize>>) {
@@ -85,17 +85,59 @@ pub(crate) fn reached(model: &Model, from: impl IntoIterator<Item = MemberId>) -
         }
         found.push(id);
         let member = model.member(id);
-        pending.extend(member.origin.as_ref().map(|origin| origin.member));
-        let is_sub_query = member.dimension().is_some_and(|it| it.sub_query);
-        if member.origin.is_some() || is_sub_query {
+        if let Some(origin) = &member.origin {
+            pending.push_back(origin.member);
             continue;
         }
-        let stage = member.measure().and_then(|measure| measure.stage.as_ref());
-        pending.extend(stage.iter().flat_map(|stage| stage.add_group_by.iter()));
-        let templates = member.templates();
-        pending.extend(templates.iter().flat_map(|it| it.members()));
+        if member.dimension().is_some_and(|it| it.sub_query) {
+            continue;
+        }
+        if let Some(stage) = member.measure().and_then(|measure| measure.stage.as_ref()) {
+            pending.extend(&stage.add_group_by);
+            let own = stage.filter.iter().flat_map(|filter| &filter.include);
+            own.for_each(|filter| filter.each_member(&mut |name| pending.extend(model.find(name))));
+        }
+        for part in member.templates().iter().flat_map(|it| &it.parts) {
+            match part {
+                Part::Member(id) => pending.push_back(*id),
+                Part::Granularity(id, name) => {
+                    pending.push_back(*id);
+                    pending.extend(cut_by(model, *id, name));
+                }
+                _ => {}
+            }
+        }
     }
     found
+}
+
+/// The same with what stands behind sub-query dimensions.
+pub(crate) fn reached_anyhow(
+    model: &Model,
+    from: impl IntoIterator<Item = MemberId>,
+) -> Vec<MemberId> {
+    let mut all = reached(model, from);
+    let mut at = 0;
+    while let Some(&id) = all.get(at) {
+        at += 1;
+        if model.member(id).dimension().is_some_and(|it| it.sub_query) {
+            let templates = model.member(id).templates();
+            let inside = reached(model, templates.iter().flat_map(|it| it.members()));
+            let new = inside.into_iter().filter(|id| !all.contains(id));
+            all.extend(new.collect::<Vec<_>>());
+        }
+    }
+    all
+}
+
+/// The members that a granularity of a time dimension's own reads.
+pub(super) fn cut_by(model: &Model, id: MemberId, granularity: &str) -> Vec<MemberId> {
+    let own = model.member(id).dimension().into_iter();
+    let own = own.flat_map(|dimension| &dimension.granularities);
+    own.filter(|it| it.name == granularity)
+        .filter_map(|it| it.sql.as_ref())
+        .flat_map(|sql| sql.members())
+        .collect()
 }
 
 /// Two cubes that no chain of joins connects.

@@ -1,7 +1,7 @@
 //! A request as a client wrote it, made explicit: defaults, resolved dates, one order form.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::dates::{Range, iso, local_text, parse_pair, parse_phrase};
@@ -11,6 +11,8 @@ use crate::query::{DateRange, Filter, FilterValue, Order, Query, TimeDimension};
 
 pub const DEFAULT_LIMIT: u32 = 10_000;
 pub const MAX_LIMIT: u32 = 50_000;
+/// Far enough that no date phrase means the same then.
+pub(crate) const ANOTHER_TIME: SignedDuration = SignedDuration::from_hours(24 * 401 + 5);
 
 /// One query with nothing left open.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +25,8 @@ pub struct Normalized {
     pub order: Option<Vec<(String, bool)>>,
     pub zone: TimeZone,
     pub zone_name: String,
+    /// The moment that phrases such as "last month" are read at.
+    pub(crate) now: Timestamp,
 }
 
 /// What a request asks for.
@@ -166,6 +170,7 @@ fn finish(
         order,
         zone,
         zone_name,
+        now,
     })
 }
 
@@ -221,7 +226,12 @@ pub fn resolve_range(
     }
 }
 
-fn resolve_filter(filter: &mut Filter, now: Timestamp, zone: &TimeZone) -> Result<(), QueryError> {
+/// Makes a filter's values texts, and its phrases dates.
+pub(super) fn resolve_filter(
+    filter: &mut Filter,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Result<(), QueryError> {
     match filter {
         Filter::Or { or: inner } | Filter::And { and: inner } => inner
             .iter_mut()

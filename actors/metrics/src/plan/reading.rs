@@ -4,10 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use super::error::QueryError;
-use super::filters::OPERATORS;
 use super::normalize::MAX_LIMIT;
 use crate::model::nearest;
-use crate::query::{Computed, Query};
+use crate::query::{Computed, OPERATORS, Query};
 
 const QUERY_KEYS: [&str; 20] = [
     "measures",

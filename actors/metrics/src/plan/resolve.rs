@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use jiff::civil::DateTime;
 
 use super::error::QueryError;
-use super::filters::OPERATORS;
 use super::normalize::Normalized;
+use super::policies::Masked;
 use super::{Column, ColumnKind};
 use crate::model::{Definition, MemberId, Model, SecurityContext};
-use crate::query::{DateRange, Filter};
+use crate::query::{DateRange, Filter, OPERATORS};
 
 /// A query in terms of the model.
 #[derive(Debug, Default)]
@@ -26,8 +26,10 @@ pub(crate) struct Resolved {
     pub(crate) order: Option<Vec<(MemberId, bool)>>,
     /// The same inside each sub-query dimension that is read.
     pub(crate) inner_filters: HashMap<MemberId, Vec<Filter>>,
-    /// Members whose values the caller's policies hide.
-    pub(crate) masked: Vec<MemberId>,
+    /// Members whose values the caller's policies hide, and where.
+    pub(crate) masked: HashMap<MemberId, Masked>,
+    /// Whether what policies ask depends on the day.
+    pub(crate) is_dated: bool,
     /// No policy lets the caller see any row.
     pub(crate) denied: bool,
 }
@@ -108,9 +110,8 @@ pub(crate) fn resolve(
 
 /// Finds a member of filters that were checked before.
 pub(crate) fn find(model: &Model, name: &str) -> Result<MemberId, QueryError> {
-    model
-        .find(name)
-        .ok_or_else(|| QueryError::unknown_member(model, name))
+    let unknown = || QueryError::Unplannable(format!("'{name}' not found"));
+    model.find(name).ok_or_else(unknown)
 }
 
 /// Whether the caller may see a member and its values.
@@ -121,7 +122,8 @@ pub(crate) fn may_show(
 ) -> Result<(), QueryError> {
     let lookup = Lookup { model, context };
     let (cube, member) = (&model.cubes[id.cube], model.member(id));
-    if !member.public || !cube.public || !lookup.allows(id) || lookup.is_masked(id) {
+    let is_open = member.public && cube.public && model.allows(context, id);
+    if !is_open || lookup.masked(id)? == Masked::Everywhere {
         return Err(QueryError::hidden(model, id.cube, &member.name));
     }
     Ok(())
@@ -134,7 +136,8 @@ pub(super) struct Lookup<'a> {
 
 impl Lookup<'_> {
     fn visible(&self, name: &str, wanted: Wanted) -> Result<MemberId, QueryError> {
-        let id = find(self.model, name)?;
+        let unknown = || QueryError::unknown_member(self.model, self.context, name);
+        let id = self.model.find(name).ok_or_else(unknown)?;
         let member = self.model.member(id);
         let cube = &self.model.cubes[id.cube];
         let fits = match &member.definition {
@@ -155,26 +158,10 @@ impl Lookup<'_> {
         }
         // What a query brings along was checked when it was read.
         let is_own = self.model.computed.contains_key(name);
-        if !is_own && (!member.public || !cube.public || !self.allows(id)) {
+        if !is_own && (!member.public || !cube.public || !self.model.allows(self.context, id)) {
             return Err(QueryError::hidden(self.model, id.cube, &member.name));
         }
         Ok(id)
-    }
-
-    /// Whether any policy of the member's cube (and, for a view, of what it stands for) lets the
-    /// caller see it.
-    fn allows(&self, id: MemberId) -> bool {
-        let member = self.model.member(id);
-        let own = match &self.model.cubes[id.cube].policies {
-            None => true,
-            Some(policies) => policies
-                .iter()
-                .any(|policy| policy.applies_to(self.context) && policy.allows(&member.name)),
-        };
-        own && member
-            .origin
-            .as_ref()
-            .is_none_or(|origin| self.allows(origin.member))
     }
 
     fn column(&self, member: MemberId, kind: ColumnKind) -> Column {

@@ -173,6 +173,9 @@ impl Select<'_> {
         if !self.writer.masked.is_empty() {
             return Err("values are masked for the caller".to_owned());
         }
+        if self.writer.inner_filters.values().any(|it| !it.is_empty()) {
+            return Err("policies limit the rows behind a sub-query dimension".to_owned());
+        }
         let joins = |edge: &(usize, usize)| rollup.tree.edges.contains(edge);
         if self.tree.root != rollup.tree.root || !self.tree.edges.iter().all(joins) {
             return Err("the query's joins are not those of the rollup".to_owned());

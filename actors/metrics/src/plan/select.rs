@@ -15,6 +15,7 @@ use super::filters::Condition;
 use super::folded::{Folded, order_of};
 use super::needs::{collect_cubes, collect_hints, no_path};
 use super::normalize::Normalized;
+use super::policies::Masked;
 use super::resolve::{Resolved, find};
 use super::rolling::WindowRange;
 use super::rollup::Rollup;
@@ -23,6 +24,7 @@ use super::writer::{Asked, Writer};
 use super::{Column, ColumnKind, Plan};
 use crate::model::joins::JoinTree;
 use crate::model::{Aggregation, MemberId, Model, SecurityContext};
+use crate::query::Filter;
 
 pub(crate) fn write(
     model: &Model,
@@ -33,9 +35,9 @@ pub(crate) fn write(
 ) -> Result<Plan, QueryError> {
     let mut writer = Writer::new(model, context, &query.zone, &query.zone_name);
     writer.ungrouped = query.query.ungrouped.unwrap_or(false);
-    writer.masked.clone_from(&resolved.masked);
     writer.inner_filters.clone_from(&resolved.inner_filters);
-    let row_filters = resolved.row_filters.clone();
+    let row_filters = resolved.asked_by_policies();
+    let is_dated = resolved.is_dated;
     let mut select = Select::new(writer, resolved)?;
     let (kept, considered) = select.over_rollups(rollups)?;
     let (body, rollup, folded) = match kept {
@@ -65,6 +67,7 @@ pub(crate) fn write(
             .collect(),
         segments: select.segments.clone(),
         row_filters,
+        is_dated,
         total,
         order: select
             .order
@@ -128,6 +131,19 @@ impl<'a> Select<'a> {
             }
         }
         let mut writer = writer;
+        for (id, masked) in &resolved.masked {
+            let shown = match masked {
+                Masked::Unless(filters) => {
+                    let filter = Filter::And {
+                        and: filters.clone(),
+                    };
+                    let shown = writer.resolve_filter(&filter, &find)?;
+                    Some(Condition::Policy(Box::new(shown)))
+                }
+                _ => None,
+            };
+            writer.masked.insert(*id, shown);
+        }
         writer.asked = Asked {
             conditions: conditions.clone(),
             ranges: resolved.ranges.clone(),
@@ -355,7 +371,7 @@ impl<'a> Select<'a> {
         for (cube, index) in self.tree.edges.clone() {
             let join = &model.cubes[cube].joins[index];
             let table = self.writer.table(join.to)?;
-            let condition = self.writer.unmasked(&join.sql)?;
+            let condition = self.writer.unmasked(|it| it.template(&join.sql))?;
             from.push_str(&format!(" LEFT JOIN {table} ON {condition}"));
         }
         for id in self.sub_query_dimensions() {
@@ -370,10 +386,7 @@ impl<'a> Select<'a> {
             parts.push("(1 = 0)".to_owned());
         }
         for (id, from, to) in self.ranges.clone() {
-            let sql = match self.writer.mask(id)? {
-                Some(mask) => format!("({mask})::timestamp"),
-                None => self.writer.member(id)?,
-            };
+            let sql = self.writer.member(id)?;
             parts.push(self.writer.in_range(id, &sql, from, to)?);
         }
         for window in self.windows.clone() {

@@ -37,7 +37,7 @@ impl Select<'_> {
         let keys = model.cubes[id.cube].primary_key.clone();
         let outer: Vec<String> = keys
             .iter()
-            .map(|key| self.writer.member(*key))
+            .map(|key| self.writer.key(*key))
             .collect::<Result<_, _>>()?;
         let name = format!("{}{}_subquery", self.writer.prefix, dimension.alias);
         let mut cubes: Vec<usize> = sql
@@ -117,14 +117,14 @@ impl Select<'_> {
         }
         let mut columns = Vec::new();
         for (at, key) in keys.iter().enumerate() {
-            columns.push(format!("{} AS key_{at}", self.writer.member(*key)?));
+            columns.push(format!("{} AS key_{at}", self.writer.key(*key)?));
         }
         columns.push(format!("{} AS value", self.writer.template(sql)?));
         let mut from = self.writer.table(self.tree.root)?;
         for (cube, index) in self.tree.edges.clone() {
             let join = &model.cubes[cube].joins[index];
             let table = self.writer.table(join.to)?;
-            let condition = self.writer.unmasked(&join.sql)?;
+            let condition = self.writer.unmasked(|it| it.template(&join.sql))?;
             from.push_str(&format!(" LEFT JOIN {table} ON {condition}"));
         }
         for (at, filter) in filters.iter().enumerate() {

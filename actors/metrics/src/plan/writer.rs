@@ -34,8 +34,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) shifts: HashMap<MemberId, String>,
     /// Time dimensions whose calendar says what a shift reads.
     pub(crate) calendar: HashMap<MemberId, &'a Template>,
-    /// Members that are shown masked.
-    pub(crate) masked: Vec<MemberId>,
+    /// Members whose values are masked, unless a condition on the row holds.
+    pub(crate) masked: HashMap<MemberId, Option<Condition>>,
     /// The conditions of the caller's policies on what stands behind sub-query dimensions.
     pub(crate) inner_filters: HashMap<MemberId, Vec<Filter>>,
     /// What the query filters by, for SQL that reads it: `FILTER_PARAMS`.
@@ -70,7 +70,7 @@ impl<'a> Writer<'a> {
             ungrouped: false,
             shifts: HashMap::new(),
             calendar: HashMap::new(),
-            masked: Vec::new(),
+            masked: HashMap::new(),
             inner_filters: HashMap::new(),
             asked: Asked::default(),
             inside_window: false,
@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
                 Part::Text(text) => out.push_str(text),
                 Part::Cube(cube) => out.push_str(&self.table_alias(*cube)),
                 Part::Member(id) => {
-                    let sql = self.read(*id)?;
+                    let sql = self.member(*id)?;
                     out.push_str(&if alone { sql } else { in_parentheses(sql) });
                 }
                 Part::Granularity(id, name) => out.push_str(&self.at_granularity(*id, name)?),
@@ -137,24 +137,75 @@ impl<'a> Writer<'a> {
         Ok(out)
     }
 
-    /// A member as another one reads it: what is masked is masked there too.
-    fn read(&mut self, id: MemberId) -> Result<String, QueryError> {
-        match self.mask(id)? {
-            Some(mask) => Ok(mask),
-            None => self.member(id),
-        }
-    }
-
-    /// An expression over the values themselves: no mask changes which rows belong together.
-    pub(super) fn unmasked(&mut self, sql: &Template) -> Result<String, QueryError> {
+    /// What `write` writes of the values themselves: no mask changes which rows belong together.
+    pub(super) fn unmasked<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> T {
         let masked = std::mem::take(&mut self.masked);
-        let written = self.template(sql);
+        let written = write(self);
         self.masked = masked;
         written
     }
 
     /// A member as it stands in other expressions: times unconverted, measures aggregated.
     pub(crate) fn member(&mut self, id: MemberId) -> Result<String, QueryError> {
+        let written = self.columns.get(&self.resolve(id));
+        if let (Some(Some(_)), Some(column)) = (self.masked.get(&id), written) {
+            // A part that wrote a dimension row by row has masked it row by row.
+            return Ok(column.clone());
+        }
+        let stand_in = self.stand_in(id)?;
+        self.where_shown(id, stand_in, |writer| writer.value(id))
+    }
+
+    /// What `write` writes of a member, and what stands for it where policies mask it.
+    fn where_shown(
+        &mut self,
+        id: MemberId,
+        stand_in: Option<String>,
+        write: impl FnOnce(&mut Self) -> Result<String, QueryError>,
+    ) -> Result<String, QueryError> {
+        let kind = self.model.member(id).value_type();
+        match (self.masked.get(&id).cloned(), stand_in) {
+            (None, _) => write(self),
+            (Some(None), Some(stand_in)) => Ok(stand_in),
+            (Some(None), None) => Ok(match kind {
+                "number" => "NULL::numeric".to_owned(),
+                "boolean" => "NULL::boolean".to_owned(),
+                "time" => "NULL::timestamptz".to_owned(),
+                _ => "NULL::text".to_owned(),
+            }),
+            (Some(Some(shown)), stand_in) => {
+                let (shown, mut value) = (self.condition(&shown)?, write(self)?);
+                if stand_in.is_some() && kind == "string" {
+                    value = format!("({value})::text");
+                }
+                let otherwise = stand_in.as_deref().unwrap_or("NULL");
+                Ok(format!(
+                    "(CASE WHEN {shown} THEN {value} ELSE {otherwise} END)"
+                ))
+            }
+        }
+    }
+
+    /// The mask of a member where it is a value of the member's type; `None` stands for NULL.
+    fn stand_in(&mut self, id: MemberId) -> Result<Option<String>, QueryError> {
+        if !self.masked.contains_key(&id) {
+            return Ok(None);
+        }
+        let member = self.model.member(id);
+        Ok(match (&member.mask, member.value_type()) {
+            (Some(Mask::Sql(sql)), _) => {
+                Some(in_parentheses(self.unmasked(|it| it.template(sql))?))
+            }
+            (Some(Mask::Text(text) | Mask::Bare(text)), "string") => Some(quote_literal(text)),
+            (Some(Mask::Bare(text)), "number") if text.parse::<f64>().is_ok() => Some(text.clone()),
+            (Some(Mask::Bare(text)), "boolean") if text.parse::<bool>().is_ok() => {
+                Some(text.clone())
+            }
+            _ => None,
+        })
+    }
+
+    fn value(&mut self, id: MemberId) -> Result<String, QueryError> {
         let id = self.resolve(id);
         if let Some(column) = self.columns.get(&id) {
             return Ok(column.clone());
@@ -217,9 +268,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What the caller sees instead of a value that policies mask.
+    /// What the result shows instead of a member that policies mask everywhere, as it was declared.
     pub(crate) fn mask(&mut self, id: MemberId) -> Result<Option<String>, QueryError> {
-        if !self.masked.contains(&id) {
+        if !matches!(self.masked.get(&id), Some(None)) {
             return Ok(None);
         }
         Ok(Some(match &self.model.member(id).mask {
@@ -227,7 +278,7 @@ impl<'a> Writer<'a> {
             Some(Mask::Text(text)) => quote_literal(text),
             Some(Mask::Bare(text)) => text.clone(),
             // A mask may show a part of what it hides.
-            Some(Mask::Sql(sql)) => self.unmasked(sql)?,
+            Some(Mask::Sql(sql)) => self.unmasked(|it| it.template(sql))?,
         }))
     }
 
@@ -271,12 +322,16 @@ impl<'a> Writer<'a> {
         id: MemberId,
         name: &str,
     ) -> Result<String, QueryError> {
+        self.where_shown(id, None, |writer| writer.cut(id, name))
+    }
+
+    fn cut(&mut self, id: MemberId, name: &str) -> Result<String, QueryError> {
         let own = self.model.member(id).dimension();
         let own = own.and_then(|d| d.granularities.iter().find(|g| g.name == name));
         if let Some(sql) = own.and_then(|granularity| granularity.sql.as_ref()) {
             return self.template(sql);
         }
-        let sql = self.member(id)?;
+        let sql = self.value(id)?;
         let local = if self.is_local(id) {
             sql
         } else {
@@ -354,21 +409,26 @@ impl<'a> Writer<'a> {
         ))
     }
 
+    /// A key as it tells rows apart, whoever may see it.
+    pub(super) fn key(&mut self, id: MemberId) -> Result<String, QueryError> {
+        self.unmasked(|writer| writer.member(id))
+    }
+
     /// What tells that a row of the cube is there: its key, or the row itself.
     fn row_key(&mut self, cube: usize) -> Result<String, QueryError> {
         let keys = self.model.cubes[cube].primary_key.clone();
         match keys.as_slice() {
             [] if self.ungrouped => Ok("1".to_owned()),
             [] => Ok("*".to_owned()),
-            [key] => self.member(*key),
+            [key] => self.key(*key),
             keys if self.multiplied.contains(&cube) => {
-                let parts = keys.iter().map(|key| self.member(*key));
+                let parts = keys.iter().map(|key| self.key(*key));
                 Ok(format!(
                     "({})",
                     parts.collect::<Result<Vec<_>, _>>()?.join(", ")
                 ))
             }
-            [key, ..] => self.member(*key),
+            [key, ..] => self.key(*key),
         }
     }
 }

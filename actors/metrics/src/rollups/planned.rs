@@ -119,7 +119,7 @@ fn asks_the_caller<'m>(model: &'m Model, tree: &JoinTree, plan: &Plan) -> Option
         };
         sql.parts.iter().any(asking)
     };
-    let members = plan::reached(model, plan.columns.iter().map(|it| it.member));
+    let members = plan::reached_anyhow(model, plan.columns.iter().map(|it| it.member));
     let in_members = members
         .iter()
         .find(|id| model.member(**id).templates().into_iter().any(asks));

@@ -7,16 +7,21 @@ use sqlparser::ast::{Expr, Ident, VisitMut as _, VisitorMut};
 use super::block::{Block, CLOSE, OPEN};
 use super::expressions::no_queries;
 use super::{SqlError, find_cube};
-use crate::model::nearest;
+use crate::model::{MemberId, nearest};
+use crate::plan::may_show;
 
 impl Block<'_> {
     pub(super) fn unknown_column(&self, name: &str) -> SqlError {
         let cube = &self.model.cubes[self.cube];
-        let members = cube
-            .members
-            .iter()
-            .filter(|it| it.public && it.segment().is_none());
-        let near = nearest(name, members.map(|it| it.name.as_str()), 1);
+        let members = (0..cube.members.len()).filter(|index| {
+            let id = MemberId {
+                cube: self.cube,
+                index: *index,
+            };
+            may_show(&self.model, self.context, id).is_ok()
+                && self.model.member(id).segment().is_none()
+        });
+        let near = nearest(name, members.map(|at| cube.members[at].name.as_str()), 1);
         let error = SqlError::new(
             "42703",
             format!("column \"{name}\" of \"{}\" does not exist", cube.name),

@@ -21,9 +21,12 @@ mod replaced;
 mod rewrite;
 pub mod tables;
 mod tally;
+mod timeouts;
 
 use std::sync::Arc;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use sqlx::ConnectOptions as _;
 
 use crate::model::{Model, SecurityContext, nearest};
@@ -66,7 +69,9 @@ const STATEMENTS: [&str; 22] = [
 ];
 
 /// Words that change something, wherever they stand in a statement.
-const CHANGING: [&str; 6] = ["insert", "update", "delete", "merge", "into", "truncate"];
+const CHANGING: [&str; 8] = [
+    "insert", "update", "delete", "merge", "into", "truncate", "create", "execute",
+];
 
 /// Settings that a client may make its own.
 const SETTINGS: [&str; 14] = [
@@ -166,6 +171,16 @@ impl Translated {
     }
 }
 
+/// What a translation depends on beside its text and its caller: while this is the same, so is it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basis {
+    model: String,
+    /// Of the data, which rollups follow.
+    epoch: u64,
+    /// What policies call "last month" is another month some day.
+    today: Date,
+}
+
 /// Where the warehouse is, and who asks it.
 #[derive(Clone)]
 pub struct Upstream {
@@ -194,6 +209,15 @@ impl Service {
         self.translate_in(sql, "UTC", context).await
     }
 
+    /// What a translation that is made now depends on.
+    pub fn basis(&self) -> Basis {
+        Basis {
+            model: self.snapshot.model.hash.clone(),
+            epoch: self.results.versions.epoch(),
+            today: self.clock.business_now().to_zoned(TimeZone::UTC).date(),
+        }
+    }
+
     /// The same with the days and hours of a time zone.
     pub(crate) async fn translate_in(
         &self,
@@ -203,15 +227,16 @@ impl Service {
     ) -> Result<Translated, SqlError> {
         let words = Words::of(sql);
         check(sql, &words)?;
+        timeouts::check(sql, &words, self.runner.pool()).await?;
         if !names_a_cube(&self.snapshot.model, &words) {
-            self.check_relations(sql).await?;
+            self.check_relations(sql, context).await?;
             return Ok(Translated::plain(sql));
         }
         rewrite::rewrite(self, sql, zone, context)
     }
 
     /// Refuses whatever names a relation beyond the catalogue and the cubes' own tables.
-    async fn check_relations(&self, sql: &str) -> Result<(), SqlError> {
+    async fn check_relations(&self, sql: &str, context: &SecurityContext) -> Result<(), SqlError> {
         let pool = self.runner.pool();
         let away = |error: sqlx::Error| {
             SqlError::new("57P03", format!("the warehouse cannot be reached: {error}"))
@@ -223,6 +248,7 @@ impl Service {
             None => Ok(()),
             Some(other) => Err(not_served(
                 &self.snapshot.model,
+                context,
                 &format!("{}.{}", other.schema, other.name),
             )),
         }
@@ -282,6 +308,10 @@ fn check(sql: &str, words: &Words) -> Result<(), SqlError> {
         let message = format!("function {call} is not allowed in the SQL API");
         return Err(SqlError::new("42501", message));
     }
+    if let Some(call) = words.foreign_calls.first() {
+        let message = format!("function {call} is not PostgreSQL's own: it is not called here");
+        return Err(SqlError::new("42501", message));
+    }
     let names = words.names.iter().flatten();
     if let Some(name) = names.clone().find(|name| TELLING.contains(&name.as_str())) {
         let message = format!("{name} tells what rows hold or others ask: it is not served");
@@ -316,10 +346,11 @@ pub(crate) fn find_cube(model: &Model, name: &str, quoted: bool) -> Option<usize
     exact.or_else(folded).map(|(at, _)| at)
 }
 
-/// A relation that is no cube.
-pub(crate) fn not_served(model: &Model, name: &str) -> SqlError {
-    let public = model.cubes.iter().filter(|cube| cube.public);
-    let known: Vec<&str> = public.map(|cube| cube.name.as_str()).collect();
+/// A relation that is no cube; the hint names those that the caller may ask.
+pub(crate) fn not_served(model: &Model, context: &SecurityContext, name: &str) -> SqlError {
+    let cubes = model.names_for(context);
+    let mut known: Vec<&str> = cubes.filter_map(|it| Some(it.split_once('.')?.0)).collect();
+    known.dedup();
     let last = name.rsplit('.').next().unwrap_or(name);
     let near = nearest(last, known.iter().copied(), 1);
     let hint = match near.first() {

@@ -49,7 +49,7 @@ impl Block<'_> {
         let mut query = json!({
             "measures": measures, "dimensions": dimensions, "timeDimensions": times,
             "segments": self.segments.iter().map(name).collect::<Vec<_>>(),
-            "filters": self.policy_filters(), "timezone": self.zone,
+            "timezone": self.zone,
         });
         if !self.grouped {
             query["ungrouped"] = json!(true);
@@ -81,26 +81,5 @@ impl Block<'_> {
             inside: self.inside.iter().map(name).collect(),
             query,
         })
-    }
-
-    /// Conditions that are always true and name what a view's expressions stand for, so that the row
-    /// policies of the cubes behind it apply.
-    pub(super) fn policy_filters(&self) -> Vec<serde_json::Value> {
-        let mut cubes = Vec::new();
-        let mut filters = Vec::new();
-        for id in &self.inside {
-            let Some(origin) = &self.model.member(*id).origin else {
-                continue;
-            };
-            let behind = origin.member.cube;
-            if cubes.contains(&behind) || self.model.cubes[behind].policies.is_none() {
-                continue;
-            }
-            cubes.push(behind);
-            let name = &self.model.member(*id).full_name;
-            let is = |operator: &str| json!({ "member": name, "operator": operator });
-            filters.push(json!({ "or": [is("set"), is("notSet")] }));
-        }
-        filters
     }
 }

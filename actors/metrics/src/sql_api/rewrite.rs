@@ -178,7 +178,11 @@ impl Rewriter<'_> {
         });
         match stranger {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(name) => Err(not_served(&self.service.snapshot.model, &name)),
+            ControlFlow::Break(name) => Err(not_served(
+                &self.service.snapshot.model,
+                self.context,
+                &name,
+            )),
         }
     }
 
