@@ -196,6 +196,7 @@ async fn compare(
         env,
         ignored: args.ignore.clone(),
     })?;
+    pair.install().await?;
     let commands: Vec<&str> = match args.command.as_slice() {
         [] => COMMANDS.to_vec(),
         given => given.iter().map(String::as_str).collect(),

@@ -88,7 +88,7 @@ pub(crate) fn run_results(
                 "compiled": result.compiled.is_some(),
                 "compiled_code": result.compiled,
                 "relation_name":
-                    node.filter(|node| data_tests::has_relation(node)).map(|node| node.relation.to_string()),
+                    node.filter(|node| data_tests::has_relation(node)).map(|node| node.relation_name()),
                 "batch_results": null,
             })
         })

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod commands;
+mod defaults;
 mod hooks;
 mod inspect;
 mod log;
@@ -53,7 +54,8 @@ impl std::fmt::Debug for CliEnv {
 
 /// Runs one command; `args` begin with its name (`["build", "--select", "x"]`).
 pub async fn run(args: &[String], env: &CliEnv) -> u8 {
-    let named = std::iter::once("dbt".to_owned()).chain(arguments::normalized(args));
+    let args = defaults::completed(arguments::normalized(args), env);
+    let named = std::iter::once("dbt".to_owned()).chain(args);
     match Arguments::try_parse_from(named) {
         Ok(arguments) => commands::run(arguments, env).await,
         Err(error) => {

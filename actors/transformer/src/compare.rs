@@ -102,6 +102,7 @@ pub struct Pair {
     theirs: Side,
     ours: Side,
     pools: (PgPool, PgPool),
+    databases: [String; 2],
     ignored: Vec<String>,
     found: Comparison,
 }
@@ -126,11 +127,21 @@ impl Pair {
         let flags = &options.flags;
         Ok(Self {
             pools: (pool(&options.theirs), pool(&options.ours)),
+            databases: [&options.theirs, &options.ours].map(|side| side.database.clone()),
             theirs: Side::new(dbt, &options.project_dir, &options.theirs, flags)?,
             ours: Side::new(ours, &options.project_dir, &options.ours, flags)?,
             ignored: options.ignored.clone(),
             found: Comparison::default(),
         })
+    }
+
+    /// Installs the packages that the project names and does not bring: dbt does, for both sides.
+    ///
+    /// # Errors
+    /// When dbt cannot.
+    pub async fn install(&self) -> Result<(), CompareError> {
+        self.theirs.install().await?;
+        self.ours.install_from(&self.theirs)
     }
 
     /// Runs a command on both sides and compares what they leave.
@@ -153,7 +164,12 @@ impl Pair {
         }
         let mut nodes = 0;
         if let (Some(their_results), Some(our_results)) = (&theirs.results, &ours.results) {
-            let (names, found) = manifest::results(their_results, our_results, &at);
+            let [their_database, our_database] = &self.databases;
+            let (names, found) = manifest::results(
+                (their_results, their_database),
+                (our_results, our_database),
+                &at,
+            );
             nodes = names;
             differences.extend(found);
         }

@@ -15,6 +15,7 @@ use crate::catalog::Catalog;
 use crate::error::ProjectError;
 use crate::jinja::context::{Globals, NodeScope, QueryPort, Rendering};
 use crate::jinja::relation::{Relation, RelationValue};
+use crate::materialize::IDENTIFIER_LENGTH_MAX;
 use crate::project::generic_kwargs;
 use crate::project::node::{Materialization, Node, ResourceType};
 use crate::project::{Project, config};
@@ -54,6 +55,20 @@ pub(crate) struct Compiler {
     pub(crate) overrides: Arc<HashMap<String, Relation>>,
     pub(crate) queries: Option<Arc<dyn QueryPort>>,
     pub(crate) full_refresh: bool,
+}
+
+/// PostgreSQL cuts longer names in silence: the next run would not find what this one made.
+fn check_length(node: &Node) -> Result<(), ProjectError> {
+    let name = &node.relation.identifier;
+    match node.is_relation() && name.len() > IDENTIFIER_LENGTH_MAX {
+        true => Err(ProjectError::Yaml {
+            place: crate::error::Place::file(node.file()),
+            message: format!(
+                "Relation name '{name}' is longer than {IDENTIFIER_LENGTH_MAX} characters"
+            ),
+        }),
+        false => Ok(()),
+    }
 }
 
 impl std::fmt::Debug for Compiler {
@@ -106,6 +121,7 @@ impl Compiler {
     /// # Errors
     /// With the file and line of the template that failed.
     pub(crate) fn compile(&self, node: &Node) -> Result<Compiled, ProjectError> {
+        check_length(node)?;
         let incremental = self.is_incremental(node);
         let scope = self.scope(node, incremental, Vec::new());
         let engine = &self.project.engine;
@@ -274,7 +290,7 @@ impl Compiler {
             incremental,
             config: node.config.clone(),
             model: crate::artifacts::model_json(&self.project, node, &relation),
-            this: Some(RelationValue::new(relation, kind)),
+            this: Some(RelationValue::new(relation, kind).quoted(node.quoting)),
             package: node.package.clone(),
             graph: Some(crate::artifacts::lazy_graph(&self.project)),
             extra,

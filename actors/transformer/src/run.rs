@@ -20,13 +20,16 @@ use crate::compile::{Comment, Compiler};
 use crate::data_tests::{self, Verdict};
 use crate::materialize;
 use crate::project::Project;
-use crate::project::node::Node;
+use crate::project::node::{Node, ResourceType};
 use execute::Runner;
 use schedule::{Schedule, Unit};
 
 pub(crate) use connections::Connections;
 pub(crate) use failure::{Failure, describe, is_transient};
 pub(crate) use schedule::waits_for;
+
+/// Pause between two attempts to stop what runs on the server.
+const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 
 /// How a node ended, in dbt's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub enum Status {
     Fail,
     Error,
     Skipped,
+    /// Nothing to run: an exposure, a saved query.
+    NoOp,
 }
 
 impl Status {
@@ -49,6 +54,7 @@ impl Status {
             Self::Fail => "fail",
             Self::Error => "error",
             Self::Skipped => "skipped",
+            Self::NoOp => "no-op",
         }
     }
 
@@ -221,6 +227,10 @@ impl Run<'_> {
                     self.connections.cancel().await;
                     continue;
                 }
+                () = tokio::time::sleep(CANCEL_AGAIN), if self.halted == Some(Halt::Cancelled) => {
+                    self.connections.cancel().await;
+                    continue;
+                }
             };
             match joined {
                 None => break,
@@ -318,9 +328,13 @@ pub(crate) fn all_skipped(
 
 /// A result for a node that did not run.
 pub(crate) fn skipped(node: &Node) -> NodeResult {
+    unrun(&node.unique_id, &node.name)
+}
+
+fn unrun(id: &str, name: &str) -> NodeResult {
     NodeResult {
-        unique_id: node.unique_id.clone(),
-        name: node.name.clone(),
+        unique_id: id.to_owned(),
+        name: name.to_owned(),
         status: Status::Skipped,
         message: "Skipping due to fail in upstream".to_owned(),
         failures: None,
@@ -333,6 +347,37 @@ pub(crate) fn skipped(node: &Node) -> NodeResult {
         thread: 1,
         transient: false,
     }
+}
+
+/// The results of what is selected and has nothing to run: exposures and saved queries. dbt reports
+/// them, or that what they stand on failed.
+pub(crate) fn without_work(
+    project: &Project,
+    selected: &BTreeSet<String>,
+    results: &[NodeResult],
+) -> Vec<NodeResult> {
+    let ended = results.iter().filter(|result| result.status.blocks());
+    let blocked: BTreeSet<&str> = ended.map(|result| result.unique_id.as_str()).collect();
+    let idle = selected.iter().filter(|id| {
+        let semantic = project.semantics.get(*id);
+        project.exposures.contains_key(*id)
+            || semantic.is_some_and(|it| it.kind == ResourceType::SavedQuery)
+    });
+    let result = |id: &String| {
+        let read = project.graph.ancestors(id, None);
+        let name = id.rsplit('.').next().unwrap_or(id);
+        let skipped = unrun(id, name);
+        match read.iter().any(|id| blocked.contains(id.as_str())) {
+            true => skipped,
+            false => NodeResult {
+                status: Status::NoOp,
+                message: "NO-OP".to_owned(),
+                failures: Some(0),
+                ..skipped
+            },
+        }
+    };
+    idle.map(result).collect()
 }
 
 /// Writes what a test found into a result.

@@ -12,6 +12,7 @@ use crate::error::ProjectError;
 use crate::project::Project;
 use crate::project::node::ResourceType;
 use methods::{Facts, facts, matching};
+pub(crate) use state::KINDS;
 pub use state::State;
 pub(crate) use yaml::selectors_json;
 

@@ -322,3 +322,110 @@ async fn a_server_that_is_not_there_is_said_with_its_address_and_what_to_do() {
         assert!(output.contains("--data-dir"), "{output}");
     }
 }
+
+#[tokio::test]
+async fn what_a_command_line_leaves_unsaid_comes_from_the_environment_then_the_project() {
+    let bench = Workbench::shop().await;
+    let file = bench.folder.path().join("dbt_project.yml");
+    let project = std::fs::read_to_string(&file).unwrap();
+    bench.write(
+        "dbt_project.yml",
+        &format!("{project}\nflags: {{warn_error: true, fail_fast: true}}\n"),
+    );
+    bench.write(
+        "tests/odd.sql",
+        "{{ config(severity='warn') }} select 1 from {{ ref('countries') }}",
+    );
+    let (code, output) = bench.dbt("build").await;
+    assert_eq!(code, 1, "{output}");
+    assert!(
+        output.contains("fail_fast") || output.contains("SKIP"),
+        "{output}"
+    );
+    // The environment beats the project, the command line both.
+    let outcome = async |variables: &[(&str, &str)], args: &[&str]| {
+        let mut env = bench.env();
+        let pairs = variables.iter();
+        env.env = pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        cli::run(&args, &env).await
+    };
+    let lenient = [("DBT_WARN_ERROR", "0"), ("DBT_FAIL_FAST", "false")];
+    assert_eq!(outcome(&lenient, &["build"]).await, 0);
+    assert_eq!(outcome(&lenient, &["build", "--warn-error"]).await, 1);
+    let selected = [
+        ("DBT_WARN_ERROR", "0"),
+        ("DBT_RESOURCE_TYPES", "seed model"),
+    ];
+    assert_eq!(outcome(&selected, &["build"]).await, 0);
+    let results = bench.artifact("run_results.json");
+    let ids = results["results"].as_array().unwrap().iter();
+    let mut kinds = ids.map(|it| it["unique_id"].as_str().unwrap().split('.').next().unwrap());
+    assert!(
+        kinds.all(|kind| ["seed", "model"].contains(&kind)),
+        "{results}"
+    );
+}
+
+#[tokio::test]
+async fn a_profile_says_who_owns_what_is_built_and_where_names_are_looked_for() {
+    let bench = Workbench::shop().await;
+    let target = bench.target();
+    let role = format!("owner_{}", target.database);
+    bench.sql(&format!("create role {role}; grant create on database \"{}\" to {role}; grant all on schema raw to {role}; grant all on all tables in schema raw to {role}; create schema elsewhere", target.database)).await;
+    let output = serde_json::json!({
+        "type": "postgres", "host": target.host, "port": target.port, "user": target.user,
+        "password": target.password, "dbname": target.database, "schema": "analytics",
+        "role": role, "search_path": "raw, elsewhere",
+    });
+    let profiles = serde_json::json!({"shop": {"target": "dev", "outputs": {"dev": output}}});
+    bench.write("profiles.yml", &profiles.to_string());
+    bench.write(
+        "models/staging/unqualified.sql",
+        "select count(*) as n from orders",
+    );
+    let (code, output) = bench
+        .dbt("run --profiles-dir . --select unqualified stg_orders")
+        .await;
+    assert_eq!(code, 0, "{output}");
+    let owners = "select string_agg(distinct viewowner::text, ',') from pg_views where schemaname = 'staging'";
+    assert_eq!(bench.text(owners).await, role);
+    bench
+        .sql(&format!("drop owned by {role}; drop role {role}"))
+        .await;
+}
+
+#[tokio::test]
+async fn a_name_that_postgres_would_cut_is_refused() {
+    let bench = Workbench::shop().await;
+    let name = "n".repeat(64);
+    bench.write(&format!("models/marts/{name}.sql"), "select 1 as one");
+    let (code, output) = bench.dbt(&format!("run --select {name}")).await;
+    assert_eq!(code, 1, "{output}");
+    assert!(output.contains("is longer than 63 characters"), "{output}");
+}
+
+#[tokio::test]
+async fn a_cancelled_run_begins_nothing_more_and_is_no_success() {
+    let bench = Workbench::shop().await;
+    bench.write(
+        "models/marts/slow.sql",
+        "{% if execute %}{% do run_query('select pg_sleep(0.5)') %}{% endif %} select 1 as one",
+    );
+    let env = bench.env();
+    let args: Vec<String> = ["run", "--select", "slow"].map(str::to_owned).to_vec();
+    let cancel = env.cancel.clone();
+    let asks = "select count(*) from pg_stat_activity where query like '%pg_sleep(0.5)%' and pid <> pg_backend_pid()";
+    let stop = async {
+        while bench.text(asks).await == "0" {
+            tokio::task::yield_now().await;
+        }
+        cancel.cancel();
+    };
+    let (code, ()) = tokio::join!(cli::run(&args, &env), stop);
+    assert_eq!(code, 1);
+    let built = "select count(*) from pg_class where relname = 'slow'";
+    assert_eq!(bench.text(built).await, "0");
+}

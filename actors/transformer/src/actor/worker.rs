@@ -338,7 +338,7 @@ fn steps(outcome: &BuildOutcome) -> Vec<EndedStep> {
             Status::Success | Status::Pass => (StepStatus::Success, None),
             Status::Warn => (StepStatus::Success, Some(result.message.clone())),
             Status::Fail | Status::Error => (StepStatus::Failed, Some(result.message.clone())),
-            Status::Skipped => (StepStatus::Skipped, None),
+            Status::Skipped | Status::NoOp => (StepStatus::Skipped, None),
         };
         let failing = result.failures.and_then(|rows| u64::try_from(rows).ok());
         EndedStep {

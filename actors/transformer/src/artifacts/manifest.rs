@@ -1,5 +1,6 @@
 //! `manifest.json`, version 12.
 
+mod declared;
 mod described;
 
 use std::collections::BTreeMap;
@@ -11,9 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::metadata;
 use crate::jinja::builtins::mutable;
-use crate::jinja::relation::Relation;
-use crate::project::node::{Age, ColumnDoc, Exposure, Fixture, Node, ResourceType, Source};
+use crate::jinja::relation::{Quoting, Relation};
+use crate::project::node::{ColumnDoc, Node, ResourceType};
 use crate::project::{Project, md5_hex};
+use declared::{exposure_json, semantics_json, source_json, unit_test_json};
 use described::{docs_json, groups_json, macros_json};
 
 const MANIFEST_SCHEMA: &str = "https://schemas.getdbt.com/dbt/manifest/v12.json";
@@ -25,7 +27,7 @@ fn columns(columns: &[ColumnDoc]) -> Json {
             "data_type": column.data_type, "meta": column.meta,
             "constraints": constraints(&column.constraints, None), "quote": column.quote,
             "config": {"meta": column.meta, "tags": column.tags}, "tags": column.tags,
-            "granularity": null, "doc_blocks": [],
+            "granularity": column.granularity, "doc_blocks": [],
         });
         (column.name.clone(), facts)
     });
@@ -155,6 +157,11 @@ fn refs(refs: &[(Option<String>, String)]) -> Vec<Json> {
 }
 
 pub(super) fn node_json(project: &Project, node: &Node) -> Json {
+    let checksum = json!({"name": "sha256", "checksum": checksum_of(project, node)});
+    node_facts(project, node, checksum)
+}
+
+fn node_facts(project: &Project, node: &Node, checksum: Json) -> Json {
     let config = config_json(node);
     let mut facts = json!({
         "database": node.relation.database, "schema": node.relation.schema,
@@ -162,14 +169,14 @@ pub(super) fn node_json(project: &Project, node: &Node) -> Json {
         "package_name": node.package, "path": node.path,
         "original_file_path": node.original_file_path, "unique_id": node.unique_id,
         "fqn": node.fqn, "alias": node.relation.identifier,
-        "checksum": {"name": "sha256", "checksum": checksum_of(project, node)},
+        "checksum": checksum,
         "tags": node.tags, "description": node.description, "columns": columns(&node.columns),
         "meta": config["meta"], "group": config["group"],
         "docs": config.get("docs").cloned().unwrap_or_else(|| json!({"show": true, "node_color": null})),
         "patch_path": node.patch_path, "build_path": null, "unrendered_config": node.config,
         "created_at": 0.0, "doc_blocks": [],
-        "relation_name": crate::data_tests::has_relation(node).then(|| node.relation.to_string()),
-        "raw_code": node.raw_code, "config": config,
+        "relation_name": crate::data_tests::has_relation(node).then(|| node.relation_name()),
+        "raw_code": node.raw_code.trim(), "config": config,
     });
     let Json::Object(map) = &mut facts else {
         return facts;
@@ -212,7 +219,7 @@ pub(super) fn node_json(project: &Project, node: &Node) -> Json {
                 json!(version.map(|it| &it.deprecation_date)),
             ),
             ("defer_relation", Json::Null),
-            ("time_spine", Json::Null),
+            ("time_spine", time_spine(node)),
         ] {
             map.insert(key.into(), value);
         }
@@ -228,6 +235,16 @@ pub(super) fn node_json(project: &Project, node: &Node) -> Json {
         );
     }
     facts
+}
+
+/// The column of a time spine, and those of its own grains.
+fn time_spine(node: &Node) -> Json {
+    let spine = node.time_spine.as_ref();
+    spine.map_or(Json::Null, |given| {
+        let own = given.get("custom_granularities").cloned();
+        json!({"standard_granularity_column": given.get("standard_granularity_column"),
+               "custom_granularities": own.unwrap_or_else(|| json!([]))})
+    })
 }
 
 /// Where a generic test is declared: `models.orders`.
@@ -250,93 +267,12 @@ fn node_json_without_files(project: &Project, node: &Node) -> Json {
     match node.resource_type {
         // A seed's rows are no business of a template.
         ResourceType::Seed => {
-            let mut facts = json!({
-                "unique_id": node.unique_id, "name": node.name, "fqn": node.fqn,
-                "resource_type": "seed", "package_name": node.package, "path": node.path,
-                "original_file_path": node.original_file_path, "tags": node.tags,
-                "config": config_json(node), "columns": columns(&node.columns),
-                "depends_on": {"macros": [], "nodes": []}, "description": node.description,
-            });
-            facts["root_path"] = project.root.to_string_lossy().into();
+            let mut facts = node_facts(project, node, Json::Null);
+            facts["depends_on"] = json!({"macros": [], "nodes": []});
             facts
         }
         _ => node_json(project, node),
     }
-}
-
-fn source_json(source: &Source) -> Json {
-    let freshness = source.freshness.as_ref().map(|freshness| {
-        let age = |age: &Option<Age>| match age {
-            Some(age) => json!({"count": age.count, "period": age.period}),
-            None => json!({"count": null, "period": null}),
-        };
-        json!({"warn_after": age(&freshness.warn_after),
-               "error_after": age(&freshness.error_after), "filter": freshness.filter})
-    });
-    json!({
-        "database": source.relation.database, "schema": source.relation.schema,
-        "name": source.name, "resource_type": "source", "package_name": source.package,
-        "path": source.original_file_path, "original_file_path": source.original_file_path,
-        "unique_id": source.unique_id, "fqn": source.fqn, "source_name": source.source_name,
-        "source_description": source.source_description, "source_meta": source.source_meta,
-        "loader": source.loader, "identifier": source.relation.identifier,
-        "quoting": {"database": null, "schema": null, "identifier": null, "column": null},
-        "relation_name": source.relation.to_string(), "description": source.description,
-        "columns": columns(&source.columns), "tags": source.tags, "meta": source.meta,
-        "loaded_at_field": source.loaded_at_field, "loaded_at_query": source.loaded_at_query,
-        "freshness": freshness, "external": null, "config": source.config, "patch_path": null,
-        "unrendered_config": {}, "created_at": 0.0, "doc_blocks": [],
-        "unrendered_database": null, "unrendered_schema": null,
-    })
-}
-
-fn exposure_json(exposure: &Exposure) -> Json {
-    let of = |key: &str| exposure.properties.get(key).cloned().unwrap_or_default();
-    let config = of("config");
-    json!({
-        "name": exposure.name, "resource_type": "exposure", "package_name": exposure.package,
-        "path": exposure.original_file_path, "original_file_path": exposure.original_file_path,
-        "unique_id": exposure.unique_id, "fqn": exposure.fqn, "type": of("type"),
-        "owner": with_defaults(&of("owner"), json!({"email": null, "name": null})),
-        "description": of("description").as_str().unwrap_or_default(), "label": of("label"),
-        "maturity": of("maturity"), "url": of("url"), "tags": exposure.tags,
-        "meta": config.get("meta").cloned().unwrap_or_else(|| json!({})), "config": config,
-        "unrendered_config": {}, "created_at": 0.0, "metrics": [],
-        "depends_on": {"macros": [], "nodes": exposure.depends_on},
-        "refs": refs(&exposure.refs), "sources": exposure.sources,
-    })
-}
-
-fn fixture_json(fixture: &Fixture) -> Json {
-    let rows = match &fixture.sql {
-        Some(sql) => json!(sql),
-        None => json!(fixture.rows),
-    };
-    let mut facts = json!({"rows": rows, "format": fixture.format, "fixture": null});
-    if !fixture.input.is_empty() {
-        facts["input"] = json!(fixture.input);
-    }
-    facts
-}
-
-fn unit_test_json(node: &Node) -> Json {
-    let unit = node.unit_test.clone().unwrap_or_default();
-    let overrides = json!({"macros": unit.macros, "vars": unit.vars, "env_vars": unit.env_vars});
-    let mut config = json!({"tags": [], "meta": {}, "enabled": true, "static_analysis": null});
-    if let Json::Object(map) = &mut config {
-        let own = node.config.iter().filter(|(key, _)| *key != "materialized");
-        map.extend(own.map(|(key, value)| (key.clone(), value.clone())));
-    }
-    json!({
-        "model": unit.model, "name": node.name, "resource_type": "unit_test",
-        "package_name": node.package, "path": node.path, "unique_id": node.unique_id,
-        "original_file_path": node.original_file_path, "fqn": node.fqn,
-        "given": unit.given.iter().map(fixture_json).collect::<Vec<_>>(),
-        "expect": fixture_json(&unit.expect), "description": node.description,
-        "overrides": overrides, "depends_on": {"macros": [], "nodes": node.depends_on},
-        "config": config, "checksum": null, "schema": node.relation.schema, "created_at": 0.0,
-        "versions": null, "version": null,
-    })
 }
 
 /// The project as `manifest.json`.
@@ -347,7 +283,9 @@ pub(crate) fn manifest(project: &Project, generated_at: &str) -> Json {
     meta["adapter_type"] = json!("postgres");
     meta["send_anonymous_usage_stats"] = json!(false);
     meta["user_id"] = Json::Null;
-    meta["quoting"] = json!({"database": true, "schema": true, "identifier": true, "column": null});
+    let Quoting([database, schema, identifier]) = project.quoting;
+    meta["quoting"] =
+        json!({"database": database, "schema": schema, "identifier": identifier, "column": null});
     meta["run_started_at"] = meta["invocation_started_at"].clone();
     let mut nodes = Map::new();
     let mut unit_tests = Map::new();
@@ -386,6 +324,7 @@ pub(crate) fn manifest(project: &Project, generated_at: &str) -> Json {
             .keys()
             .chain(project.sources.keys())
             .chain(project.exposures.keys())
+            .chain(project.semantics.keys())
     };
     let related = |of: &dyn Fn(&str) -> Vec<String>| -> Map<String, Json> {
         ids().map(|id| (id.clone(), json!(of(id)))).collect()
@@ -397,11 +336,14 @@ pub(crate) fn manifest(project: &Project, generated_at: &str) -> Json {
     };
     json!({
         "metadata": meta, "nodes": nodes, "sources": sources, "macros": macros_json(project),
-        "docs": docs_json(project), "exposures": exposures, "metrics": {},
+        "docs": docs_json(project), "exposures": exposures,
+        "metrics": semantics_json(project, ResourceType::Metric),
         "groups": groups_json(project), "selectors": crate::select::selectors_json(project),
         "disabled": {}, "parent_map": related(&|id| owned(project.graph.parents(id))),
         "child_map": related(&|id| owned(project.graph.children(id))),
-        "group_map": group_map, "saved_queries": {}, "semantic_models": {},
+        "group_map": group_map,
+        "saved_queries": semantics_json(project, ResourceType::SavedQuery),
+        "semantic_models": semantics_json(project, ResourceType::SemanticModel),
         "unit_tests": unit_tests, "functions": {},
     })
 }
@@ -429,7 +371,9 @@ pub(crate) fn graph_value(project: &Project) -> Value {
     mutable(&json!({
         "nodes": Json::Object(nodes.collect()), "sources": Json::Object(sources.collect()),
         "exposures": Json::Object(exposures.collect()), "groups": groups_json(project),
-        "metrics": {}, "semantic_models": {}, "saved_queries": {}, "functions": {},
+        "metrics": semantics_json(project, ResourceType::Metric),
+        "semantic_models": semantics_json(project, ResourceType::SemanticModel),
+        "saved_queries": semantics_json(project, ResourceType::SavedQuery), "functions": {},
     }))
 }
 

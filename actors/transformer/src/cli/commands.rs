@@ -55,9 +55,9 @@ fn common(command: &Command) -> &Common {
 
 /// What each command that runs nodes runs, when nothing else is said.
 pub(super) fn resource_types(command: &str) -> &'static [ResourceType] {
-    use ResourceType::{Model, Seed, Snapshot, Test, UnitTest};
+    use ResourceType::{Exposure, Model, SavedQuery, Seed, Snapshot, Test, UnitTest};
     match command {
-        "build" => &[Model, Seed, Snapshot, Test, UnitTest],
+        "build" => &[Model, Seed, Snapshot, Test, UnitTest, Exposure, SavedQuery],
         "test" => &[Test, UnitTest],
         "seed" => &[Seed],
         "snapshot" => &[Snapshot],
@@ -136,6 +136,7 @@ pub(super) fn asked<'a>(command: &'a str, flags: &'a NodeFlags) -> Asked<'a> {
         store_failures: flags.store_failures,
         empty: flags.empty,
         selection: Some(&flags.selection),
+        nodes: Some(flags),
     }
 }
 
@@ -224,8 +225,11 @@ async fn run_nodes(
         let told = move |progress: Progress<'_>| shown.progress(&progress);
         results.extend(run::run(&compiler, &pool, connections, selected, &options, &told).await);
     }
-    let at_end = hooks.run(When::End, &results).await;
-    results.extend(at_end);
+    if !session.env.cancel.is_cancelled() {
+        let at_end = hooks.run(When::End, &results).await;
+        results.extend(at_end);
+    }
+    results.extend(run::without_work(project, selected, &results));
     pool.close().await;
     Ok(results)
 }
@@ -242,6 +246,7 @@ fn summarize(session: &Session, results: &[NodeResult]) -> Result<u8, Stop> {
         count(&[Status::Success, Status::Pass]),
         count(&[Status::Warn]),
     );
+    let idle = count(&[Status::NoOp]);
     let (failed, skipped) = (
         count(&[Status::Error, Status::Fail]),
         count(&[Status::Skipped]),
@@ -272,10 +277,11 @@ fn summarize(session: &Session, results: &[NodeResult]) -> Result<u8, Stop> {
         }
     }
     log.info(&format!(
-        "Done. PASS={passed} WARN={warned} ERROR={failed} SKIP={skipped} NO-OP=0 TOTAL={}",
+        "Done. PASS={passed} WARN={warned} ERROR={failed} SKIP={skipped} NO-OP={idle} TOTAL={}",
         results.len()
     ));
-    Ok(if failed == 0 { EXIT_DONE } else { EXIT_FAILED })
+    let is_done = failed == 0 && !session.env.cancel.is_cancelled();
+    Ok(if is_done { EXIT_DONE } else { EXIT_FAILED })
 }
 
 async fn compile(env: &CliEnv, log: &Log, flags: &CompileFlags) -> Result<u8, Stop> {

@@ -48,7 +48,7 @@ pub(super) fn list(env: &CliEnv, log: &Log, flags: &ListFlags) -> Result<u8, Sto
     for id in &selected {
         match flags.output.as_str() {
             "json" => {
-                let kinds = ["nodes", "sources", "exposures", "unit_tests"];
+                let kinds = crate::select::KINDS;
                 let node = kinds.iter().find_map(|kind| manifest.get(kind)?.get(id));
                 let facts: serde_json::Map<String, serde_json::Value> = wanted
                     .iter()
@@ -93,7 +93,17 @@ fn listed(session: &Session, id: &str, output: &str) -> String {
             "path" => exposure.original_file_path.clone(),
             _ => format!("exposure:{}.{}", exposure.package, exposure.name),
         },
-        None => id.to_owned(),
+        None => match project.semantics.get(id) {
+            Some(semantic) => match output {
+                "name" => semantic.name.clone(),
+                "path" => semantic.original_file_path.clone(),
+                _ => {
+                    let kind = semantic.kind.name();
+                    format!("{kind}:{}.{}", semantic.package, semantic.name)
+                }
+            },
+            None => id.to_owned(),
+        },
     }
 }
 

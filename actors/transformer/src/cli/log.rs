@@ -202,7 +202,7 @@ fn node_info(node: &Node, status: &str) -> Json {
         "materialized": node.materialization.name(),
         "node_relation": {
             "database": node.relation.database, "schema": node.relation.schema,
-            "alias": node.relation.identifier, "relation_name": node.relation.to_string(),
+            "alias": node.relation.identifier, "relation_name": node.relation_name(),
         },
     })
 }
@@ -244,6 +244,7 @@ fn ended(node: &Node, result: &NodeResult) -> String {
         (Status::Warn, _) => format!("WARN {} {name}", result.failures.unwrap_or(0)),
         (Status::Fail, _) => format!("FAIL {} {name}", result.failures.unwrap_or(0)),
         (Status::Skipped, _) if is_test => format!("SKIP test {name}"),
+        (Status::NoOp, _) => format!("NO-OP {name}"),
         (Status::Skipped, _) => format!("SKIP relation {}", node.relation.shown()),
         (Status::Error, _) if is_test => format!("ERROR {name}"),
         (Status::Error, ResourceType::Seed) => format!("ERROR loading {what}"),
@@ -262,6 +263,7 @@ fn outcome(_: &Node, result: &NodeResult) -> String {
         Status::Warn => "WARN",
         Status::Fail => "FAIL",
         Status::Error => "ERROR",
+        Status::NoOp => "NO-OP",
         Status::Skipped => return "[SKIP]".to_owned(),
     };
     format!("[{word} in {:.2}s]", result.seconds)

@@ -1,6 +1,7 @@
 //! Commands around a run: `run-operation`, `retry`, `docs generate`, `deps`, `clean`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
@@ -145,9 +146,23 @@ pub(super) async fn retry(env: &CliEnv, log: &Log, flags: NodeFlags) -> Result<u
     let flag = |name: &str| arguments.get(name).and_then(Json::as_bool).unwrap_or(false);
     again.full_refresh |= flag("full_refresh");
     again.store_failures |= flag("store_failures");
+    again.fail_fast |= flag("fail_fast");
+    again.empty |= flag("empty");
+    again.defer |= flag("defer");
+    again.favor_state |= flag("favor_state");
+    again.common.warn_error |= flag("warn_error");
     if again.common.vars.is_none() {
         again.common.vars = arguments.get("vars").map(Json::to_string);
     }
+    let text = |name: &str| arguments.get(name)?.as_str().map(str::to_owned);
+    let common = &mut again.common;
+    common.target = common.target.take().or_else(|| text("target"));
+    common.profile = common.profile.take().or_else(|| text("profile"));
+    let options = &mut common.warn_error_options;
+    *options = options.take().or_else(|| text("warn_error_options"));
+    // The retry's own --state is where the earlier run's results are.
+    again.selection.state = text("state").map(PathBuf::from);
+    again.selection.defer_state = text("defer_state").map(PathBuf::from);
     again.selection.only = Some(ids.into_iter().collect());
     build(env, log, command, &again).await
 }

@@ -10,7 +10,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 
 use super::CliEnv;
-use super::arguments::{Common, SelectionFlags};
+use super::arguments::{Common, NodeFlags, SelectionFlags};
 use super::log::Log;
 use crate::artifacts;
 use crate::error::{ProjectError, nearest_hint};
@@ -129,6 +129,7 @@ pub(super) struct Asked<'a> {
     pub(super) store_failures: bool,
     pub(super) empty: bool,
     pub(super) selection: Option<&'a SelectionFlags>,
+    pub(super) nodes: Option<&'a NodeFlags>,
 }
 
 /// How a command reads its project.
@@ -234,7 +235,11 @@ pub(super) fn strict_warnings(common: &Common) -> bool {
 fn arguments_json(common: &Common, asked: Asked<'_>) -> Json {
     let selection = asked.selection.cloned().unwrap_or_default();
     let vars = vars(common.vars.as_deref()).unwrap_or_default();
+    let nodes = asked.nodes.cloned().unwrap_or_default();
     serde_json::json!({
+        "defer": nodes.defer, "favor_state": nodes.favor_state, "fail_fast": nodes.fail_fast,
+        "state": selection.state, "defer_state": selection.defer_state, "empty": asked.empty,
+        "warn_error": common.warn_error, "warn_error_options": common.warn_error_options,
         "which": asked.command, "full_refresh": asked.full_refresh,
         "store_failures": asked.store_failures, "vars": vars, "target": common.target,
         "profile": common.profile, "threads": common.threads, "quiet": common.quiet,

@@ -38,53 +38,59 @@ fn list(artifact: &Json) -> impl Iterator<Item = &Json> {
     artifact["results"].as_array().into_iter().flatten()
 }
 
-/// SQL without what no database sees: spaces, the case of words, the name of the database, a
-/// semicolon at its end. What stands in quotes is left as it is.
+/// SQL without what no database sees: comments, spaces, the case of words, the name of the database,
+/// a semicolon at its end. What stands in quotes is left as it is.
 fn normalised(sql: &str, database: &str) -> String {
-    let sql = sql.replace(&format!("\"{database}\"."), "");
+    let sql = sql.replace(database, "database");
     let mut text = String::with_capacity(sql.len());
-    let mut quote = None;
-    for letter in sql.trim().trim_end_matches(';').chars() {
-        match quote {
-            Some(open) if letter == open => quote = None,
-            None if matches!(letter, '\'' | '"') => quote = Some(letter),
-            _ => {}
-        }
-        let in_word = |other: char| other.is_alphanumeric() || matches!(other, '_' | '\'' | '"');
-        match (quote, letter.is_whitespace()) {
-            (None, true) => {
-                // A space counts only between two words; behind the first one it is not yet known.
-                if text.ends_with(in_word) {
-                    text.push(' ');
-                }
-            }
-            (None, false) => {
-                if text.ends_with(' ') && !in_word(letter) {
-                    text.pop();
-                }
-                text.extend(letter.to_lowercase());
-            }
-            _ => {
-                text.push(letter);
-            }
+    let mut rest = sql.trim().trim_end_matches(';');
+    while let Some(letter) = rest.chars().next() {
+        let comment_end = match (rest.starts_with("--"), rest.starts_with("/*")) {
+            (true, _) => Some(rest.find('\n').unwrap_or(rest.len())),
+            (_, true) => Some(rest.find("*/").map_or(rest.len(), |at| at + 2)),
+            _ => None,
+        };
+        if let Some(end) = comment_end {
+            push_space(&mut text);
+            rest = &rest[end..];
+        } else if matches!(letter, '\'' | '"') {
+            let end = rest[1..].find(letter).map_or(rest.len(), |at| at + 2);
+            push_word(&mut text, &rest[..end]);
+            rest = &rest[end..];
+        } else if letter.is_whitespace() {
+            push_space(&mut text);
+            rest = rest.trim_start();
+        } else {
+            let (word, after) = rest.split_at(letter.len_utf8());
+            push_word(&mut text, &word.to_lowercase());
+            rest = after;
         }
     }
     text.trim_end().to_owned()
 }
 
-fn database_of(results: &Json) -> String {
-    let names = list(results).filter_map(|result| result["relation_name"].as_str());
-    names
-        .filter_map(|name| name.trim_start_matches('"').split('"').next())
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+fn is_in_word(letter: char) -> bool {
+    letter.is_alphanumeric() || matches!(letter, '_' | '\'' | '"')
 }
 
-/// Verdicts and compiled SQL of two `run_results.json`; how many nodes both have.
+/// A space counts only between two words; behind the first one it is not yet known.
+fn push_space(text: &mut String) {
+    if text.ends_with(is_in_word) {
+        text.push(' ');
+    }
+}
+
+fn push_word(text: &mut String, word: &str) {
+    if text.ends_with(' ') && !word.starts_with(is_in_word) {
+        text.pop();
+    }
+    text.push_str(word);
+}
+
+/// Verdicts and compiled SQL of two `run_results.json` of two databases; how many nodes both have.
 pub(super) fn results(
-    theirs: &Json,
-    ours: &Json,
+    (theirs, their_database): (&Json, &str),
+    (ours, our_database): (&Json, &str),
     at: &dyn Fn(&str) -> String,
 ) -> (usize, Vec<Difference>) {
     let verdicts = |results: &Json| -> BTreeMap<String, String> {
@@ -101,19 +107,19 @@ pub(super) fn results(
             .filter(|(id, _)| !id.starts_with("operation."))
             .collect()
     };
-    let compiled = |results: &Json| -> BTreeMap<String, String> {
-        let database = database_of(results);
+    let compiled = |results: &Json, database: &str| -> BTreeMap<String, String> {
         list(results)
             .filter_map(|result| {
                 let sql = result["compiled_code"].as_str()?;
                 let id = result["unique_id"].as_str()?;
-                (!id.starts_with("unit_test.")).then(|| (id.to_owned(), normalised(sql, &database)))
+                (!id.starts_with("unit_test.")).then(|| (id.to_owned(), normalised(sql, database)))
             })
             .collect()
     };
     let (their_verdicts, our_verdicts) = (verdicts(theirs), verdicts(ours));
     let mut found = between("verdict", &their_verdicts, &our_verdicts, at);
-    let (their_sql, our_sql) = (compiled(theirs), compiled(ours));
+    let their_sql = compiled(theirs, their_database);
+    let our_sql = compiled(ours, our_database);
     let both = |id: &String| their_sql.contains_key(id) && our_sql.contains_key(id);
     let shared = |sql: &BTreeMap<String, String>| -> BTreeMap<String, String> {
         let kept = sql.iter().filter(|(id, _)| both(id));
@@ -131,6 +137,11 @@ pub(super) fn results(
     (common.count(), found)
 }
 
+/// Whether dbt left a node in its manifest that it disabled: a test of something that is not there.
+fn is_disabled(manifest: &Json, id: &str) -> bool {
+    manifest["nodes"][id]["config"]["enabled"] == false
+}
+
 /// Names, places and parents of every node in two `manifest.json`.
 pub(super) fn nodes(theirs: &Json, ours: &Json, at: &dyn Fn(&str) -> String) -> Vec<Difference> {
     let facts = |manifest: &Json| -> BTreeMap<String, String> {
@@ -138,7 +149,7 @@ pub(super) fn nodes(theirs: &Json, ours: &Json, at: &dyn Fn(&str) -> String) -> 
             .iter()
             .filter_map(|kind| manifest[*kind].as_object());
         all.flatten()
-            .filter(|(id, _)| !id.starts_with("operation."))
+            .filter(|(id, _)| !id.starts_with("operation.") && !is_disabled(manifest, id))
             .map(|(id, node)| {
                 // The database is named differently on purpose.
                 let relation = node["relation_name"].as_str().unwrap_or_default();
@@ -159,7 +170,7 @@ pub(super) fn nodes(theirs: &Json, ours: &Json, at: &dyn Fn(&str) -> String) -> 
         let map = manifest["parent_map"].as_object();
         map.into_iter()
             .flatten()
-            .filter(|(id, _)| !id.starts_with("operation."))
+            .filter(|(id, _)| !id.starts_with("operation.") && !is_disabled(manifest, id))
             .map(|(id, parents)| {
                 let mut parents: Vec<&str> = parents
                     .as_array()
@@ -206,21 +217,37 @@ pub(super) fn volatile_columns(manifest: &Json) -> BTreeMap<String, Vec<String>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn spaces_and_case_do_not_count_but_what_is_quoted_does() {
+    fn spaces_case_and_comments_do_not_count_but_what_is_quoted_does() {
         let one = normalised(
-            "select  CAST( a as TEXT ) ,'X  y'\nfrom \"db\".\"s\".\"T\";",
+            "-- it's a comment\nselect  CAST( a as TEXT ) ,'X  y' /* won't */\nfrom \"db\".\"s\".\"T\";",
             "db",
         );
-        assert_eq!(
-            one,
-            normalised("select cast(a as text), 'X  y' from \"s\".\"T\"", "other")
+        let other = |text: &str| {
+            let sql = format!("select cast(a as text), '{text}' from \"other\".\"s\".\"T\"");
+            normalised(&sql, "other")
+        };
+        assert_eq!(one, other("X  y"));
+        assert_ne!(one, other("x  y"));
+        assert_ne!(
+            normalised("select a b", "db"),
+            normalised("select ab", "db")
         );
         assert_ne!(
-            one,
-            normalised("select cast(a as text), 'x  y' from \"s\".\"T\"", "other")
+            normalised("select a--\nb", "db"),
+            normalised("select ab", "db")
         );
-        assert_ne!(normalised("select a b", ""), normalised("select ab", ""));
+    }
+
+    #[test]
+    fn a_disabled_test_that_dbt_leaves_in_its_manifest_is_no_difference() {
+        let theirs = json!({"nodes": {"test.p.x": {"config": {"enabled": false}},
+                                      "test.p.y": {"config": {"enabled": true}}},
+                            "parent_map": {"test.p.x": ["seed.p.a"]}});
+        let found = nodes(&theirs, &json!({"nodes": {}}), &|of| of.to_owned());
+        let names: Vec<&str> = found.iter().map(|one| one.of.as_str()).collect();
+        assert_eq!(names, ["test.p.y"]);
     }
 }

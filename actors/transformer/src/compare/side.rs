@@ -14,6 +14,9 @@ use crate::project::profile::Target;
 /// Folders of a project that commands write into.
 const WRITTEN: &[&str] = &["target", "logs", ".git", "node_modules", ".venv"];
 
+/// What names a project's packages.
+const PACKAGE_FILES: [&str; 2] = ["packages.yml", "dependencies.yml"];
+
 /// What runs dbt's commands.
 #[derive(Clone, Debug)]
 pub enum Program {
@@ -59,8 +62,16 @@ fn copy(from: &Path, to: &Path, is_root: bool) -> Result<(), CompareError> {
         if skipped || name == "profiles.yml" {
             continue;
         }
-        if source.is_dir() {
+        if entry.file_type().map_err(failed)?.is_symlink() {
+            // A link stays one: an installed package may be the folder that this project lies in.
+            if let Ok(linked) = source.canonicalize() {
+                std::os::unix::fs::symlink(linked, to.join(name)).map_err(failed)?;
+            }
+        } else if source.is_dir() {
             copy(&source, &to.join(name), false)?;
+        } else if is_root && PACKAGE_FILES.iter().any(|file| name == **file) {
+            let text = std::fs::read_to_string(&source).map_err(failed)?;
+            std::fs::write(to.join(name), anchored(&text, from)).map_err(failed)?;
         } else {
             std::fs::copy(&source, to.join(name)).map_err(failed)?;
         }
@@ -68,15 +79,35 @@ fn copy(from: &Path, to: &Path, is_root: bool) -> Result<(), CompareError> {
     Ok(())
 }
 
-/// The name of the profile that the project asks for.
-fn profile_name(project: &Path) -> Result<String, CompareError> {
+/// The list of packages with those that lie outside of the project named by their whole path.
+fn anchored(text: &str, project: &Path) -> String {
+    let lines = text.lines().map(|line| {
+        let (before, path) = line.split_once("local:")?;
+        let path = path.trim().trim_matches(['"', '\'']);
+        let place = project.join(path).canonicalize().ok()?;
+        let is_outside = path.starts_with("..") && before.trim_matches([' ', '-']).is_empty();
+        is_outside.then(|| format!("{before}local: {}", Json::from(place.to_string_lossy())))
+    });
+    let lines = lines.zip(text.lines());
+    let lines = lines.map(|(changed, line)| changed.unwrap_or_else(|| line.to_owned()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A text of the project file.
+fn setting(project: &Path, key: &str) -> Result<Option<String>, CompareError> {
     let file = project.join("dbt_project.yml");
     let text = std::fs::read_to_string(&file).map_err(|error| files_error(&file, &error))?;
     let yaml = crate::project::yaml::parse(&text, &file).unwrap_or_default();
-    let named = |key: &str| yaml.get(key).and_then(Json::as_str).map(str::to_owned);
-    Ok(named("profile")
-        .or_else(|| named("name"))
-        .unwrap_or_default())
+    Ok(yaml.get(key).and_then(Json::as_str).map(str::to_owned))
+}
+
+/// The name of the profile that the project asks for.
+fn profile_name(project: &Path) -> Result<String, CompareError> {
+    let named = setting(project, "profile")?;
+    Ok(match named {
+        Some(named) => named,
+        None => setting(project, "name")?.unwrap_or_default(),
+    })
 }
 
 fn profile(name: &str, target: &Target) -> String {
@@ -116,6 +147,44 @@ impl Side {
     /// The copy of the project.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where the project's packages are installed.
+    fn packages(&self) -> Result<PathBuf, CompareError> {
+        let folder = setting(&self.folder, "packages-install-path")?;
+        Ok(self
+            .folder
+            .join(folder.as_deref().unwrap_or("dbt_packages")))
+    }
+
+    /// Installs the packages that the project names, unless they came with it.
+    pub(super) async fn install(&self) -> Result<(), CompareError> {
+        let names_some = PACKAGE_FILES.iter().any(|file| {
+            let text = std::fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+            text.contains("packages:")
+        });
+        if !names_some || self.packages()?.is_dir() {
+            return Ok(());
+        }
+        let ran = self.run("deps").await?;
+        match ran.success {
+            true => Ok(()),
+            false => Err(CompareError::NoArtifact {
+                program: self.name(),
+                command: "deps".to_owned(),
+                file: "packages".to_owned(),
+                output: ran.output,
+            }),
+        }
+    }
+
+    /// Takes the packages that the other side installed.
+    pub(super) fn install_from(&self, other: &Self) -> Result<(), CompareError> {
+        let (theirs, ours) = (other.packages()?, self.packages()?);
+        match theirs.is_dir() && !ours.is_dir() {
+            true => copy(&theirs, &ours, false),
+            false => Ok(()),
+        }
     }
 
     fn name(&self) -> String {

@@ -6,7 +6,7 @@ use super::Compiler;
 use super::ctes::cte_name;
 use crate::catalog::RelationKind;
 use crate::jinja::context::Resolve;
-use crate::jinja::relation::{Relation, RelationValue};
+use crate::jinja::relation::{Quoting, Relation, RelationValue};
 use crate::project::node::Materialization;
 
 /// Resolves names to the relations of the run; a name that parsing did not see is an error, since
@@ -32,12 +32,12 @@ impl RunResolver {
         ))
     }
 
-    fn value(&self, id: &str, relation: Relation) -> RelationValue {
+    fn value(&self, id: &str, relation: Relation, quoting: Quoting) -> RelationValue {
         if let Some(name) = self.instead.get(id) {
             return RelationValue::cte(relation, name.clone());
         }
         let kind = self.compiler.catalog.kind(&relation);
-        self.limited(RelationValue::new(relation, kind.map(kind_name)))
+        self.limited(RelationValue::new(relation, kind.map(kind_name)).quoted(quoting))
     }
 
     fn limited(&self, value: RelationValue) -> RelationValue {
@@ -69,7 +69,8 @@ impl Resolve for RunResolver {
             let cte = RelationValue::cte(node.relation.clone(), cte_name(node));
             return Ok(self.limited(cte));
         }
-        Ok(self.value(&node.unique_id, self.compiler.relation_of(node)))
+        let relation = self.compiler.relation_of(node);
+        Ok(self.value(&node.unique_id, relation, node.quoting))
     }
 
     fn source(&self, source: &str, table: &str) -> Result<RelationValue, String> {
@@ -79,6 +80,6 @@ impl Resolve for RunResolver {
             .find_source(source, table)
             .ok_or_else(|| format!("there is no source '{source}.{table}'"))?;
         self.check(&found.unique_id, &format!("source('{source}', '{table}')"))?;
-        Ok(self.value(&found.unique_id, found.relation.clone()))
+        Ok(self.value(&found.unique_id, found.relation.clone(), found.quoting))
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use minijinja::value::Value;
+use minijinja::value::{Object, Value};
 use serde_json::Value as Json;
 
 use super::{Compiler, with_ctes};
 use crate::error::{Place, ProjectError};
 use crate::jinja::context::Globals;
+use crate::jinja::macros::{MacroTable, Namespace};
 use crate::jinja::relation::{Relation, RelationValue};
 use crate::project::node::{Fixture, Node};
 
@@ -83,7 +84,7 @@ impl Compiler {
                 fixture: given.clone(),
             });
         }
-        let mut extra = overridden_macros(&declared.macros);
+        let mut extra = overridden_macros(&declared.macros, &compiler.globals.macros);
         extra.extend(this.map(|this| ("this".to_owned(), this.value())));
         let depends_on = model.depends_on.clone();
         let scope = compiler.scope_reading(model, false, extra, depends_on, instead.clone());
@@ -104,11 +105,28 @@ impl Compiler {
     }
 }
 
+/// A package's macros, some of which a unit test gives other answers to.
+#[derive(Debug)]
+struct Overridden {
+    answers: HashMap<String, Value>,
+    package: Arc<Namespace>,
+}
+
+impl Object for Overridden {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let answer = self.answers.get(key.as_str()?).cloned();
+        answer.or_else(|| self.package.get_value(key))
+    }
+}
+
 /// The macros that a unit test gives other answers to, under their own names and those of their
 /// packages.
-fn overridden_macros(macros: &serde_json::Map<String, Json>) -> Vec<(String, Value)> {
+fn overridden_macros(
+    macros: &serde_json::Map<String, Json>,
+    table: &Arc<MacroTable>,
+) -> Vec<(String, Value)> {
     let mut names = Vec::new();
-    let mut packages: HashMap<String, Vec<(String, Value)>> = HashMap::new();
+    let mut packages: HashMap<String, HashMap<String, Value>> = HashMap::new();
     for (name, value) in macros {
         let answer = crate::jinja::builtins::mutable(value);
         let function =
@@ -116,13 +134,21 @@ fn overridden_macros(macros: &serde_json::Map<String, Json>) -> Vec<(String, Val
         match name.split_once('.') {
             Some((package, inner)) => {
                 let package = packages.entry(package.to_owned()).or_default();
-                package.push((inner.to_owned(), function));
+                package.insert(inner.to_owned(), function);
             }
             None => names.push((name.clone(), function)),
         }
     }
-    for (package, inner) in packages {
-        names.push((package, Value::from_pairs(inner)));
+    for (package, answers) in packages {
+        let known = Arc::new(Namespace {
+            package: package.clone(),
+            table: table.clone(),
+        });
+        let package_macros = Overridden {
+            answers,
+            package: known,
+        };
+        names.push((package, Value::from_object(package_macros)));
     }
     names
 }

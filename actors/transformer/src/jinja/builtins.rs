@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use minijinja::value::{Kwargs, Rest, Tuple, Value};
+use minijinja::value::{Kwargs, Rest, Tuple, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 
 use super::macros::{Arguments, ReturnSignal};
@@ -152,6 +152,10 @@ fn unknown_method(
     if let (Some(text), "title") = (value.as_str(), method) {
         return Ok(Value::from(title(text)));
     }
+    if let (ValueKind::Seq, "index" | "count") = (value.kind(), method) {
+        let items: Vec<Value> = value.try_iter()?.collect();
+        return super::values::found(method, &items, args);
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
 }
 
@@ -219,7 +223,6 @@ fn tojson(value: &Value) -> Result<String, Error> {
 
 /// A template value as JSON: lists, dicts and plain data; anything else is its text.
 pub(crate) fn to_json(value: &Value) -> Result<serde_json::Value, Error> {
-    use minijinja::value::ValueKind;
     if super::relation::relation_of(value).is_some() {
         return Ok(value.to_string().into());
     }

@@ -135,13 +135,9 @@ fn text_at(positional: &[Value], index: usize) -> String {
 
 /// A type of dbt's own words as PostgreSQL calls it.
 fn translated(name: &str) -> String {
-    match name.to_uppercase().as_str() {
-        "STRING" => "TEXT".to_owned(),
-        "TIMESTAMP" => "TIMESTAMP".to_owned(),
-        "FLOAT" => "FLOAT".to_owned(),
-        "INTEGER" => "INTEGER".to_owned(),
-        "BOOLEAN" => "BOOLEAN".to_owned(),
-        _ => name.to_owned(),
+    match name.eq_ignore_ascii_case("string") {
+        true => "TEXT".to_owned(),
+        false => name.to_owned(),
     }
 }
 

@@ -25,7 +25,10 @@ pub(crate) struct MacroInfo {
     pub(crate) package: String,
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// Its body, rewritten for the renderer.
     pub(crate) source: String,
+    /// The block as its file has it.
+    pub(crate) written: String,
 }
 
 /// Compiled templates and macros. Built once a project, read by every render.
@@ -94,6 +97,7 @@ impl Engine {
                     name,
                     params,
                     header: String::new(),
+                    written: call.clone(),
                     body: call,
                     line: 1,
                 },
@@ -161,12 +165,13 @@ impl Engine {
         }
         self.table.insert(package, &name, value);
         self.known.insert(key, self.macros.len());
-        let (package, source) = (package.to_owned(), block.body);
+        let (package, source, written) = (package.to_owned(), block.body, block.written);
         self.macros.push(MacroInfo {
             package,
             name,
             place,
             source,
+            written,
         });
         Ok(())
     }

@@ -32,6 +32,8 @@ pub(crate) struct LiftedBlock {
     pub(crate) header: String,
     /// A template of its own, padded so that its lines are those of the file.
     pub(crate) body: String,
+    /// The block as its file has it, its tags included.
+    pub(crate) written: String,
     /// Line of the opening tag in its file, 1-based.
     pub(crate) line: usize,
 }
@@ -191,6 +193,7 @@ fn lift_block(
         // The leading comment keeps the file's line numbers, the trailing one keeps a last newline.
         body: format!("{{#{}#}}{}{{##}}", "\n".repeat(body_line), inner.source),
         line: first_line + tokens[open].1.start_line as usize,
+        written: source[start..end].to_owned(),
         name: name.clone(),
     };
     let left = if source[start..].starts_with("{%-") {

@@ -8,6 +8,7 @@ use ballpoint_postgres::ident;
 use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Value};
 use minijinja::{Error, ErrorKind, State};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::macros::{Keywords, split_keywords, take};
 
@@ -29,6 +30,37 @@ impl Relation {
         }
     }
 
+    fn parts(&self) -> [&String; 3] {
+        [&self.database, &self.schema, &self.identifier]
+    }
+
+    /// The full name as SQL has it.
+    pub fn rendered(&self, quoting: Quoting) -> String {
+        self.with_parts(quoting, [true; 3])
+    }
+
+    fn with_parts(&self, quoting: Quoting, included: [bool; 3]) -> String {
+        let parts = self.parts().into_iter().zip(quoting.0).zip(included);
+        let parts = parts.filter(|((part, _), included)| *included && !part.is_empty());
+        let parts = parts.map(|((part, quoted), _)| match quoted {
+            true => ident::quote(part),
+            false => part.clone(),
+        });
+        parts.collect::<Vec<_>>().join(".")
+    }
+
+    /// The name that PostgreSQL knows: parts that are not quoted are in lower case.
+    #[must_use]
+    pub fn folded(mut self, quoting: Quoting) -> Self {
+        let parts = [&mut self.database, &mut self.schema, &mut self.identifier];
+        for (part, quoted) in parts.into_iter().zip(quoting.0) {
+            if !quoted {
+                *part = part.to_lowercase();
+            }
+        }
+        self
+    }
+
     /// `"schema"."identifier"`, quoted.
     pub fn in_schema(&self) -> String {
         ident::quote_qualified(&self.schema, &self.identifier)
@@ -41,12 +73,32 @@ impl Relation {
 }
 
 impl fmt::Display for Relation {
-    /// As dbt renders a relation into SQL: every part quoted.
+    /// As dbt renders a relation into SQL where nothing else is said: every part quoted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.database.is_empty() {
-            return f.write_str(&self.in_schema());
+        f.write_str(&self.rendered(Quoting::default()))
+    }
+}
+
+/// Which parts of a relation's name are quoted: database, schema, identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoting(pub [bool; 3]);
+
+impl Default for Quoting {
+    fn default() -> Self {
+        Self([true; 3])
+    }
+}
+
+impl Quoting {
+    /// The quoting with what a `quoting:` says instead.
+    #[must_use]
+    pub fn changed(self, given: Option<&Json>) -> Self {
+        let mut parts = self.0;
+        for (part, name) in parts.iter_mut().zip(PARTS) {
+            let said = given.and_then(|given| given.get(name)?.as_bool());
+            *part = said.unwrap_or(*part);
         }
-        write!(f, "{}.{}", ident::quote(&self.database), self.in_schema())
+        Self(parts)
     }
 }
 
@@ -59,7 +111,7 @@ pub(crate) struct RelationValue {
     /// Instead of the relation's own name: a CTE, or a subquery with a filter.
     pub(crate) text: Option<String>,
     include: [bool; 3],
-    quoted: [bool; 3],
+    quoting: Quoting,
 }
 
 impl RelationValue {
@@ -69,8 +121,13 @@ impl RelationValue {
             kind,
             text: None,
             include: [true; 3],
-            quoted: [true; 3],
+            quoting: Quoting::default(),
         }
+    }
+
+    /// With the quoting that its project asks for.
+    pub(crate) fn quoted(self, quoting: Quoting) -> Self {
+        Self { quoting, ..self }
     }
 
     pub(crate) fn cte(relation: Relation, name: String) -> Self {
@@ -99,21 +156,7 @@ impl RelationValue {
         if let Some(text) = &self.text {
             return text.clone();
         }
-        let parts = [
-            &self.relation.database,
-            &self.relation.schema,
-            &self.relation.identifier,
-        ];
-        let quoted: Vec<String> = parts
-            .iter()
-            .zip(self.include.iter().zip(self.quoted))
-            .filter(|(part, (included, _))| **included && !part.is_empty())
-            .map(|(part, (_, quoted))| match quoted {
-                true => ident::quote(part),
-                false => (*part).clone(),
-            })
-            .collect();
-        quoted.join(".")
+        self.relation.with_parts(self.quoting, self.include)
     }
 }
 
@@ -278,7 +321,7 @@ impl Object for RelationValue {
                 for (index, part) in PARTS.iter().enumerate() {
                     let flags = match method {
                         "include" => &mut copy.include,
-                        _ => &mut copy.quoted,
+                        _ => &mut copy.quoting.0,
                     };
                     if let Some(given) = take(&mut keywords, part) {
                         flags[index] = given.is_true();

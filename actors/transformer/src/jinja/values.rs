@@ -99,6 +99,7 @@ impl Object for MutableList {
                 })?;
                 return Ok(held(&self.0).remove(at));
             }
+            "index" | "count" => return found(method, &held(&self.0), args),
             "clear" => held(&self.0).clear(),
             "reverse" => held(&self.0).reverse(),
             "sort" => held(&self.0).sort(),
@@ -121,6 +122,22 @@ impl Object for MutableList {
         }
         Ok(Value::from(()))
     }
+}
+
+/// Python's `index` and `count` of a sequence.
+pub(crate) fn found(method: &str, items: &[Value], args: &[Value]) -> Result<Value, Error> {
+    let wanted = argument(method, args, 0)?;
+    if method == "count" {
+        let count = items.iter().filter(|item| **item == wanted).count();
+        return Ok(Value::from(count));
+    }
+    let at = items.iter().position(|item| *item == wanted);
+    at.map(Value::from).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            format!("{wanted} is not in list"),
+        )
+    })
 }
 
 fn combined(method: &str, mut mine: Vec<Value>, other: Vec<Value>) -> Vec<Value> {

@@ -25,7 +25,7 @@ pub(crate) use model::{ModelBuild, create_view};
 pub(crate) use snapshot::build as take_snapshot;
 
 /// PostgreSQL cuts identifiers beyond this.
-const IDENTIFIER_LENGTH_MAX: usize = 63;
+pub(crate) const IDENTIFIER_LENGTH_MAX: usize = 63;
 
 /// What a materialization did, as dbt's log says it.
 #[derive(Clone, Debug, PartialEq, Eq)]

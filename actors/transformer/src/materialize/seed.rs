@@ -1,6 +1,7 @@
 //! CSV files as tables: types inferred as dbt infers them, loaded by COPY.
 
 use ballpoint_postgres::ident;
+use jiff::fmt::strtime;
 use serde_json::Value as Json;
 use std::path::Path;
 
@@ -32,18 +33,32 @@ pub(crate) fn read(root: &Path, node: &Node) -> Result<SeedFile, String> {
     let delimiter = delimiter.bytes().next().unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
+        .flexible(true)
         .from_path(root.join(&node.original_file_path))
         .map_err(|error| format!("{}: {error}", node.original_file_path))?;
     let wrong = |error: csv::Error| format!("{}: {error}", node.original_file_path);
     let headers = reader.headers().map_err(wrong)?;
     // Spreadsheets write a mark of byte order before the first name.
-    let columns = headers
+    let columns: Vec<String> = headers
         .iter()
         .map(|name| name.trim_start_matches('\u{feff}').to_owned())
         .collect();
     let mut rows = Vec::new();
     for record in reader.records() {
-        rows.push(record.map_err(wrong)?.iter().map(str::to_owned).collect());
+        let record = record.map_err(wrong)?;
+        let mut row: Vec<String> = record.iter().map(str::to_owned).collect();
+        if row.len() > columns.len() {
+            let line = record.position().map_or(0, csv::Position::line);
+            return Err(format!(
+                "{}:{line}: a row has {} values, and the file {} columns",
+                node.original_file_path,
+                row.len(),
+                columns.len()
+            ));
+        }
+        // What a row lacks at its end is null.
+        row.resize(columns.len(), String::new());
+        rows.push(row);
     }
     Ok(SeedFile {
         columns,
@@ -53,15 +68,20 @@ pub(crate) fn read(root: &Path, node: &Node) -> Result<SeedFile, String> {
 }
 
 impl SeedFile {
-    /// The rows as COPY reads them: every value quoted, a null as nothing.
-    fn as_csv(&self) -> String {
+    /// The rows as COPY reads them: every value quoted, a null as nothing, a number as its digits.
+    fn as_csv(&self, node: &Node) -> String {
+        let numbers: Vec<bool> = (0..self.columns.len())
+            .map(|index| self.configured_type(node, index).is_none() && self.all(index, is_number))
+            .collect();
         let mut text = String::new();
         for row in self.rows.iter().filter(|_| !self.is_left_out) {
             let cells: Vec<String> = row
                 .iter()
-                .map(|cell| match is_null(cell) {
-                    true => String::new(),
-                    false => format!("\"{}\"", cell.replace('"', "\"\"")),
+                .zip(&numbers)
+                .map(|(cell, is_number)| match (is_null(cell), is_number) {
+                    (true, _) => String::new(),
+                    (false, true) => number(cell).unwrap_or_default(),
+                    (false, false) => format!("\"{}\"", cell.replace('"', "\"\"")),
                 })
                 .collect();
             text.push_str(&cells.join(","));
@@ -70,30 +90,31 @@ impl SeedFile {
         text
     }
 
-    /// The type of a column: configured, or the narrowest that holds every value.
+    fn configured_type<'n>(&self, node: &'n Node, index: usize) -> Option<&'n str> {
+        let types = node.config.get("column_types")?;
+        types.get(&self.columns[index])?.as_str()
+    }
+
+    /// Whether every value of a column that is there is of a kind; nulls are of any.
+    fn all(&self, index: usize, test: fn(&str) -> bool) -> bool {
+        let values = self.rows.iter().map(|row| row[index].trim());
+        values.filter(|value| !is_null(value)).all(test)
+    }
+
+    /// The type of a column: configured, or the first of dbt's that holds every value.
     fn column_type(&self, node: &Node, index: usize) -> String {
-        let configured = node
-            .config
-            .get("column_types")
-            .and_then(|types| types.get(&self.columns[index]).and_then(Json::as_str));
-        if let Some(name) = configured {
+        if let Some(name) = self.configured_type(node, index) {
             return name.to_owned();
         }
-        let values = || {
-            self.rows
-                .iter()
-                .map(|row| row[index].trim())
-                .filter(|v| !is_null(v))
-        };
-        let all = |test: fn(&str) -> bool| values().all(test);
+        let all = |test: fn(&str) -> bool| self.all(index, test);
         // Nothing but nulls is a number to dbt.
-        let name = if all(|value| value.parse::<i32>().is_ok()) {
+        let name = if all(|value| number(value).is_some_and(|it| it.parse::<i32>().is_ok())) {
             "integer"
-        } else if all(|value| value.parse::<i64>().is_ok()) {
+        } else if all(|value| number(value).is_some_and(|it| it.parse::<i64>().is_ok())) {
             "bigint"
-        } else if all(|value| value.parse::<f64>().is_ok() && !value.contains(['n', 'N'])) {
+        } else if all(is_number) {
             "float8"
-        } else if all(|value| value.parse::<jiff::civil::Date>().is_ok() && value.len() == 10) {
+        } else if all(is_date) {
             "date"
         } else if all(is_moment) {
             "timestamp without time zone"
@@ -106,11 +127,47 @@ impl SeedFile {
     }
 }
 
-/// A day and a time of day, with or without a zone (which dbt drops).
+/// Signs that may stand around a number.
+const CURRENCIES: &[char] = &[
+    '؋', '$', 'ƒ', '៛', '¥', '₡', '₱', '£', '€', '¢', '﷼', '₪', '₩', '₭', '₮', '₦', '฿', '₤', '₫',
+];
+
+/// The number that dbt reads in a text such as `-$1,000.00` or `5%`; one without a fraction has none.
+fn number(value: &str) -> Option<String> {
+    let value = value.trim().trim_matches('%');
+    let (sign, digits) = match value.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", value),
+    };
+    let digits = digits.trim_matches(CURRENCIES).replace(',', "");
+    let is_plain = |letter: char| letter.is_ascii_digit() || "+-.eE".contains(letter);
+    if !digits.chars().all(is_plain) || digits.parse::<f64>().is_err() {
+        return None;
+    }
+    let whole = match digits.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|digit| digit == b'0') => whole,
+        _ => &digits,
+    };
+    let whole = if whole.is_empty() { "0" } else { whole };
+    Some(format!("{sign}{}", whole.trim_start_matches('+')))
+}
+
+fn is_number(value: &str) -> bool {
+    number(value).is_some()
+}
+
+/// A day, its parts with or without zeros before them.
+fn is_date(value: &str) -> bool {
+    strtime::parse("%Y-%m-%d", value).is_ok_and(|parsed| parsed.to_date().is_ok())
+}
+
+/// A day and a time of day; of the form with a `T`, with or without a zone (which dbt drops).
 fn is_moment(value: &str) -> bool {
-    value.len() > 10
-        && (value.parse::<jiff::civil::DateTime>().is_ok()
-            || value.parse::<jiff::Timestamp>().is_ok())
+    let plain = strtime::parse("%Y-%m-%d %H:%M:%S", value);
+    plain.is_ok_and(|parsed| parsed.to_datetime().is_ok())
+        || value.contains('T')
+            && (value.parse::<jiff::civil::DateTime>().is_ok()
+                || value.parse::<jiff::Timestamp>().is_ok())
 }
 
 /// Values that dbt reads as null.
@@ -171,9 +228,29 @@ pub(crate) async fn load(
     );
     sender.sent.push_str(&copy);
     let mut stream = sender.conn.copy_in_raw(&copy).await?;
-    if let Err(error) = stream.send(file.as_csv().into_bytes()).await {
+    if let Err(error) = stream.send(file.as_csv(node).into_bytes()).await {
         return Err(error.into());
     }
     let rows = stream.finish().await?;
     Ok(Built::rows("INSERT", rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_are_read_as_dbt_reads_them() {
+        let numbers = ["5%", "-$1,000.00", "+3", "1.50", "1e3", ".5"].map(number);
+        let read = ["5", "-1000", "3", "1.50", "1e3", ".5"].map(|text| Some(text.to_owned()));
+        assert_eq!(numbers, read);
+        assert!(
+            ["a", "1a", "nan", "-", "$"]
+                .iter()
+                .all(|text| !is_number(text))
+        );
+        assert!(is_date("2020-1-5") && is_date("2020-01-05") && !is_date("20200105"));
+        assert!(is_moment("2020-02-04 4:30:21") && is_moment("2020-02-04T04:30:21Z"));
+        assert!(!is_moment("2020-02-04") && !is_moment("noon"));
+    }
 }

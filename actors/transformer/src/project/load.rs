@@ -5,7 +5,9 @@ mod generic_tests;
 mod nodes;
 mod others;
 mod packages;
+mod rendered;
 mod resolve;
+mod semantics;
 mod snapshots;
 mod sources;
 mod unit_tests;
@@ -23,13 +25,14 @@ use super::comment::QueryComment;
 use super::node::{Described, Exposure, Node, Source};
 use super::profile::{Target, profiles_file, read_target};
 use super::properties::{self, Patch, Properties};
+use super::semantic::Semantic;
 use super::{LoadOptions, Project, TargetChoice, config, naming, yaml};
 use crate::error::{Place, ProjectError};
 use crate::jinja::context::{
     Globals, NodeScope, Recorded, Rendering, Resolve, package_scope, project_scope,
 };
 use crate::jinja::engine::{BUILT_IN, Engine};
-use crate::jinja::relation::{Relation, RelationValue};
+use crate::jinja::relation::{Quoting, Relation, RelationValue};
 use packages::{Package, Paths};
 
 pub(crate) use generic_tests::generic_kwargs;
@@ -75,15 +78,19 @@ struct Loader {
     engine: Engine,
     globals: Arc<Globals>,
     target: Target,
+    quoting: Quoting,
     nodes: BTreeMap<String, Node>,
     sources: BTreeMap<String, Source>,
     exposures: BTreeMap<String, Exposure>,
+    semantics: BTreeMap<String, Semantic>,
     groups: Vec<Described>,
     macro_properties: Vec<Described>,
     hooks: [Vec<Node>; 2],
     /// Names of what is disabled, for hints, and unique ids.
     disabled: HashSet<String>,
     disabled_ids: Vec<String>,
+    /// What a package says of a node that it has not: of one that stands in for it elsewhere.
+    unclaimed: Patches,
     warnings: Vec<String>,
     /// Packages whose names of relations are all dbt's own: no macro makes them.
     plain_names: HashMap<String, bool>,
@@ -129,6 +136,7 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
     let place = Place::file(PROJECT_FILE);
     let scope = project_scope(&globals);
     let root_file = yaml::rendered(&without_hooks(&main.raw), &engine, &place, &scope)?;
+    let root_quoting = root_file.get("quoting").cloned();
     let selectors = selectors_of(&main)?;
     let query_comment = QueryComment::of(&main.raw);
     let mut loader = Loader {
@@ -137,14 +145,17 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
         root_file,
         engine,
         globals,
+        quoting: Quoting::default().changed(root_quoting.as_ref()),
         target,
         nodes: BTreeMap::new(),
         sources: BTreeMap::new(),
         exposures: BTreeMap::new(),
+        semantics: BTreeMap::new(),
         groups: Vec::new(),
         macro_properties: Vec::new(),
         hooks: [Vec::new(), Vec::new()],
         disabled: HashSet::new(),
+        unclaimed: Patches::new(),
         disabled_ids: Vec::new(),
         warnings: Vec::new(),
         plain_names: HashMap::new(),
@@ -163,9 +174,11 @@ pub(super) fn load(options: &LoadOptions) -> Result<Project, ProjectError> {
         name,
         root: root.clone(),
         target: loader.target,
+        quoting: loader.quoting,
         nodes: loader.nodes,
         sources: loader.sources,
         exposures: loader.exposures,
+        semantics: loader.semantics,
         groups: loader.groups,
         macro_properties: loader.macro_properties,
         docs: loader.globals.docs.clone(),
@@ -296,7 +309,10 @@ impl Loader {
     fn read(&mut self) -> Result<(), ProjectError> {
         let paths = self.package.paths.clone();
         let properties = self.read_properties(&paths)?;
-        let patches = unique(self.with_files(properties.patches, &paths))?;
+        let mut patches = unique(self.with_files(properties.patches, &paths))?;
+        for (key, patch) in std::mem::take(&mut self.unclaimed) {
+            patches.entry(key).or_insert(patch);
+        }
         self.groups.extend(properties.groups);
         self.macro_properties.extend(properties.macros);
         for folder in &paths.models {
@@ -354,9 +370,14 @@ impl Loader {
         for exposure in &properties.exposures {
             self.exposure(exposure)?;
         }
+        for semantic in &properties.semantics {
+            self.semantic(semantic)?;
+        }
         for unit in &properties.unit_tests {
             self.unit_test(unit)?;
         }
+        patches.retain(|_, patch| self.disabled.contains(&patch.name));
+        self.unclaimed = patches;
         self.run_hooks()
     }
 
@@ -400,25 +421,6 @@ impl Loader {
             );
         }
         settings
-    }
-
-    fn rendered_config(
-        &self,
-        config: &Map<String, Json>,
-        place: &Place,
-    ) -> Result<Map<String, Json>, ProjectError> {
-        let scope = package_scope(&self.globals, &self.package.name);
-        let rendered = yaml::rendered(&Json::Object(config.clone()), &self.engine, place, &scope)?;
-        Ok(rendered.as_object().cloned().unwrap_or_default())
-    }
-
-    /// A description with its `doc()` calls filled in.
-    fn described(&self, text: &str, place: &Place) -> Result<String, ProjectError> {
-        if !text.contains("{{") {
-            return Ok(text.to_owned());
-        }
-        let scope = package_scope(&self.globals, &self.package.name);
-        self.engine.render_text(text, place, scope)
     }
 
     fn scope(

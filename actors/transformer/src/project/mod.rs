@@ -8,6 +8,7 @@ mod naming;
 pub mod node;
 pub(crate) mod profile;
 mod properties;
+pub(crate) mod semantic;
 pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,10 @@ use crate::error::ProjectError;
 use crate::graph::Graph;
 use crate::jinja::context::{Globals, LogSink};
 use crate::jinja::engine::{BUILT_IN, Engine};
+use crate::jinja::relation::Quoting;
 use node::{Described, Exposure, Node, Source};
 use profile::Target;
+use semantic::Semantic;
 
 pub(crate) use load::{clean_targets, generic_kwargs, install_packages};
 pub(crate) use naming::md5_hex;
@@ -86,9 +89,13 @@ pub struct Project {
     pub name: String,
     pub root: PathBuf,
     pub target: Target,
+    /// Which parts of names are quoted where nothing else is said.
+    pub quoting: Quoting,
     pub nodes: BTreeMap<String, Node>,
     pub sources: BTreeMap<String, Source>,
     pub exposures: BTreeMap<String, Exposure>,
+    /// Semantic models, metrics and saved queries.
+    pub(crate) semantics: BTreeMap<String, Semantic>,
     pub groups: Vec<Described>,
     /// What properties files say of macros.
     pub macro_properties: Vec<Described>,

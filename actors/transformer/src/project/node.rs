@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use super::config;
 use crate::error::Place;
-use crate::jinja::relation::Relation;
+use crate::jinja::relation::{Quoting, Relation};
 
 /// What a node is, in dbt's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,11 +20,14 @@ pub enum ResourceType {
     Operation,
     Exposure,
     UnitTest,
+    SemanticModel,
+    Metric,
+    SavedQuery,
 }
 
 impl ResourceType {
     /// Every kind, in dbt's words.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Model,
         Self::Seed,
         Self::Snapshot,
@@ -34,6 +37,9 @@ impl ResourceType {
         Self::Operation,
         Self::Exposure,
         Self::UnitTest,
+        Self::SemanticModel,
+        Self::Metric,
+        Self::SavedQuery,
     ];
 
     /// dbt's spelling, in unique ids and artifacts.
@@ -48,6 +54,9 @@ impl ResourceType {
             Self::Operation => "operation",
             Self::Exposure => "exposure",
             Self::UnitTest => "unit_test",
+            Self::SemanticModel => "semantic_model",
+            Self::Metric => "metric",
+            Self::SavedQuery => "saved_query",
         }
     }
 }
@@ -162,6 +171,8 @@ pub struct ColumnDoc {
     pub name: String,
     pub description: String,
     pub data_type: Option<String>,
+    /// `granularity:` of a time, such as `day`.
+    pub granularity: Option<String>,
     /// `quote: true`.
     pub quote: Option<bool>,
     /// `constraints:`, each a mapping with a `type`.
@@ -217,6 +228,7 @@ pub struct Node {
     pub raw_code: String,
     pub config: Map<String, Json>,
     pub relation: Relation,
+    pub quoting: Quoting,
     pub description: String,
     /// In the order of the file.
     pub columns: Vec<ColumnDoc>,
@@ -235,6 +247,8 @@ pub struct Node {
     pub unit_test: Option<UnitTest>,
     /// Of a model that has versions.
     pub version: Option<Version>,
+    /// `time_spine:` of a model that lists moments.
+    pub time_spine: Option<Json>,
     /// The properties file that describes the node, as `package://path`.
     pub patch_path: Option<String>,
     /// The node that a generic test is declared at.
@@ -271,6 +285,11 @@ impl Node {
             true => self.original_file_path.clone(),
             false => format!("{}/{}", self.package_folder, self.original_file_path),
         }
+    }
+
+    /// The node's relation as SQL names it.
+    pub fn relation_name(&self) -> String {
+        self.relation.rendered(self.quoting)
     }
 
     /// Whether `ref(name)` means this node: its name, `name.v2` of a version, both of the latest.
@@ -346,6 +365,9 @@ pub struct Source {
     pub original_file_path: String,
     pub fqn: Vec<String>,
     pub relation: Relation,
+    pub quoting: Quoting,
+    /// What the source says of its quoting itself.
+    pub given_quoting: Map<String, Json>,
     pub description: String,
     /// In the order of the file.
     pub columns: Vec<ColumnDoc>,
@@ -362,6 +384,13 @@ pub struct Source {
     pub place: Place,
 }
 
+impl Source {
+    /// The source's relation as SQL names it.
+    pub fn relation_name(&self) -> String {
+        self.relation.rendered(self.quoting)
+    }
+}
+
 /// Something that uses models and is not built here: a dashboard, a notebook.
 #[derive(Clone, Debug)]
 pub struct Exposure {
@@ -373,6 +402,7 @@ pub struct Exposure {
     pub depends_on: Vec<String>,
     pub refs: Vec<(Option<String>, String)>,
     pub sources: Vec<(String, String)>,
+    pub metrics: Vec<String>,
     pub tags: Vec<String>,
     /// As the file has it: `type`, `owner`, `maturity`, `url`, `label`, `description`, `config`, …
     pub properties: Map<String, Json>,

@@ -1,5 +1,6 @@
 //! Where a project is built: a target given by the caller, or one of `profiles.yml`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,10 @@ use serde_json::{Map, Value as Json};
 use crate::error::{Place, ProjectError};
 use crate::jinja::context::{Globals, project_scope};
 use crate::jinja::engine::Engine;
+
+/// Keys of a profile beside the address: files of TLS, the role that owns what is built instead of the
+/// user, and where names without a schema are looked for.
+const CONNECTION_KEYS: [&str; 5] = ["sslrootcert", "sslcert", "sslkey", "role", "search_path"];
 
 /// A PostgreSQL database and the schema that models go to when they name none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct Target {
     pub schema: String,
     pub threads: usize,
     pub sslmode: Option<String>,
+    /// What else a profile says of its connections, by its keys.
+    pub settings: BTreeMap<&'static str, String>,
 }
 
 impl Target {
@@ -75,6 +82,15 @@ impl Target {
         };
         if !self.password.is_empty() {
             options = options.password(&self.password);
+        }
+        for (key, value) in &self.settings {
+            options = match *key {
+                "sslrootcert" => options.ssl_root_cert(value),
+                "sslcert" => options.ssl_client_cert(value),
+                "sslkey" => options.ssl_client_key(value),
+                // Settings of the session, which begins with them.
+                _ => options.options([(key, value)]),
+            };
         }
         match self.sslmode.as_deref().map(str::parse) {
             Some(Ok(mode)) => options.ssl_mode(mode),
@@ -217,6 +233,10 @@ pub(crate) fn read_target(
         schema: required(&["schema"])?,
         threads: number(&["threads"]).unwrap_or(1).max(1) as usize,
         sslmode: text(&["sslmode"]),
+        settings: CONNECTION_KEYS
+            .iter()
+            .filter_map(|key| Some((*key, text(&[*key])?)))
+            .collect(),
         name,
     })
 }

@@ -7,7 +7,7 @@ mod versions;
 
 use serde_json::{Map, Value as Json};
 
-use super::node::{ColumnDoc, Described, Freshness, Version};
+use super::node::{ColumnDoc, Described, Freshness, ResourceType, Version};
 use crate::error::Place;
 
 pub(crate) use read::read;
@@ -42,6 +42,7 @@ pub(crate) struct Patch {
     pub(crate) config: Map<String, Json>,
     pub(crate) columns: Vec<ColumnDoc>,
     pub(crate) constraints: Vec<Json>,
+    pub(crate) time_spine: Option<Json>,
     pub(crate) tests: Vec<TestDeclaration>,
     /// The file within the package.
     pub(crate) file: String,
@@ -65,6 +66,15 @@ pub(crate) struct DeclaredExposure {
     pub(crate) depends_on: Vec<String>,
     pub(crate) config: Map<String, Json>,
     pub(crate) properties: Map<String, Json>,
+    pub(crate) file: String,
+    pub(crate) place: Place,
+}
+
+/// A declared semantic model, metric or saved query.
+#[derive(Clone, Debug)]
+pub(crate) struct DeclaredSemantic {
+    pub(crate) kind: ResourceType,
+    pub(crate) item: Json,
     pub(crate) file: String,
     pub(crate) place: Place,
 }
@@ -98,6 +108,7 @@ pub(crate) struct DeclaredUnitTest {
 pub(crate) struct SourceTable {
     pub(crate) source: String,
     pub(crate) name: String,
+    pub(crate) quoting: Map<String, Json>,
     pub(crate) identifier: String,
     pub(crate) schema: String,
     pub(crate) database: Option<String>,
@@ -125,6 +136,7 @@ pub(crate) struct Properties {
     pub(crate) sources: Vec<SourceTable>,
     pub(crate) snapshots: Vec<DeclaredSnapshot>,
     pub(crate) exposures: Vec<DeclaredExposure>,
+    pub(crate) semantics: Vec<DeclaredSemantic>,
     pub(crate) unit_tests: Vec<DeclaredUnitTest>,
     pub(crate) groups: Vec<Described>,
     pub(crate) macros: Vec<Described>,
@@ -138,6 +150,7 @@ impl Properties {
         self.sources.extend(other.sources);
         self.snapshots.extend(other.snapshots);
         self.exposures.extend(other.exposures);
+        self.semantics.extend(other.semantics);
         self.unit_tests.extend(other.unit_tests);
         self.groups.extend(other.groups);
         self.macros.extend(other.macros);

@@ -2,6 +2,7 @@
 //! so that what they do can be stopped there.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(crate) struct Connections {
     options: PgConnectOptions,
     idle: Mutex<Vec<Held>>,
     busy: Mutex<BTreeSet<i32>>,
+    /// Nothing more may begin.
+    is_cancelled: AtomicBool,
 }
 
 impl Connections {
@@ -53,6 +56,7 @@ impl Connections {
             options,
             idle: Mutex::default(),
             busy: Mutex::default(),
+            is_cancelled: AtomicBool::new(false),
         }
     }
 
@@ -66,6 +70,9 @@ impl Connections {
 
     /// A connection that nobody uses.
     pub(crate) async fn acquire(&self) -> Result<Held, Failure> {
+        if self.is_cancelled.load(Ordering::Acquire) {
+            return Err(Failure::lasting("the run was cancelled".to_owned()));
+        }
         let idle = self.idle().pop();
         let held = match idle {
             Some(held) => held,
@@ -108,8 +115,10 @@ impl Connections {
         self.idle().clear();
     }
 
-    /// Stops on the server what the nodes under way run there.
+    /// Stops on the server what the nodes under way run there, and lets nothing more begin. Who is
+    /// between two statements is not met: to be called again until the run has ended.
     pub(crate) async fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
         let backends: Vec<i32> = self.busy().iter().copied().collect();
         if backends.is_empty() {
             return;

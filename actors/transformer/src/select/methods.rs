@@ -19,6 +19,9 @@ const METHODS: &[&str] = &[
     "file",
     "source",
     "exposure",
+    "metric",
+    "semantic_model",
+    "saved_query",
     "group",
     "access",
     "config",
@@ -85,7 +88,20 @@ pub(super) fn facts(project: &Project) -> Vec<Facts<'_>> {
         config: exposure.properties.get("config").and_then(Json::as_object),
         node: None,
     });
-    nodes.chain(sources).chain(exposures).collect()
+    let semantics = project.semantics.values().map(|semantic| Facts {
+        id: &semantic.unique_id,
+        kind: semantic.kind,
+        name: &semantic.name,
+        package: &semantic.package,
+        fqn: &semantic.fqn,
+        tags: &semantic.tags,
+        path: &semantic.original_file_path,
+        source: None,
+        config: Some(&semantic.config),
+        node: None,
+    });
+    let declared = exposures.chain(semantics);
+    nodes.chain(sources).chain(declared).collect()
 }
 
 fn glob(pattern: &str) -> Result<GlobMatcher, ProjectError> {
@@ -141,7 +157,7 @@ pub(super) fn matching(
             matcher.is_match(file) || stem.is_some_and(|stem| matcher.is_match(stem))
         }),
         "source" => chosen(&|fact| by_source(fact, value)),
-        "exposure" | "unit_test" => chosen(&|fact| {
+        "exposure" | "unit_test" | "metric" | "semantic_model" | "saved_query" => chosen(&|fact| {
             let path: Vec<&str> = value.split('.').collect();
             let (package, name) = match path.as_slice() {
                 [package, name] => (Some(*package), *name),
@@ -151,7 +167,6 @@ pub(super) fn matching(
                 && package.is_none_or(|package| package == fact.package)
                 && (name == "*" || glob(name).is_ok_and(|glob| glob.is_match(fact.name)))
         }),
-        "metric" | "semantic_model" | "saved_query" => BTreeSet::new(),
         "group" | "access" => chosen(&|fact| {
             let given = fact.config.and_then(|config| config.get(method)?.as_str());
             let default =

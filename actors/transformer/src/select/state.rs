@@ -10,6 +10,17 @@ use crate::error::{Place, ProjectError, nearest_hint};
 use crate::project::Project;
 use crate::project::node::{Node, Source};
 
+/// Keys of a manifest under which what can be selected stands.
+pub(crate) const KINDS: [&str; 7] = [
+    "nodes",
+    "sources",
+    "exposures",
+    "unit_tests",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+];
+
 /// What an earlier run left in its `target/`.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -73,7 +84,7 @@ impl State {
     }
 
     pub(crate) fn node(&self, id: &str) -> Option<&Json> {
-        ["nodes", "sources", "exposures", "unit_tests"]
+        KINDS
             .iter()
             .find_map(|kind| self.manifest.get(kind)?.get(id))
     }
@@ -326,7 +337,7 @@ fn macros_differ(project: &Project, state: &State, node: &Node) -> bool {
         else {
             continue;
         };
-        if before(&id) != Some(known.source.as_str()) {
+        if before(&id) != Some(known.written.as_str()) {
             return true;
         }
         let called = own

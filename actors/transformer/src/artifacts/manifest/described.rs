@@ -26,7 +26,7 @@ pub(super) fn macros_json(project: &Project) -> Map<String, Json> {
         let facts = json!({
             "name": known.name, "resource_type": "macro", "package_name": known.package,
             "path": known.place.file, "original_file_path": known.place.file, "unique_id": id,
-            "macro_sql": known.source, "depends_on": {"macros": []},
+            "macro_sql": known.written, "depends_on": {"macros": []},
             "description": of("description", json!("")), "meta": of("meta", json!({})),
             "docs": {"show": true, "node_color": null},
             "config": {"meta": of("meta", json!({})), "docs": {"show": true, "node_color": null}},

@@ -111,7 +111,7 @@ impl Moment {
         let mut zone = self.zone.clone();
         for (name, value) in keywords {
             if name == "tzinfo" {
-                zone = zone_of(&value);
+                zone = zone_of(&value).map(unlocalized);
                 continue;
             }
             let number = value
@@ -169,7 +169,12 @@ impl Object for Moment {
     }
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<std::cmp::Ordering> {
-        Some(self.time.cmp(&other.downcast_ref::<Self>()?.time))
+        let other = other.downcast_ref::<Self>()?;
+        // Two that have zones are moments; one without is a reading of a clock.
+        match (&self.zone, &other.zone) {
+            (Some(_), Some(_)) => self.epoch().partial_cmp(&other.epoch()),
+            _ => Some(self.time.cmp(&other.time)),
+        }
     }
 
     fn call_method(
@@ -305,6 +310,14 @@ impl Object for Zone {
     }
 }
 
+/// A zone of pytz as it is before it is told a time: its oldest offset, to the minute. Who gives it
+/// to a time instead of `localize` gets that.
+fn unlocalized(zone: TimeZone) -> TimeZone {
+    let seconds = zone.to_offset(jiff::Timestamp::MIN).seconds();
+    let minutes = (f64::from(seconds) / 60.0).round() as i32;
+    jiff::tz::Offset::from_seconds(minutes * 60).map_or(zone, TimeZone::fixed)
+}
+
 fn zone_of(value: &Value) -> Option<TimeZone> {
     value
         .downcast_object_ref::<Zone>()
@@ -332,13 +345,12 @@ struct MomentClass {
 
 impl MomentClass {
     fn made(&self, time: DateTime) -> Value {
+        self.made_in(time, None)
+    }
+
+    fn made_in(&self, time: DateTime, zone: Option<TimeZone>) -> Value {
         let kind = self.kind;
-        Moment {
-            time,
-            kind,
-            zone: None,
-        }
-        .value()
+        Moment { time, kind, zone }.value()
     }
 }
 
@@ -374,6 +386,8 @@ impl Object for MomentClass {
                 None => 0,
             };
         }
+        let zone = take(&mut keywords, "tzinfo").or_else(|| positional.get(7).cloned());
+        let zone = zone.as_ref().and_then(zone_of).map(unlocalized);
         let [year, month, day, hour, minute, second, micro] = parts;
         let time = DateTime::new(
             year as i16,
@@ -384,7 +398,7 @@ impl Object for MomentClass {
             second as i8,
             (micro * 1_000) as i32,
         );
-        Ok(self.made(time.map_err(failed)?))
+        Ok(self.made_in(time.map_err(failed)?, zone))
     }
 
     fn call_method(
@@ -429,8 +443,11 @@ impl Object for MomentClass {
                 self.made(time.map_err(failed)?)
             }
             "fromisoformat" => {
-                let time: DateTime = text(0).parse().map_err(failed)?;
-                self.made(time)
+                let text = text(0);
+                let pieces = jiff::fmt::temporal::Pieces::parse(&text).map_err(failed)?;
+                let midnight = jiff::civil::Time::midnight();
+                let time = pieces.date().to_datetime(pieces.time().unwrap_or(midnight));
+                self.made_in(time, pieces.to_numeric_offset().map(TimeZone::fixed))
             }
             "fromtimestamp" | "utcfromtimestamp" => {
                 let seconds: f64 = text(0).parse().map_err(failed)?;

@@ -1,11 +1,12 @@
-//! Python's `re` on Rust's regular expressions.
+//! Python's `re`, look-around and back-references included.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use fancy_regex::{Regex, RegexBuilder};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Tuple, Value};
 use minijinja::{Error, ErrorKind, State};
-use regex::Regex;
 
 use super::failed;
 use crate::jinja::macros::{Arguments, split_keywords, take};
@@ -68,16 +69,34 @@ impl Object for Match {
     }
 }
 
-fn compiled(pattern: &str, ignore_case: bool) -> Result<Regex, Error> {
-    regex::RegexBuilder::new(pattern)
+/// Patterns that are kept compiled, as many as Python keeps: a macro asks with the same few of every
+/// node of a project.
+const KEPT_MAX: usize = 512;
+
+type Kept = HashMap<(String, bool), Arc<Regex>>;
+
+static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
+
+fn compiled(pattern: &str, ignore_case: bool) -> Result<Arc<Regex>, Error> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (pattern.to_owned(), ignore_case);
+    if let Some(known) = kept.get(&key) {
+        return Ok(known.clone());
+    }
+    let regex = RegexBuilder::new(pattern)
         .case_insensitive(ignore_case)
-        .build()
-        .map_err(failed)
+        .build();
+    let regex = Arc::new(regex.map_err(failed)?);
+    if kept.len() == KEPT_MAX {
+        kept.clear();
+    }
+    kept.insert(key, regex.clone());
+    Ok(regex)
 }
 
-fn matched(regex: &Regex, text: &str) -> Value {
-    let Some(found) = regex.captures(text) else {
-        return Value::from(());
+fn matched(regex: &Arc<Regex>, text: &str) -> Result<Value, Error> {
+    let Some(found) = regex.captures(text).map_err(failed)? else {
+        return Ok(Value::from(()));
     };
     let whole = found.get(0).map_or((0, 0), |at| (at.start(), at.end()));
     let groups = found
@@ -85,17 +104,17 @@ fn matched(regex: &Regex, text: &str) -> Value {
         .map(|group| group.map(|group| group.as_str().to_owned()))
         .collect();
     let names = regex.capture_names().map(|name| name.map(str::to_owned));
-    Value::from_object(Match {
+    Ok(Value::from_object(Match {
         groups,
         names: names.collect(),
         span: whole,
-    })
+    }))
 }
 
-static NUMBERED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\\(\d+)").expect("a literal pattern"));
-static NAMED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\\g<(\w+)>").expect("a literal pattern"));
+static NUMBERED: LazyLock<regex::Regex> =
+    LazyLock::new(|| regex::Regex::new(r"\\(\d+)").expect("a literal pattern"));
+static NAMED: LazyLock<regex::Regex> =
+    LazyLock::new(|| regex::Regex::new(r"\\g<(\w+)>").expect("a literal pattern"));
 
 /// Python's `\1` and `\g<name>` as `${…}`.
 fn replacement(text: &str) -> String {
@@ -127,54 +146,49 @@ pub(super) fn re() -> Value {
     };
     let findall = |texts: &[String], ignore_case: bool| {
         let regex = compiled(&texts[0], ignore_case)?;
-        let found = regex
-            .captures_iter(&texts[1])
-            .map(|groups| match groups.len() {
-                1 => Value::from(&groups[0]),
-                2 => Value::from(groups.get(1).map_or("", |group| group.as_str())),
-                _ => {
-                    let row = groups.iter().skip(1);
-                    let row =
-                        row.map(|group| Value::from(group.map_or("", |group| group.as_str())));
-                    Value::from(Tuple::new(row.collect::<Vec<_>>()))
-                }
-            });
-        Ok(MutableList::value(found.collect()))
+        let text_of = |group: Option<fancy_regex::Match<'_>>| {
+            Value::from(group.map_or("", |group| group.as_str()))
+        };
+        let found = regex.captures_iter(&texts[1]).map(|groups| {
+            let groups = groups.map_err(failed)?;
+            Ok(match groups.len() {
+                1 => text_of(groups.get(0)),
+                2 => text_of(groups.get(1)),
+                _ => Value::from(Tuple::new(
+                    groups.iter().skip(1).map(text_of).collect::<Vec<_>>(),
+                )),
+            })
+        });
+        Ok(MutableList::value(found.collect::<Result<_, Error>>()?))
     };
     let sub = |texts: &[String], ignore_case: bool| {
         let text = texts.get(2).ok_or_else(|| failed("re.sub takes a text"))?;
         let regex = compiled(&texts[0], ignore_case)?;
-        let replaced = regex.replace_all(text, replacement(&texts[1]).as_str());
-        Ok(Value::from(replaced.into_owned()))
+        let with = replacement(&texts[1]);
+        let replaced = regex.try_replacen(text, 0, with.as_str());
+        Ok(Value::from(replaced.map_err(failed)?.into_owned()))
     };
     let split = |texts: &[String], ignore_case: bool| {
         let regex = compiled(&texts[0], ignore_case)?;
-        let parts = regex.split(&texts[1]).map(Value::from);
-        Ok(MutableList::value(parts.collect()))
+        let parts = regex.split(&texts[1]);
+        let parts = parts.map(|part| part.map(Value::from).map_err(failed));
+        Ok(MutableList::value(parts.collect::<Result<_, Error>>()?))
     };
     let escape = Value::from_function(|text: String, _: Kwargs| regex::escape(&text));
     Value::from_pairs([
         (
             "match",
-            call(|texts, case| {
-                Ok(matched(
-                    &compiled(&format!("^(?:{})", texts[0]), case)?,
-                    &texts[1],
-                ))
-            }),
+            call(|texts, case| matched(&compiled(&format!("^(?:{})", texts[0]), case)?, &texts[1])),
         ),
         (
             "fullmatch",
             call(|texts, case| {
-                Ok(matched(
-                    &compiled(&format!("^(?:{})$", texts[0]), case)?,
-                    &texts[1],
-                ))
+                matched(&compiled(&format!("^(?:{})$", texts[0]), case)?, &texts[1])
             }),
         ),
         (
             "search",
-            call(|texts, case| Ok(matched(&compiled(&texts[0], case)?, &texts[1]))),
+            call(|texts, case| matched(&compiled(&texts[0], case)?, &texts[1])),
         ),
         ("findall", call(findall)),
         ("sub", call(sub)),

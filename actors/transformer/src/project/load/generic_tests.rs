@@ -8,6 +8,7 @@ use crate::error::{Place, ProjectError, nearest_hint};
 use crate::jinja::builtins::mutable;
 use crate::jinja::context::Recorded;
 use crate::jinja::engine::Engine;
+use crate::jinja::values::{MutableDict, MutableList};
 use crate::project::naming;
 use crate::project::node::{Materialization, ResourceType, TestMetadata, version_text};
 use crate::project::properties::{Patch, TestDeclaration};
@@ -197,19 +198,42 @@ pub(crate) fn generic_kwargs(
 ) -> Result<Value, ProjectError> {
     let mut pairs = Vec::new();
     for (name, value) in &metadata.kwargs {
-        let value = match value {
-            Json::String(text) if text.contains("{{") => {
-                engine.native(text, place, scope.clone())?
-            }
-            // dbt lets `to: ref('x')` and `to: source('a', 'b')` stand without braces.
-            Json::String(text) if is_bare_call(text) => {
-                engine.native(&format!("{{{{ {text} }}}}"), place, scope.clone())?
-            }
-            other => mutable(other),
+        let value = match name.as_str() {
+            "column_name" => mutable(value),
+            _ => argument(engine, value, place, scope)?,
         };
         pairs.push((name.clone(), value));
     }
     Ok(Value::from_pairs(pairs))
+}
+
+/// An argument with the texts in it that are Jinja as their values.
+fn argument(
+    engine: &Engine,
+    value: &Json,
+    place: &Place,
+    scope: &Value,
+) -> Result<Value, ProjectError> {
+    Ok(match value {
+        Json::String(text) if text.contains("{{") => engine.native(text, place, scope.clone())?,
+        Json::String(text) if is_bare_call(text) => {
+            engine.native(&format!("{{{{ {text} }}}}"), place, scope.clone())?
+        }
+        Json::Array(items) => {
+            let items = items
+                .iter()
+                .map(|item| argument(engine, item, place, scope));
+            MutableList::value(items.collect::<Result<_, _>>()?)
+        }
+        Json::Object(map) => {
+            let pairs = map.iter().map(|(key, item)| {
+                let value = argument(engine, item, place, scope)?;
+                Ok((Value::from(key.as_str()), value))
+            });
+            MutableDict::value(pairs.collect::<Result<_, ProjectError>>()?)
+        }
+        other => mutable(other),
+    })
 }
 
 /// Kinds whose descriptions are no nodes: `macros:`, `analyses:` of other files, singular tests.
@@ -217,8 +241,13 @@ fn is_elsewhere(kind: &str) -> bool {
     matches!(kind, "analysis" | "test")
 }
 
+/// dbt lets `to: ref('x')` and calls of these others stand without braces.
 fn is_bare_call(text: &str) -> bool {
-    (text.starts_with("ref(") || text.starts_with("source(")) && text.trim_end().ends_with(')')
+    let call = text.trim().strip_suffix(')');
+    let name = call.and_then(|call| call.split_once('('));
+    name.is_some_and(|(name, _)| {
+        ["env_var", "ref", "var", "source", "doc"].contains(&name.trim_end())
+    })
 }
 
 fn prefixed(namespace: Option<&str>, test: &str) -> String {

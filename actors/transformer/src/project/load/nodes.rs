@@ -8,7 +8,7 @@ use super::{Loader, Patches, config, versions};
 use crate::error::{Place, ProjectError};
 use crate::jinja::builtins::mutable;
 use crate::jinja::context::{Recorded, package_scope};
-use crate::jinja::relation::Relation;
+use crate::jinja::relation::{Quoting, Relation};
 use crate::project::node::{Materialization, Node, ResourceType};
 use crate::project::properties::Patch;
 
@@ -238,6 +238,8 @@ impl Loader {
         fqn: Vec<String>,
     ) -> Node {
         Node {
+            quoting: self.quoting,
+            time_spine: None,
             unique_id,
             resource_type,
             materialization,
@@ -287,11 +289,9 @@ impl Loader {
         }
         if let Some(patch) = patch {
             node.description = self.described(&patch.description, &patch.place)?;
-            node.columns = patch.columns.clone();
-            for column in &mut node.columns {
-                column.description = self.described(&column.description, &patch.place)?;
-            }
-            node.constraints = patch.constraints.clone();
+            node.columns = self.columns(&patch.columns, &patch.place)?;
+            node.time_spine.clone_from(&patch.time_spine);
+            node.constraints = self.rendered_list(&patch.constraints, &patch.place)?;
             node.patch_path = Some(format!("{}://{}", self.package.name, patch.file));
         }
         node.depends_on_macros = recorded
@@ -311,9 +311,10 @@ impl Loader {
             match named {
                 Input::Ref(package, name) => node.refs.push((package, name)),
                 Input::Source(source, table) => node.sources.push((source, table)),
-                Input::This => {}
+                Input::Metric(_) | Input::This => {}
             }
         }
+        node.quoting = self.quoting_of(&node);
         node.relation = self.relation(&node)?;
         self.insert(node)
     }
@@ -326,13 +327,24 @@ impl Loader {
         });
         let texts = hooks.filter_map(|hook| hook.as_str().or_else(|| hook.get("sql")?.as_str()));
         let texts: Vec<String> = texts
-            .filter(|text| text.contains("ref(") || text.contains("source("))
+            .filter(|text| text.contains("{{") || text.contains("{%"))
             .map(str::to_owned)
             .collect();
         for text in &texts {
             let scope = self.scope(&node.name, &node.config, Vec::new());
-            self.engine.render_text(text, &node.place, scope.value())?;
+            let rendered = self.engine.render_text(text, &node.place, scope.value());
             let recorded = scope.recorded();
+            for (package, name) in &recorded.macros {
+                let id = format!("macro.{package}.{name}");
+                if !node.depends_on_macros.contains(&id) {
+                    node.depends_on_macros.push(id);
+                }
+            }
+            // What reads nothing is rendered when it runs, and says then what is wrong with it.
+            if !text.contains("ref(") && !text.contains("source(") {
+                continue;
+            }
+            rendered?;
             if node.resource_type == ResourceType::Seed {
                 return Err(ProjectError::Yaml {
                     place: node.place.clone(),
@@ -401,7 +413,12 @@ impl Loader {
                 relation.database = database.to_owned();
             }
         }
-        Ok(relation)
+        Ok(relation.folded(self.quoting_of(node)))
+    }
+
+    /// Which parts of a node's name are quoted: as it says itself, or else its project.
+    pub(super) fn quoting_of(&self, node: &Node) -> Quoting {
+        self.quoting.changed(node.config.get("quoting"))
     }
 
     fn named_by_macros(&self, node: &Node) -> Result<Relation, ProjectError> {

@@ -28,16 +28,17 @@ impl Loader {
             self.disabled_ids.push(unique_id);
             return Ok(());
         }
-        let (mut refs, mut sources) = (Vec::new(), Vec::new());
+        let (mut refs, mut sources, mut metrics) = (Vec::new(), Vec::new(), Vec::new());
         for text in &declared.depends_on {
             match input(text) {
                 Some(Input::Ref(package, name)) => refs.push((package, name)),
                 Some(Input::Source(source, table)) => sources.push((source, table)),
+                Some(Input::Metric(name)) => metrics.push(name),
                 _ => {
                     return Err(ProjectError::Yaml {
                         place: declared.place.clone(),
                         message: format!(
-                            "exposure '{}' depends on '{text}', which is neither ref(…) nor source(…)",
+                            "exposure '{}' depends on '{text}', which is neither ref(…), source(…) nor metric(…)",
                             declared.name
                         ),
                     });
@@ -69,6 +70,7 @@ impl Loader {
                 depends_on: Vec::new(),
                 refs,
                 sources,
+                metrics,
                 tags,
                 properties,
                 place: declared.place.clone(),

@@ -8,7 +8,7 @@ use super::unit_tests::Input;
 use super::{Loader, versions};
 use crate::error::{Place, ProjectError, nearest_hint};
 use crate::graph::Graph;
-use crate::project::node::{Materialization, Node, ResourceType, Source};
+use crate::project::node::{Exposure, Node, Source};
 
 impl Loader {
     /// Turns names into ids, and finds what is missing and what runs in a ring.
@@ -30,6 +30,7 @@ impl Loader {
             resolved.entry(source.clone()).or_default();
         }
         self.resolve_units(&mut resolved)?;
+        self.resolve_semantics(&mut resolved)?;
         self.resolve_exposures(&mut resolved)?;
         let graph = Graph::new(&resolved);
         if let Some(ring) = graph.cycle() {
@@ -48,6 +49,8 @@ impl Loader {
                 node.depends_on = ids;
             } else if let Some(exposure) = self.exposures.get_mut(&id) {
                 exposure.depends_on = ids;
+            } else if let Some(semantic) = self.semantics.get_mut(&id) {
+                semantic.depends_on = ids;
             }
         }
         self.point_constraints();
@@ -77,11 +80,11 @@ impl Loader {
                 let relation = match named.and_then(super::unit_tests::input) {
                     Some(Input::Ref(given, name)) => {
                         find_ref(&self.nodes, &self.root, &package, given.as_deref(), &name)
-                            .map(|found| found.relation.to_string())
+                            .map(Node::relation_name)
                     }
                     Some(Input::Source(source, table)) => {
                         find_source(&self.sources, &package, &source, &table)
-                            .map(|found| found.relation.to_string())
+                            .map(Source::relation_name)
                     }
                     _ => None,
                 };
@@ -181,7 +184,7 @@ impl Loader {
                         self.resolve_source(&node, &source, &table)?
                     }
                     Some(Input::This) => String::new(),
-                    None => {
+                    Some(Input::Metric(_)) | None => {
                         return Err(ProjectError::Yaml {
                             place: node.place.clone(),
                             message: format!(
@@ -202,27 +205,35 @@ impl Loader {
         Ok(())
     }
 
+    fn metric_of_exposure(&self, exposure: &Exposure, name: &str) -> Result<String, ProjectError> {
+        self.find_metric(&exposure.package, name)
+            .ok_or_else(|| ProjectError::Yaml {
+                place: exposure.place.clone(),
+                message: format!(
+                    "exposure '{}' depends on the metric '{name}', which is not declared",
+                    exposure.name
+                ),
+            })
+    }
+
     fn resolve_exposures(
         &self,
         resolved: &mut BTreeMap<String, Vec<String>>,
     ) -> Result<(), ProjectError> {
         for exposure in self.exposures.values() {
-            let mut asking = self.node(
-                exposure.unique_id.clone(),
-                ResourceType::Exposure,
-                Materialization::Nothing,
-                exposure.name.clone(),
-                exposure.fqn.clone(),
-            );
-            asking.package = exposure.package.clone();
-            asking.place = exposure.place.clone();
+            let asking = self.asking(&exposure.unique_id, &exposure.package, &exposure.place);
             let mut ids = Vec::new();
-            for (package, name) in &exposure.refs {
-                ids.push(self.resolve_ref(&asking, package.as_deref(), name)?);
-            }
             for (source, table) in &exposure.sources {
                 ids.push(self.resolve_source(&asking, source, table)?);
             }
+            for (package, name) in &exposure.refs {
+                ids.push(self.resolve_ref(&asking, package.as_deref(), name)?);
+            }
+            for name in &exposure.metrics {
+                ids.push(self.metric_of_exposure(exposure, name)?);
+            }
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(id.clone()));
             resolved.insert(exposure.unique_id.clone(), ids);
         }
         Ok(())

@@ -34,7 +34,16 @@ impl Loader {
             &self.rendered_config(&table.config, &table.place)?,
         );
         settings.entry("enabled").or_insert(Json::Bool(true));
+        if matches!(table.freshness, Some(None)) {
+            // Not left out, but taken away.
+            settings.insert("freshness".into(), Json::Null);
+        }
+        let given_quoting = table.quoting.clone();
+        let quoting = Json::Object(given_quoting.clone());
+        let quoting = self.quoting.changed(Some(&quoting));
         let source = Source {
+            quoting,
+            given_quoting,
             relation: Relation {
                 database: match &table.database {
                     Some(database) => text(database)?,
@@ -42,18 +51,11 @@ impl Loader {
                 },
                 schema: text(&table.schema)?,
                 identifier: text(&table.identifier)?,
-            },
+            }
+            .folded(quoting),
             description: self.described(&table.description, &table.place)?,
             source_description: self.described(&table.source_description, &table.place)?,
-            columns: table
-                .columns
-                .iter()
-                .map(|column| {
-                    let mut column = column.clone();
-                    column.description = self.described(&column.description, &table.place)?;
-                    Ok(column)
-                })
-                .collect::<Result<_, ProjectError>>()?,
+            columns: self.columns(&table.columns, &table.place)?,
             loaded_at_field: match &table.loaded_at_field {
                 Some(field) => Some(text(field)?),
                 None => config::text(&settings, "loaded_at_field").map(str::to_owned),

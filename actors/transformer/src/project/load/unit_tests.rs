@@ -15,6 +15,7 @@ pub(super) enum Input {
     Ref(Option<String>, String),
     /// Source and table.
     Source(String, String),
+    Metric(String),
     This,
 }
 
@@ -51,6 +52,7 @@ pub(super) fn input(text: &str) -> Option<Input> {
     match (call.trim(), given.as_slice()) {
         ("ref", [name]) => Some(Input::Ref(None, named(name))),
         ("ref", [package, name]) => Some(Input::Ref(Some(package.clone()), named(name))),
+        ("metric", [name]) => Some(Input::Metric(name.clone())),
         ("source", [source, table]) => Some(Input::Source(source.clone(), table.clone())),
         _ => None,
     }

@@ -6,10 +6,11 @@ use std::path::Path;
 use serde_json::{Map, Value as Json};
 
 use super::{
-    DeclaredExposure, DeclaredFixture, DeclaredSnapshot, DeclaredUnitTest, Patch, Properties,
+    DeclaredExposure, DeclaredFixture, DeclaredSemantic, DeclaredSnapshot, DeclaredUnitTest, Patch,
+    Properties,
 };
 use crate::error::{Place, ProjectError};
-use crate::project::node::{ColumnDoc, Described};
+use crate::project::node::{ColumnDoc, Described, ResourceType};
 use crate::project::{config, yaml};
 
 /// Top-level keys of a properties file that are read, or of no effect on a build.
@@ -26,6 +27,9 @@ const KNOWN_SECTIONS: &[&str] = &[
     "analyses",
     "groups",
     "unit_tests",
+    "semantic_models",
+    "metrics",
+    "saved_queries",
 ];
 
 /// Sections whose entries describe a node of that kind.
@@ -35,6 +39,13 @@ const PATCHED: [(&str, &str); 5] = [
     ("snapshots", "snapshot"),
     ("analyses", "analysis"),
     ("data_tests", "test"),
+];
+
+/// Sections of dbt's semantic layer.
+const SEMANTIC: [(&str, ResourceType); 3] = [
+    ("semantic_models", ResourceType::SemanticModel),
+    ("metrics", ResourceType::Metric),
+    ("saved_queries", ResourceType::SavedQuery),
 ];
 
 /// Keys of an entry that describes a node.
@@ -131,6 +142,17 @@ pub(crate) fn read(
     for exposure in reader.items(sections.get("exposures")) {
         properties.exposures.push(reader.exposure(exposure)?);
     }
+    for (section, kind) in SEMANTIC {
+        for item in reader.items(sections.get(section)) {
+            let name = reader.name(item, kind.name())?;
+            properties.semantics.push(DeclaredSemantic {
+                kind,
+                item: item.clone(),
+                file: file.to_owned(),
+                place: reader.named(&name),
+            });
+        }
+    }
     for unit in reader.items(sections.get("unit_tests")) {
         properties.unit_tests.push(reader.unit_test(unit)?);
     }
@@ -225,6 +247,7 @@ impl FileReader<'_> {
             config: patch_config,
             columns,
             constraints: self.items(item.get("constraints")).to_vec(),
+            time_spine: item.get("time_spine").cloned(),
             tests,
             file: self.inner.to_owned(),
             place,
@@ -325,6 +348,10 @@ impl FileReader<'_> {
                 description: description(column),
                 data_type: column
                     .get("data_type")
+                    .and_then(Json::as_str)
+                    .map(str::to_owned),
+                granularity: column
+                    .get("granularity")
                     .and_then(Json::as_str)
                     .map(str::to_owned),
                 quote: column.get("quote").and_then(Json::as_bool),

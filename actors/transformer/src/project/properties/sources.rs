@@ -36,6 +36,8 @@ impl FileReader<'_> {
                     }
                 }
             }
+            let mut quoting = object(setting(item, "quoting").as_ref());
+            quoting.extend(object(setting(table, "quoting").as_ref()));
             let own = setting(table, "freshness").map(|own| match setting(item, "freshness") {
                 // A table says only what differs from its source.
                 Some(Json::Object(mut outer)) if own.is_object() => {
@@ -59,6 +61,7 @@ impl FileReader<'_> {
                 columns: self.columns(table),
                 loaded_at_field: text_of("loaded_at_field"),
                 loaded_at_query: text_of("loaded_at_query"),
+                quoting,
                 source: source.clone(),
                 freshness: own.or_else(|| setting(item, "freshness").map(|it| freshness(&it))),
                 config: source_config,

@@ -1,0 +1,3 @@
+{{ config(contract={'enforced': true}) }}
+-- it's a comment with an apostrophe
+select name, ({{ kiosk_tools.taxed('price') }})::numeric as price, day from {{ ref('Prices') if false else ref('prices') }}

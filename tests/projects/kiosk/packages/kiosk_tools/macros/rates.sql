@@ -1,0 +1,3 @@
+{% macro rate() %}{{ return(2) }}{% endmacro %}
+
+{% macro taxed(column) %}{{ column }} * {{ kiosk_tools.rate() }}{% endmacro %}
