@@ -42,6 +42,8 @@ pub struct Identity {
     role: Role,
     /// The claims of a signed token; `None` for one of ours.
     context: Option<SecurityContext>,
+    /// When the claims end, in seconds since 1970.
+    ends: Option<f64>,
 }
 
 impl Identity {
@@ -82,6 +84,15 @@ impl JwtKey {
         }
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+    fn seconds(&self) -> f64 {
+        (self.now)().as_second() as f64
+    }
+
+    fn lasts(&self, end: f64) -> bool {
+        end > self.seconds() - CLOCK_SKEW_SECS
+    }
+
     /// The claims of a token that this key has signed and that is valid now. The algorithm is ours
     /// to say, not the token's: any other, `none` among them, is refused.
     fn claims(&self, token: &str) -> Option<Value> {
@@ -94,12 +105,11 @@ impl JwtKey {
         };
         let (head, claims) = (json(head)?, json(body)?);
         let known = head.get("alg")?.as_str()? == "HS256" && head.get("crit").is_none();
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
-        let now = (self.now)().as_second() as f64;
+        let now = self.seconds();
         // A moment of another type is no moment: it must not count as absent.
         let moment = |name: &str| claims.get(name).map(Value::as_f64);
         let begun = moment("nbf").is_none_or(|at| at.is_some_and(|at| at <= now + CLOCK_SKEW_SECS));
-        let lasts = moment("exp").is_none_or(|at| at.is_some_and(|at| at > now - CLOCK_SKEW_SECS));
+        let lasts = moment("exp").is_none_or(|at| at.is_some_and(|at| self.lasts(at)));
         (known && begun && lasts && claims.is_object()).then_some(claims)
     }
 }
@@ -161,6 +171,7 @@ impl Keys {
             name: name.to_owned(),
             role,
             context: None,
+            ends: None,
         };
         if let Some(tokens) = &mut self.tokens {
             tokens.push((identity, digest(token)));
@@ -173,6 +184,12 @@ impl Keys {
     pub fn with_jwt(mut self, key: JwtKey) -> Self {
         self.jwt = Some(key);
         self
+    }
+
+    /// Whether who came in with claims could come in with them still.
+    pub(super) fn is_current(&self, identity: &Identity) -> bool {
+        let lasts = |end| self.jwt.as_ref().is_some_and(|jwt| jwt.lasts(end));
+        identity.ends.is_none_or(lasts)
     }
 
     pub(super) fn identify(&self, presented: &Presented<'_>) -> Result<Identity, Refusal> {
@@ -190,6 +207,7 @@ impl Keys {
             return Ok(Identity {
                 name: format!("jwt:{}", claims["sub"].as_str().unwrap_or_default()),
                 role: Role::Viewer,
+                ends: claims["exp"].as_f64(),
                 context: Some(SecurityContext::from_claims(claims, &jwt.groups_claim)),
             });
         }
@@ -198,6 +216,7 @@ impl Keys {
                 name: "local".to_owned(),
                 role: Role::Admin,
                 context: None,
+                ends: None,
             });
         };
         if authorization.is_none() {
@@ -271,6 +290,30 @@ mod tests {
         assert_eq!(ann.security_context().groups, ["plant-2"]);
         assert!(identify(&format!("Bearer {token}"), true).is_ok());
         assert!(identify(&format!("Bearer {token}"), false).is_err());
+    }
+
+    #[test]
+    fn claims_end_for_who_is_inside_too() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicI64, Ordering};
+        let at = Arc::new(AtomicI64::new(1_774_951_200));
+        let clock = Arc::clone(&at);
+        let now = move || Timestamp::from_second(clock.load(Ordering::Relaxed)).unwrap();
+        let keys = Keys::owner("secret").with_jwt(JwtKey::new("sign", "teams", now));
+        let inside = |token: &str| {
+            let presented = Presented {
+                authorization: Some(token),
+                by_cube_client: true,
+            };
+            keys.identify(&presented).unwrap()
+        };
+        let head = r#"{"alg":"HS256"}"#;
+        let hour = inside(&signed(head, r#"{"exp":1774954800}"#, "sign"));
+        let (endless, owner) = (inside(&signed(head, "{}", "sign")), inside("secret"));
+        assert!(keys.is_current(&hour));
+        at.store(1_774_958_400, Ordering::Relaxed);
+        assert!(!keys.is_current(&hour));
+        assert!(keys.is_current(&endless) && keys.is_current(&owner));
     }
 
     #[test]

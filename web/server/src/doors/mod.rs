@@ -15,7 +15,8 @@ use axum::Json;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use ballpoint_metrics::SecurityContext;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::validate_request::ValidateRequestHeaderLayer;
@@ -77,6 +78,11 @@ impl Doors {
         let identity = self.keys.identify(&presented).ok()?;
         self.pace.admit(identity.name(), Instant::now()).ok()?;
         Some(identity)
+    }
+
+    /// Whether who came in may go on: claims end.
+    pub(crate) fn is_current(&self, identity: &Identity) -> bool {
+        self.keys.is_current(identity)
     }
 
     fn host_is_ours(&self, headers: &HeaderMap) -> bool {
@@ -158,6 +164,21 @@ impl Doors {
         }
         request.extensions_mut().insert(Caller(caller));
         Ok(())
+    }
+}
+
+/// Whether the token's claims let it use this part of the metrics API, over whichever protocol. Claims
+/// without `scopes` have all.
+pub(crate) fn allowed(context: &SecurityContext, scope: &str) -> Result<(), (u16, String)> {
+    let has = match context.claims.get("scopes") {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(scopes)) => scopes.iter().any(|it| it == scope),
+        Some(Value::String(scopes)) => scopes.split([' ', ',']).any(|it| it == scope),
+        Some(_) => false,
+    };
+    match has {
+        true => Ok(()),
+        false => Err((403, format!("API scope is missing: {scope}"))),
     }
 }
 
@@ -267,6 +288,18 @@ mod tests {
         assert!(doors().host_is_ours(&host("localhost:4000")));
         assert!(!doors().host_is_ours(&host("evil.example:4000")));
         assert!(!doors().host_is_ours(&host("localhost:4001")));
+    }
+
+    #[test]
+    fn scopes_bound_what_a_token_opens_and_an_oidc_scope_is_none() {
+        let open = |claims: Value| {
+            let context = SecurityContext::from_claims(claims, "groups");
+            ["data", "meta"].map(|scope| allowed(&context, scope).is_ok())
+        };
+        assert_eq!(open(json!({ "scopes": ["meta"] })), [false, true]);
+        assert_eq!(open(json!({ "scopes": [] })), [false, false]);
+        assert_eq!(open(json!({ "scope": "openid profile" })), [true, true]);
+        assert_eq!(open(Value::Null), [true, true]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::cube_sql;
 use crate::app::App;
+pub(super) use crate::doors::allowed;
 use crate::doors::{Identity, PROOF};
 use crate::error::STARTING;
 use crate::table::{Route, VIEWER, delete, get, post};
@@ -134,22 +135,6 @@ pub(super) async fn serve(
         return ApiReply { status: 200, body }.into();
     }
     served
-}
-
-/// Whether the token's claims let it use this part of the API. Claims that name no scopes have all.
-pub(super) fn allowed(context: &SecurityContext, scope: &str) -> Result<(), (u16, String)> {
-    let claims = &context.claims;
-    let scopes = claims.get("scopes").or_else(|| claims.get("scope"));
-    let has = match scopes {
-        None | Some(Value::Null) => true,
-        Some(Value::Array(scopes)) => scopes.iter().any(|it| it == scope),
-        Some(Value::String(scopes)) => scopes.split([' ', ',']).any(|it| it == scope),
-        Some(_) => false,
-    };
-    match has {
-        true => Ok(()),
-        false => Err((403, format!("API scope is missing: {scope}"))),
-    }
 }
 
 /// The client's name for its request: the same for each time that it comes again.

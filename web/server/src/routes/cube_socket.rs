@@ -27,6 +27,8 @@ const RUNNING_MAX: usize = 100;
 const SILENCE_MAX: Duration = Duration::from_secs(240);
 /// Replies that wait for a slow reader.
 const REPLIES_MAX: usize = 64;
+/// What who came in with claims hears once they have ended.
+const ENDED: &str = "Invalid token: it has expired";
 
 /// Takes the connection over.
 pub(crate) fn accept(app: App, upgrade: WebSocketUpgrade) -> Response {
@@ -156,6 +158,9 @@ impl Connection {
             self.identity = self.app.doors.identify_cube_client("").ok();
         }
         let identity = self.identity.as_ref().ok_or((403, "Not authorized"))?;
+        if !self.app.doors.is_current(identity) {
+            return Err((403, ENDED));
+        }
         match self.app.doors.admit(identity) {
             true => Ok(()),
             false => Err((429, "too many requests with this token")),
@@ -168,14 +173,15 @@ impl Connection {
         if message["method"] == "subscribe" && self.running.contains_key(&number) {
             return;
         }
-        let Some(context) = self.identity.as_ref().map(Identity::security_context) else {
+        let Some(identity) = self.identity.clone() else {
             return;
         };
         let answer = Answer {
             app: self.app.clone(),
             replies: self.replies.clone(),
             number: number.clone(),
-            context,
+            context: identity.security_context(),
+            identity,
         };
         let method = message["method"].as_str().unwrap_or_default().to_owned();
         let params = match &message["params"] {
@@ -201,6 +207,7 @@ struct Answer {
     app: App,
     replies: mpsc::Sender<String>,
     number: String,
+    identity: Identity,
     context: SecurityContext,
 }
 
@@ -219,10 +226,7 @@ impl Answer {
             other => Err((400, format!("Unsupported method: {other}"))),
         };
         let served = match served {
-            Err((status, error)) => Served::from(ballpoint_metrics::ApiReply {
-                status,
-                body: json!({ "error": error }),
-            }),
+            Err((status, error)) => refused(status, &error),
             Ok(None) => app.metrics.meta(&params, context).await.into(),
             Ok(Some(method)) => cube::serve(app, context, method, &params).await,
         };
@@ -233,15 +237,17 @@ impl Answer {
     /// Sends the result now and after each change of its data.
     async fn follow(&self, params: Value) {
         if let Err((status, error)) = cube::allowed(&self.context, "data") {
-            let body = json!({ "error": error });
-            let reply = ballpoint_metrics::ApiReply { status, body };
-            self.send(&reply.into()).await;
+            self.send(&refused(status, &error)).await;
             return self.processed().await;
         }
         let results = self.app.metrics.watch(params, self.context.clone());
         let mut results = std::pin::pin!(results);
         let mut first = true;
         while let Some(served) = results.next().await {
+            if !self.app.doors.is_current(&self.identity) {
+                self.send(&refused(403, ENDED)).await;
+                return;
+            }
             if !self.send(&served).await {
                 return;
             }
@@ -275,6 +281,11 @@ impl Answer {
         // Nobody is left to be told.
         let _ = self.replies.send(text).await;
     }
+}
+
+fn refused(status: u16, error: &str) -> Served {
+    let body = json!({ "error": error });
+    ballpoint_metrics::ApiReply { status, body }.into()
 }
 
 /// A message's number as text; clients send numbers and texts.

@@ -107,6 +107,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// A statement was translated anew.
+    pub(super) fn renewed(&mut self, name: &str, asked: Option<Arc<Asked>>) {
+        if let Some(known) = self.statements.get_mut(name) {
+            known.asked = asked;
+        }
+    }
+
     /// `service` is what is served now: rows are of the tables as they are from here on.
     pub(super) fn bind(&mut self, service: Option<&Service>, body: &[u8]) -> io::Result<()> {
         let mut body = Reader(body);

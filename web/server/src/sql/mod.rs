@@ -9,6 +9,7 @@
 //! setting `ballpoint.proof`, which changes before the result ends; `SHOW ballpoint.proof` tells it too.
 
 mod ledger;
+mod prepared;
 mod reader;
 mod session;
 mod upstream;

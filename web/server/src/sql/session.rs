@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use ballpoint_metrics::sql_api::{SqlError, Translated};
+use ballpoint_metrics::sql_api::{Asked, SqlError, Translated};
 use ballpoint_metrics::{SecurityContext, Service};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -13,8 +13,10 @@ use tokio::sync::Mutex;
 
 use super::SqlDoor;
 use super::ledger::Ledger;
+use super::prepared::{Prepared, Statements};
 use super::upstream::{self, Socket};
 use super::wire::{self, MESSAGE_BYTES_MAX};
+use crate::doors::{Identity, allowed};
 
 /// The setting that names the proof of the latest result over cubes.
 const PROOF: &str = "ballpoint.proof";
@@ -48,23 +50,35 @@ pub(super) async fn serve(mut client: TcpStream, door: &SqlDoor) -> io::Result<(
         return wire::write(&mut client, &wire::error("FATAL", &full)).await;
     };
     let ready = match log_in(&mut client, door).await? {
-        Ok(context) => open(door, &hello).await.map(|opened| (context, opened)),
+        Ok(identity) => open(door, &hello).await.map(|opened| (identity, opened)),
         Err(refused) => Err(refused),
     };
-    let (context, (warehouse, greeting)) = match ready {
+    let (identity, (warehouse, greeting)) = match ready {
         Ok(ready) => ready,
         Err(error) => return wire::write(&mut client, &wire::error("FATAL", &error)).await,
     };
     let mut ledger = Ledger::default();
-    let mut said = &greeting[..];
+    let (mut said, mut key) = (&greeting[..], Bytes::new());
     while let Some(frame) = wire::read(&mut said, MESSAGE_BYTES_MAX).await? {
         ledger.heard(frame.kind, &frame.body)?;
+        if frame.kind == b'K' {
+            key = frame.body;
+        }
     }
     // Logged in; then what the warehouse said.
     let mut welcome = BytesMut::from(&wire::frame(b'R', &0_u32.to_be_bytes())[..]);
     welcome.extend_from_slice(&greeting);
     wire::write(&mut client, &welcome).await?;
-    relay(client, warehouse, door, context, ledger).await
+    let notes = Notes {
+        ledger: Arc::new(ledger.into()),
+        ..Notes::default()
+    };
+    let ended = relay(client, warehouse, door, identity, notes.clone()).await;
+    if notes.statements().is_busy() {
+        // Nobody is left to read what the warehouse is at work on.
+        cancel(door, &[&CANCEL.to_be_bytes()[..], &key].concat()).await;
+    }
+    ended
 }
 
 /// Reads start-up packets until one starts a session; `None` for a request to cancel.
@@ -144,12 +158,9 @@ async fn cancel(door: &SqlDoor, packet: &[u8]) {
 }
 
 /// Asks for the password, which is a token or signed claims.
-async fn log_in(
-    client: &mut TcpStream,
-    door: &SqlDoor,
-) -> io::Result<Result<SecurityContext, SqlError>> {
+async fn log_in(client: &mut TcpStream, door: &SqlDoor) -> io::Result<Result<Identity, SqlError>> {
     if let Some(open) = door.doors.identify_password(None) {
-        return Ok(Ok(open.security_context()));
+        return Ok(Ok(open));
     }
     wire::write(client, &wire::frame(b'R', &3_u32.to_be_bytes())).await?;
     let Some(frame) = wire::read(client, MESSAGE_BYTES_MAX).await? else {
@@ -165,11 +176,13 @@ async fn log_in(
             "password authentication failed: the password is a token of this server, or a JWT",
         )
     };
-    Ok(door
-        .doors
-        .identify_password(Some(password))
-        .map(|it| it.security_context())
-        .ok_or_else(wrong))
+    let Some(identity) = door.doors.identify_password(Some(password)) else {
+        return Ok(Err(wrong()));
+    };
+    Ok(match allowed(&identity.security_context(), "data") {
+        Ok(()) => Ok(identity),
+        Err((_, why)) => Err(failure("42501", why)),
+    })
 }
 
 async fn open(door: &SqlDoor, hello: &Hello) -> Result<(Box<dyn Socket>, Bytes), SqlError> {
@@ -182,10 +195,24 @@ async fn open(door: &SqlDoor, hello: &Hello) -> Result<(Box<dyn Socket>, Bytes),
 }
 
 type ToClient = Arc<Mutex<WriteHalf<TcpStream>>>;
-type SharedLedger = Arc<std::sync::Mutex<Ledger>>;
 
-fn noted(ledger: &SharedLedger) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+/// What both sides of a conversation know of it.
+#[derive(Clone, Default)]
+struct Notes {
+    ledger: Arc<std::sync::Mutex<Ledger>>,
+    statements: Arc<std::sync::Mutex<Statements>>,
+}
+
+impl Notes {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn statements(&self) -> MutexGuard<'_, Statements> {
+        self.statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Passes messages both ways until either side ends.
@@ -193,10 +220,9 @@ async fn relay(
     client: TcpStream,
     warehouse: Box<dyn Socket>,
     door: &SqlDoor,
-    context: SecurityContext,
-    ledger: Ledger,
+    identity: Identity,
+    notes: Notes,
 ) -> io::Result<()> {
-    let ledger = SharedLedger::new(ledger.into());
     let (from_client, to_client) = tokio::io::split(client);
     let (from_warehouse, to_warehouse) = tokio::io::split(warehouse);
     let to_client: ToClient = Arc::new(Mutex::new(to_client));
@@ -204,15 +230,16 @@ async fn relay(
     let state = Arc::new(AtomicU8::new(b'I'));
     let mut speaker = Speaker {
         door,
-        context,
+        context: identity.security_context(),
+        identity,
         to_client: Arc::clone(&to_client),
         to_warehouse,
         state: Arc::clone(&state),
         skips: false,
-        ledger: Arc::clone(&ledger),
+        notes: notes.clone(),
     };
     let (back, forth) = (
-        answers(from_warehouse, to_client, state, ledger),
+        answers(from_warehouse, to_client, state, notes),
         speaker.run(from_client),
     );
     tokio::select! {
@@ -226,7 +253,7 @@ async fn answers(
     mut from: ReadHalf<Box<dyn Socket>>,
     to: ToClient,
     state: Arc<AtomicU8>,
-    ledger: SharedLedger,
+    notes: Notes,
 ) -> io::Result<()> {
     let mut from = tokio::io::BufReader::with_capacity(64 * 1024, &mut from);
     let mut out = BytesMut::new();
@@ -237,7 +264,10 @@ async fn answers(
                 Ordering::Release,
             );
         }
-        if let Some(proof) = noted(&ledger).heard(frame.kind, &frame.body)? {
+        if notes.statements().hears(frame.kind) {
+            continue;
+        }
+        if let Some(proof) = notes.ledger().heard(frame.kind, &frame.body)? {
             let body = [PROOF.as_bytes(), b"\0", proof.as_bytes(), b"\0"].concat();
             out.extend_from_slice(&wire::frame(b'S', &body));
         }
@@ -253,6 +283,7 @@ async fn answers(
 /// The client's side of the conversation.
 struct Speaker<'a, W> {
     door: &'a SqlDoor,
+    identity: Identity,
     context: SecurityContext,
     to_client: ToClient,
     to_warehouse: W,
@@ -260,7 +291,7 @@ struct Speaker<'a, W> {
     state: Arc<AtomicU8>,
     /// After an error everything up to the next Sync is passed over, as PostgreSQL does.
     skips: bool,
-    ledger: SharedLedger,
+    notes: Notes,
 }
 
 impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
@@ -268,14 +299,20 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         let mut from = tokio::io::BufReader::with_capacity(64 * 1024, from);
         while let Some(frame) = wire::read(&mut from, MESSAGE_BYTES_MAX).await? {
             match frame.kind {
-                b'S' => self.skips = false,
                 b'X' => return Ok(()),
+                _ if !self.door.doors.is_current(&self.identity) => {
+                    let ended = failure("28000", "the token has expired: log in with another");
+                    let ended = wire::error("FATAL", &ended);
+                    return wire::write(&mut *self.to_client.lock().await, &ended).await;
+                }
+                b'S' => self.skips = false,
                 _ if self.skips => continue,
                 _ => {}
             }
             let passed = match frame.kind {
                 b'Q' => self.query(&frame.body).await?,
                 b'P' => self.parse(&frame.body).await?,
+                b'B' => self.bind(&frame.body).await?,
                 b'F' => {
                     self.refuse(&failure(
                         "0A000",
@@ -286,7 +323,7 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
                     None
                 }
                 kind => {
-                    self.note(kind, &frame.body).await;
+                    self.note(kind, &frame.body);
                     Some(wire::frame(kind, &frame.body))
                 }
             };
@@ -305,7 +342,8 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         let (sql, _) = wire::text(body)?;
         match self.translate(sql).await {
             Ok((Translated { sql, asked }, service)) => {
-                let mut ledger = noted(&self.ledger);
+                self.notes.statements().ends();
+                let mut ledger = self.notes.ledger();
                 ledger.query(service.as_ref(), &asked);
                 Ok(Some(wire::frame(b'Q', &[sql.as_bytes(), b"\0"].concat())))
             }
@@ -322,11 +360,19 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         let (name, rest) = wire::text(body)?;
         let (sql, types) = wire::text(rest)?;
         match self.translate(sql).await {
-            Ok((Translated { sql, mut asked }, _)) => {
-                let asked = asked.pop().flatten();
+            Ok((translated, service)) => {
+                let (sent, asked) = alone(translated);
+                let basis = service.filter(|_| asked.is_some()).map(|it| it.basis());
+                let prepared = basis.map(|basis| Prepared {
+                    sql: sql.to_owned(),
+                    sent: sent.clone(),
+                    types: Bytes::copy_from_slice(types),
+                    basis,
+                });
+                self.notes.statements().parse(name, prepared);
                 // What cannot be read here PostgreSQL refuses.
-                let _ = noted(&self.ledger).parse(name, types, asked);
-                let parts = [name.as_bytes(), b"\0", sql.as_bytes(), b"\0", types];
+                let _ = self.notes.ledger().parse(name, types, asked);
+                let parts = [name.as_bytes(), b"\0", sent.as_bytes(), b"\0", types];
                 Ok(Some(wire::frame(b'P', &parts.concat())))
             }
             Err(error) => {
@@ -337,20 +383,68 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         }
     }
 
-    /// Remembers what the warehouse will answer to a message.
-    async fn note(&self, kind: u8, body: &[u8]) {
-        let service = match kind {
-            b'B' => self.door.metrics.service().await.ok(),
-            _ => None,
+    /// The values of a statement, which is made anew before where it has come to mean something else.
+    async fn bind(&mut self, body: &[u8]) -> io::Result<Option<Bytes>> {
+        let bound = self.notes.statements().bound(body)?;
+        let service = self.door.metrics.service().await;
+        let renewed = match (bound, &service) {
+            (None, _) => Ok(BytesMut::new()),
+            (Some((name, prepared)), Ok(service)) => self.renew(name, prepared, service).await,
+            (Some(_), Err(error)) => Err(failure("57P03", error.to_string())),
         };
-        let mut ledger = noted(&self.ledger);
+        match renewed {
+            Ok(mut out) => {
+                // What cannot be read here PostgreSQL refuses.
+                let _ = self.notes.ledger().bind(service.as_ref().ok(), body);
+                out.extend_from_slice(&wire::frame(b'B', body));
+                Ok(Some(out.freeze()))
+            }
+            Err(error) => {
+                self.refuse(&error).await?;
+                self.skips = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// What the warehouse is sent so that a statement means what it means now.
+    async fn renew(
+        &self,
+        name: String,
+        prepared: Prepared,
+        service: &Service,
+    ) -> Result<BytesMut, SqlError> {
+        let basis = service.basis();
+        if prepared.basis == basis {
+            return Ok(BytesMut::new());
+        }
+        let (sent, asked) = alone(service.translate(&prepared.sql, &self.context).await?);
+        self.notes.ledger().renewed(&name, asked);
+        let is_same = sent == prepared.sent;
+        let now = Prepared {
+            sent,
+            basis,
+            ..prepared
+        };
+        if is_same {
+            self.notes.statements().stands(name, now);
+            return Ok(BytesMut::new());
+        }
+        let out = now.instead(&name);
+        self.notes.statements().renew(name, now);
+        Ok(out)
+    }
+
+    /// Remembers what the warehouse will answer to a message.
+    fn note(&self, kind: u8, body: &[u8]) {
+        let (mut ledger, mut statements) = (self.notes.ledger(), self.notes.statements());
         // What cannot be read here PostgreSQL refuses.
         let _ = match kind {
-            b'B' => ledger.bind(service.as_ref(), body),
             b'D' => ledger.describe(body),
             b'E' => ledger.execute(body),
-            b'C' => ledger.close(body),
+            b'C' => statements.close(body).and_then(|()| ledger.close(body)),
             b'S' => {
+                statements.ends();
                 ledger.sync();
                 Ok(())
             }
@@ -364,7 +458,7 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
             return Ok((Translated::plain(sql), None));
         }
         if shows_proof(sql) {
-            let proof = noted(&self.ledger).latest.clone();
+            let proof = self.notes.ledger().latest.clone();
             let sql = format!("SELECT '{proof}'::text AS \"{PROOF}\"");
             return Ok((Translated::plain(&sql), None));
         }
@@ -389,6 +483,12 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         )
         .await
     }
+}
+
+/// The text of the one statement that a message can hold, and what its rows are proved with.
+fn alone(translated: Translated) -> (String, Option<Arc<Asked>>) {
+    let Translated { sql, mut asked } = translated;
+    (sql, asked.pop().flatten())
 }
 
 /// `SHOW ballpoint.proof`, which the warehouse knows nothing of.

@@ -15,7 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 use tokio_util::sync::CancellationToken;
 
-use super::support::{OWNER, Stack, VIEWER};
+use super::support::{OWNER, PATIENCE, Stack, VIEWER, signed};
 use crate::sql::{self, SqlDoor};
 
 /// A stack whose cubes are served on a port of their own.
@@ -26,7 +26,10 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
-        let stack = Stack::start().await;
+        Self::over(Stack::start().await).await
+    }
+
+    async fn over(stack: Stack) -> Self {
         let service = stack.app.metrics.service().await.unwrap();
         service.publish_tables(stack.store.pool()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -183,6 +186,109 @@ async fn who_has_no_token_is_not_let_in() {
         );
     }
     served.connect(OWNER).await.unwrap();
+}
+
+const GUARDED: &str = "
+cubes:
+  - name: Guarded
+    sql_table: marts.fct_production
+    dimensions: [{name: component, sql: component_type, type: string}]
+    measures: [{name: count, type: count}]
+    access_policy:
+      - group: bosses
+";
+
+#[tokio::test]
+async fn a_session_has_the_policies_and_the_token_of_now() {
+    let model = tempfile::tempdir().unwrap();
+    let file = model.path().join("guarded.yml");
+    std::fs::write(&file, GUARDED).unwrap();
+    let served = Served::over(Stack::with_model(model.path()).await).await;
+    let token = json!({ "groups": ["bosses"], "exp": 1_774_954_800 });
+    let mut connection = served.connect(&signed(&token)).await.unwrap();
+    // Prepared once, by its text.
+    let sql = "SELECT MEASURE(count) AS n FROM Guarded WHERE component <> $1";
+    let mut counted = async || -> Result<i64, sqlx::Error> {
+        let query = sqlx::query_scalar(sql).bind("bodies");
+        query.fetch_one(&mut connection).await
+    };
+    let of = async |condition: &str| -> i64 {
+        let direct = format!("select count(*) from marts.fct_production where {condition}");
+        let direct = sqlx::query_scalar(sqlx::AssertSqlSafe(direct));
+        direct.fetch_one(served.stack.store.pool()).await.unwrap()
+    };
+    let all = of("component_type <> 'bodies'").await;
+    assert_eq!(counted().await.unwrap(), all);
+    let filter = "{member: component, operator: equals, values: [springs]}";
+    let narrower = format!("{GUARDED}        row_level: {{filters: [{filter}]}}\n");
+    std::fs::write(&file, narrower).unwrap();
+    let springs = of("component_type = 'springs'").await;
+    let narrowed = async {
+        while counted().await.unwrap() != springs {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, narrowed).await.unwrap();
+    assert_eq!(counted().await.unwrap(), springs, "and so it stays");
+    std::fs::write(&file, GUARDED.replace("bosses", "nobody")).unwrap();
+    let refused = async {
+        loop {
+            match counted().await {
+                Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                Err(error) => break error.to_string(),
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert!(refused.contains("hidden member"), "{refused}");
+    std::fs::write(&file, GUARDED).unwrap();
+    let back = async {
+        while counted().await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, back).await.unwrap();
+    let jwt_now = &served.stack.jwt_now;
+    jwt_now.store(1_774_958_400, std::sync::atomic::Ordering::Relaxed);
+    let ended = counted().await.unwrap_err().to_string();
+    assert!(ended.contains("the token has expired"), "{ended}");
+}
+
+#[tokio::test]
+async fn scopes_bound_the_sql_api_too() {
+    let served = Served::start().await;
+    for scopes in [json!(["meta"]), json!([])] {
+        let refused = served.connect(&signed(&json!({ "scopes": scopes }))).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("API scope is missing: data"), "{refused}");
+    }
+    let token = signed(&json!({ "scopes": ["data"] }));
+    served.connect(&token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_statement_along() {
+    let served = Served::start().await;
+    let mut connection = served.connect(VIEWER).await.unwrap();
+    let endless = "select count(*) from generate_series(1, 300000000000) -- left alone";
+    let asked = tokio::spawn(async move {
+        let _ = sqlx::raw_sql(endless).fetch_one(&mut connection).await;
+    });
+    let running = async |wanted: i64| {
+        let sql = "select count(*) from pg_stat_activity where query like '%-- left alone' \
+                   and state = 'active' and datname = current_database()";
+        let pool = served.stack.store.pool();
+        let count = async || -> i64 { sqlx::query_scalar(sql).fetch_one(pool).await.unwrap() };
+        let seen = async {
+            while count().await != wanted {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
+    };
+    running(1).await;
+    asked.abort();
+    running(0).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The routes over agents that answer from the shipped data model on a real PostgreSQL.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,11 +18,15 @@ use ballpoint_runtime::store::Store;
 use ballpoint_runtime::supervision::{
     ActorSpec, Scope, Strategy, SupervisorSpec, Tree, TreeHandle,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use ring::hmac;
 use serde_json::Value;
 use tokio::sync::watch;
 use tower::Service;
 
-use crate::{App, Backend, Doors, Keys, Pace, Readiness, Role, Suggestions, SystemFacts};
+use crate::{App, Backend, Doors, JwtKey, Keys, Pace, Readiness, Role, Suggestions, SystemFacts};
 
 /// One unit an hour and component over 90 days, with a pattern that tells rows apart.
 const MARTS: &str = include_str!("../../../../agents/chat/tests/marts.sql");
@@ -43,12 +48,29 @@ pub(crate) struct Stack {
     pub(crate) app: App,
     pub(crate) store: Store,
     pub(crate) tree: TreeHandle,
+    /// When signed claims are looked at, in seconds since 1970.
+    pub(crate) jwt_now: Arc<AtomicI64>,
     router: Router,
     _database: TestDatabase,
 }
 
-fn keys() -> Keys {
+/// What signs claims.
+const SIGNING: &str = "the-secret-that-signs";
+
+/// Claims as a client of the metrics API brings them.
+pub(crate) fn signed(claims: &Value) -> String {
+    let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let head = r#"{"alg":"HS256","typ":"JWT"}"#.to_owned();
+    let body = format!("{}.{}", encode(head), encode(claims.to_string()));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SIGNING.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, body.as_bytes()));
+    format!("{body}.{signature}")
+}
+
+fn keys(now: Arc<AtomicI64>) -> Keys {
+    let now = move || Timestamp::from_second(now.load(Ordering::Relaxed)).unwrap();
     Keys::owner(OWNER)
+        .with_jwt(JwtKey::new(SIGNING, "groups", now))
         .with_token("wall", Role::Viewer, VIEWER)
         .with_token("shift", Role::Operator, OPERATOR)
 }
@@ -86,6 +108,7 @@ impl Stack {
             store: store.clone(),
             clock: clock.clone(),
             model: None,
+            verified: Default::default(),
         };
         let chat_args = ChatArgs {
             analyst: AnalystHandle::new(&scope),
@@ -112,6 +135,7 @@ impl Stack {
             degraded: Vec::new(),
         });
         let url = format!("postgres://u:{MARKER}@db.example/shop");
+        let jwt_now = Arc::new(AtomicI64::new(1_774_951_200));
         let app = App {
             chat: ChatHandle::new(&scope),
             metrics,
@@ -134,7 +158,12 @@ impl Stack {
                     model: None,
                 },
             }),
-            doors: Arc::new(Doors::new(listen, keys(), pace, &origins)),
+            doors: Arc::new(Doors::new(
+                listen,
+                keys(Arc::clone(&jwt_now)),
+                pace,
+                &origins,
+            )),
             waiting: Arc::default(),
         };
         let router = app.clone().router();
@@ -142,6 +171,7 @@ impl Stack {
             app,
             store,
             tree,
+            jwt_now,
             router,
             _database: database,
         };
