@@ -1,7 +1,7 @@
 //! Views that hang on a raw table, around its replacement: see [`ballpoint_postgres::dependents`].
 
 use ballpoint_postgres::dependents;
-pub(crate) use ballpoint_postgres::dependents::{Dependent, attributes, drop_all};
+pub(crate) use ballpoint_postgres::dependents::{Dependent, attributes};
 use ballpoint_postgres::ident::quote;
 use ballpoint_runtime::segment::TableName;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
@@ -46,6 +46,15 @@ pub(crate) async fn keep_columns(
         connection.execute(AssertSqlSafe(sql)).await?;
     }
     Ok(())
+}
+
+/// Drops the views, the ones on top first.
+pub(crate) async fn drop_all(
+    connection: &mut PgConnection,
+    views: &[Dependent],
+) -> Result<(), sqlx::Error> {
+    let dropped = dependents::drop_all(connection, views).await;
+    dropped.map_err(|view| view.source)
 }
 
 /// Makes the views again, the ones at the bottom first.

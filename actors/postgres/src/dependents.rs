@@ -12,6 +12,7 @@ use crate::ident::{quote, quote_literal, quote_qualified};
 /// One view, and the statements that make it again.
 #[derive(Debug)]
 pub struct Dependent {
+    pub oid: i64,
     pub schema: String,
     pub name: String,
     /// Which of the relations it hangs on, as close as it comes.
@@ -20,10 +21,10 @@ pub struct Dependent {
     create: Vec<String>,
 }
 
-/// A view that does not fit what it stood on any more.
+/// A view that could not be taken down, or does not fit what it stood on any more.
 #[derive(Debug, thiserror::Error)]
 #[error("the view {schema}.{name}: {source}")]
-pub struct NotMade {
+pub struct ViewError {
     pub schema: String,
     pub name: String,
     /// See [`Dependent::on`].
@@ -31,7 +32,20 @@ pub struct NotMade {
     pub source: sqlx::Error,
 }
 
-/// Every view below one of `$1` that is none of them itself, each once, at its greatest depth.
+impl Dependent {
+    async fn run(&self, connection: &mut PgConnection, statement: &str) -> Result<(), ViewError> {
+        let done = connection.execute(AssertSqlSafe(statement.to_owned()));
+        let failed = |source| ViewError {
+            schema: self.schema.clone(),
+            name: self.name.clone(),
+            on: self.on,
+            source,
+        };
+        done.await.map(drop).map_err(failed)
+    }
+}
+
+/// Every view below one of `$1`, each once, at its greatest depth; some of `$1` may be below others.
 const VIEWS: &str = "
 with recursive below(oid, depth, root) as (
   select r.ev_class, 1, d.refobjid from pg_depend d join pg_rewrite r on r.oid = d.objid
@@ -52,7 +66,6 @@ from (select oid, max(depth) as depth, (array_agg(root order by depth, root))[1]
       from below group by oid) b
 join pg_class c on c.oid = b.oid
 join pg_namespace n on n.oid = c.relnamespace
-where c.oid <> all($1::oid[])
 order by b.depth, c.oid";
 
 type ViewRow = (
@@ -109,6 +122,7 @@ async fn dependent(
     )];
     create.extend(attributes(connection, oid, kind, &quoted, owner).await?);
     Ok(Dependent {
+        oid,
         schema,
         name,
         on,
@@ -197,13 +211,10 @@ pub async fn rights(
 /// Drops the views, the ones on top first.
 ///
 /// # Errors
-/// Those of PostgreSQL.
-pub async fn drop_all(
-    connection: &mut PgConnection,
-    views: &[Dependent],
-) -> Result<(), sqlx::Error> {
+/// With the view that cannot be dropped.
+pub async fn drop_all(connection: &mut PgConnection, views: &[Dependent]) -> Result<(), ViewError> {
     for view in views.iter().rev() {
-        connection.execute(AssertSqlSafe(view.drop.clone())).await?;
+        view.run(connection, &view.drop).await?;
     }
     Ok(())
 }
@@ -212,18 +223,13 @@ pub async fn drop_all(
 ///
 /// # Errors
 /// With the view that cannot be made.
-pub async fn create_all(connection: &mut PgConnection, views: &[Dependent]) -> Result<(), NotMade> {
+pub async fn create_all(
+    connection: &mut PgConnection,
+    views: &[Dependent],
+) -> Result<(), ViewError> {
     for view in views {
         for statement in &view.create {
-            connection
-                .execute(AssertSqlSafe(statement.clone()))
-                .await
-                .map_err(|source| NotMade {
-                    schema: view.schema.clone(),
-                    name: view.name.clone(),
-                    on: view.on,
-                    source,
-                })?;
+            view.run(connection, statement).await?;
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
 //! One transactional build: readers see all of it or nothing.
 //!
-//! Everything happens in one transaction on one connection. New and redefined relations are built
-//! under shadow names and swapped at its very end; unchanged incremental models are merged into,
-//! unchanged tables are refilled in place (rows only, so that readers are never blocked); tests run
-//! before the commit. A failed model or a failed test of severity error rolls all of it back, so
+//! Everything happens in one transaction on one connection, what templates ask of the database too.
+//! New and redefined relations are built under shadow names and swapped at its very end; incremental
+//! models are merged into, unchanged tables are refilled in place (rows only, so that readers are
+//! never blocked; a table that has to be altered is copied and swapped); tests run before the commit. A failed model or a failed test of severity error rolls all of it back, so
 //! that the last good numbers stay. Only what depends on changed raw tables, or whose definition
 //! changed, is touched at all.
 
@@ -27,6 +27,7 @@ use sqlx::{Connection, PgPool, Postgres};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ProjectError;
+use crate::materialize::execute;
 use crate::project::Project;
 use crate::project::node::Node;
 use crate::run::{NodeResult, Status, describe, is_transient};
@@ -237,22 +238,7 @@ async fn publish_once(
         }
     };
     match outcome.status {
-        BuildStatus::Published => {
-            let hooks = std::mem::take(&mut build.after_commit);
-            let mut conn = build.into_connection();
-            fail::fail_point!("transformer::before_commit");
-            crate::materialize::execute(&mut conn, "commit").await?;
-            fail::fail_point!("transformer::after_commit");
-            for hook in hooks {
-                // What was published stands, whatever becomes of this.
-                if let Err(error) = crate::materialize::execute(&mut conn, &hook).await {
-                    tracing::warn!(hook, error = %describe(&error), "a hook after the commit failed");
-                }
-            }
-            if has_hooks(project) {
-                crate::materialize::execute(&mut conn, COUNT_NOW).await?;
-            }
-        }
+        BuildStatus::Published => commit(build).await?,
         BuildStatus::Unchanged => roll_back(build.into_connection()).await,
         BuildStatus::Failed => {
             let touched = build.touched();
@@ -263,22 +249,36 @@ async fn publish_once(
     Ok(outcome)
 }
 
-/// What hooks write no event tells of: whoever watches PostgreSQL's own counters sees it at once, not
-/// some seconds later. PostgreSQL 14 has no such function.
+/// Lets everybody see what was built, and runs what waited for it.
+async fn commit(mut build: steps::Build<'_>) -> Result<(), PublishError> {
+    let hooks = std::mem::take(&mut build.after_commit);
+    let is_marked = build.is_marked;
+    let mut conn = build.into_connection();
+    fail::fail_point!("transformer::before_commit");
+    execute(&mut conn, "commit").await?;
+    fail::fail_point!("transformer::after_commit");
+    for hook in hooks {
+        // What was published stands, whatever becomes of this.
+        if let Err(error) = execute(&mut conn, &hook).await {
+            tracing::warn!(hook, error = %describe(&error), "a hook after the commit failed");
+        }
+    }
+    if is_marked {
+        execute(&mut conn, COUNT_NOW).await?;
+        // What hooks have set is nobody else's.
+        let _ = conn.close().await;
+    }
+    Ok(())
+}
+
+/// What hooks and templates write no event tells of: whoever watches PostgreSQL's own counters sees it
+/// at once, not some seconds later. PostgreSQL 14 has no such function.
 const COUNT_NOW: &str = "do $$ begin perform pg_stat_force_next_flush(); \
                          exception when undefined_function then null; end $$";
 
-fn has_hooks(project: &Project) -> bool {
-    let hooks = |node: &Node| node.has_hooks("pre-hook") || node.has_hooks("post-hook");
-    project.nodes.values().any(hooks)
-}
-
 /// Ends the transaction of a connection that is free.
 async fn roll_back(mut conn: PoolConnection<Postgres>) {
-    if crate::materialize::execute(&mut conn, "rollback")
-        .await
-        .is_err()
-    {
+    if execute(&mut conn, "rollback").await.is_err() {
         discard(conn).await;
     }
 }

@@ -134,10 +134,14 @@ fn refused(what: &str) -> String {
     )
 }
 
-/// A text with the names in its string literals exchanged: (name, instead). What stands outside of
-/// them, or is looked up as a relation, stays.
-pub(crate) fn renamed_in_literals<'a>(sql: &'a str, names: &[(String, String)]) -> Cow<'a, str> {
-    if !names.iter().any(|(name, _)| sql.contains(name.as_str())) {
+/// A text with other words in those of its string literals that hold a mark. What stands outside of
+/// literals, or is looked up as a relation, stays.
+pub(crate) fn reworded_literals<'a>(
+    sql: &'a str,
+    mark: &str,
+    reword: &dyn Fn(&str) -> String,
+) -> Cow<'a, str> {
+    if !sql.contains(mark) || !sql.contains(['\'', '$']) {
         return sql.into();
     }
     let Some(tokens) = tokens(sql) else {
@@ -148,21 +152,16 @@ pub(crate) fn renamed_in_literals<'a>(sql: &'a str, names: &[(String, String)]) 
         let written = &sql[place.clone()];
         match token {
             Token::DollarQuotedString(quoted) => {
-                let inner = renamed_in_literals(&quoted.value, names);
+                let inner = reworded_literals(&quoted.value, mark, reword);
                 text.push_str(&written.replacen(&quoted.value, &inner, 1));
             }
             Token::SingleQuotedString(_)
             | Token::EscapedStringLiteral(_)
             | Token::NationalStringLiteral(_)
             | Token::UnicodeStringLiteral(_)
-                if !is_a_relation(&tokens, index) =>
+                if written.contains(mark) && !is_a_relation(&tokens, index) =>
             {
-                let exchanged = names
-                    .iter()
-                    .fold(written.to_owned(), |text, (name, instead)| {
-                        text.replace(name.as_str(), instead)
-                    });
-                text.push_str(&exchanged);
+                text.push_str(&reword(written));
             }
             _ => text.push_str(written),
         }
@@ -249,8 +248,9 @@ mod tests {
 
     #[test]
     fn names_are_exchanged_in_literals_alone() {
-        let names = [("a__new".to_owned(), "a".to_owned())];
-        let renamed = |sql: &str| renamed_in_literals(sql, &names).into_owned();
+        let renamed = |sql: &str| {
+            reworded_literals(sql, "__new", &|text| text.replace("a__new", "a")).into_owned()
+        };
         assert_eq!(
             renamed("insert into log select '\"s\".\"a__new\"', count(*) from \"s\".\"a__new\""),
             "insert into log select '\"s\".\"a\"', count(*) from \"s\".\"a__new\""

@@ -105,7 +105,7 @@ async fn what_properties_declare_is_published_and_a_new_test_judges_what_is_ther
 }
 
 const HOOKED: &str = "{{ config(materialized='table',
-        pre_hook=\"insert into public.log values ('pre')\",
+        pre_hook=\"insert into public.log select 'pre ' || coalesce(to_regclass('{{ this }}')::text, '-')\",
         post_hook=[\"insert into public.log select '{{ this }} ' || count(*) from {{ this }}; commit;\",
             {'sql': \"insert into public.log values ('after {{ this.name }}')\", 'transaction': false}]) }}
     select * from {{ source('app', 'orders') }}";
@@ -139,7 +139,7 @@ async fn hooks_of_a_build_run_once_and_under_the_names_that_readers_will_see() {
     let database = bench.text("select current_database()").await;
     let hooked = |rows: u32| format!("\"{database}\".\"analytics\".\"hooked\" {rows}");
     let first = format!(
-        "{}, 2 in analytics, after hooked, colours, pre, start",
+        "{}, 2 in analytics, after hooked, colours, pre -, start",
         hooked(3)
     );
     assert_eq!(bench.text(log).await, first);
@@ -152,7 +152,10 @@ async fn hooks_of_a_build_run_once_and_under_the_names_that_readers_will_see() {
     bench.sql(changed).await;
     let outcome = build(&bench, &bench.load(), orders()).await;
     assert_eq!(outcome.relations, [TableName::new("analytics", "hooked")]);
-    let second = format!("{}, 1 in analytics, after hooked, pre, start", hooked(3));
+    let second = format!(
+        "{}, 1 in analytics, after hooked, pre analytics.hooked, start",
+        hooked(3)
+    );
     assert_eq!(bench.text(log).await, second);
 
     let outcome = build(&bench, &bench.load(), nothing()).await;

@@ -123,3 +123,22 @@ async fn a_model_that_reads_what_is_replaced_by_its_name_is_told_so() {
     assert!(message.contains("let its model say ref()"), "{message}");
     assert_eq!(bench.text("select count(*) from analytics.stg").await, "3");
 }
+
+#[tokio::test]
+async fn models_that_stand_on_each_other_the_other_way_round_are_swapped() {
+    let on_source = "select id from {{ source('app', 'orders') }}";
+    let on = |other: &str| format!("select id from {{{{ ref('{other}') }}}}");
+    let bench = Workbench::only(&[("one.sql", on_source), ("two.sql", &on("one"))]).await;
+    build(&bench, &bench.load(), Changed::Everything).await;
+    // Both have a reader beside each other.
+    bench
+        .sql(
+            "create view public.both as select id from analytics.one join analytics.two using (id)",
+        )
+        .await;
+    bench.write("models/one.sql", &on("two"));
+    bench.write("models/two.sql", on_source);
+    let outcome = build(&bench, &bench.load(), nothing()).await;
+    assert_eq!(outcome.status, BuildStatus::Published, "{outcome:?}");
+    assert_eq!(bench.text("select count(*) from public.both").await, "3");
+}

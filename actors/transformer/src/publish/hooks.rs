@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use minijinja::value::Value;
 
+use super::relations::SHADOW_SUFFIX;
 use super::steps::Build;
 use super::{FailedNode, PublishError};
 use crate::compile::{Compiled, Hook};
@@ -12,49 +13,59 @@ use crate::materialize::execute;
 use crate::project::node::Node;
 use crate::queries::{Within, compile_on, post_hooks_on, run_hook_on};
 use crate::run::{Failure, Status, skipped};
-use crate::sql_text::{renamed_in_literals, within_a_transaction};
+use crate::sql_text::{reworded_literals, within_a_transaction};
 
 impl Build<'_> {
     /// Compiles a node where everything can be seen that the build has made. What is built under a
     /// shadow name says of itself, in texts, how it will be called.
     pub(super) async fn compile(&mut self, node: &Node) -> Result<Compiled, Failure> {
         let rendered = compile_on(&mut self.conn, Within::Build, &self.compiler, node).await?;
+        self.is_marked |= rendered.leaves_marks;
         let mut compiled = rendered.what;
-        compiled.sql = renamed_in_literals(&compiled.sql, &self.published_names()).into_owned();
+        compiled.sql = self.told(&compiled.sql);
         Ok(compiled)
     }
 
-    /// Shadow names of this build, and the names that they stand for.
-    fn published_names(&self) -> Vec<(String, String)> {
-        let shadows = self.overrides.iter().map(|(id, shadow)| {
-            let name = self.project.nodes[id].relation.identifier.clone();
-            (shadow.identifier.clone(), name)
-        });
-        let mut names: Vec<(String, String)> = shadows.collect();
+    /// A statement whose literals name what it is about as readers will.
+    fn told(&self, sql: &str) -> String {
+        reworded_literals(sql, SHADOW_SUFFIX, &|text| self.published(text)).into_owned()
+    }
+
+    /// A text with the names that will hold instead of the shadows'.
+    fn published(&self, text: &str) -> String {
+        let mut shadows: Vec<(&str, &str)> = self
+            .overrides
+            .iter()
+            .map(|(id, shadow)| {
+                let name = &self.project.nodes[id].relation.identifier;
+                (shadow.identifier.as_str(), name.as_str())
+            })
+            .collect();
         // A name may end as another one does.
-        names.sort_by_key(|(shadow, _)| std::cmp::Reverse(shadow.len()));
-        names
+        shadows.sort_by_key(|(shadow, _)| std::cmp::Reverse(shadow.len()));
+        let mut text = text.to_owned();
+        for (shadow, name) in shadows {
+            text = text.replace(shadow, name);
+        }
+        text
     }
 
     /// Hooks of a node. All of a build is one transaction: what asks to run outside of it runs when
     /// it is committed, under the names that hold then.
     pub(super) async fn hooks(&mut self, hooks: &[Hook]) -> Result<(), Failure> {
+        self.is_marked |= !hooks.is_empty();
         for hook in hooks {
             if hook.transaction {
                 self.run_hook(&hook.sql).await?;
                 continue;
             }
-            let names = self.published_names();
-            let sql = names.iter().fold(hook.sql.clone(), |sql, (shadow, name)| {
-                sql.replace(shadow.as_str(), name)
-            });
-            self.after_commit.push(sql);
+            self.after_commit.push(self.published(&hook.sql));
         }
         Ok(())
     }
 
     async fn run_hook(&mut self, sql: &str) -> Result<(), Failure> {
-        let sql = renamed_in_literals(sql, &self.published_names()).into_owned();
+        let sql = self.told(sql);
         let in_the_hook = |mut failure: Failure| {
             failure.message = format!("{}\n  in the hook: {sql}", failure.message);
             failure
@@ -71,6 +82,7 @@ impl Build<'_> {
 
     /// Hooks behind a node, rendered where what it built can be seen.
     pub(super) async fn post_hooks(&mut self, node: &Node) -> Result<(), Failure> {
+        self.is_marked |= node.has_hooks("post-hook");
         let hooks = post_hooks_on(&mut self.conn, Within::Build, &self.compiler, node).await?;
         self.hooks(&hooks).await
     }
@@ -85,6 +97,9 @@ impl Build<'_> {
     /// time, and readers wait for the swap alone.
     pub(super) async fn run_end(&mut self) -> Result<bool, PublishError> {
         let project = Arc::clone(&self.project);
+        if project.on_run_end.is_empty() {
+            return Ok(true);
+        }
         let names = hook_names::at_the_end(&project, &self.results);
         self.hooks_of_the_run(&project.on_run_end, &names).await
     }
@@ -95,6 +110,7 @@ impl Build<'_> {
         hooks: &[Node],
         names: &[(String, Value)],
     ) -> Result<bool, PublishError> {
+        self.is_marked |= !hooks.is_empty();
         for hook in hooks {
             if let Err(failure) = self.hook_of_the_run(hook, names.to_vec()).await {
                 self.failed

@@ -13,7 +13,7 @@ use crate::project::node::{Materialization, Node, ResourceType};
 use crate::run::{Failure, NodeResult};
 
 /// Under which a relation stands until it is swapped in.
-const SHADOW_SUFFIX: &str = "__ballpoint_new";
+pub(super) const SHADOW_SUFFIX: &str = "__ballpoint_new";
 
 impl Build<'_> {
     /// From here on the node is read, and changed, under its shadow name.
@@ -43,7 +43,12 @@ impl Build<'_> {
         result: &mut NodeResult,
     ) -> Result<Built, Failure> {
         let shadow = self.in_shadow(node).await?;
-        let compiled = self.compile(node).await?;
+        let mut compiled = self.compile(node).await?;
+        for hook in &mut compiled.pre_hooks {
+            // Nothing stands under the shadow name yet: they mean what readers see.
+            let (name, live) = (&shadow.identifier, &node.relation.identifier);
+            hook.sql = hook.sql.replace(name.as_str(), live);
+        }
         self.hooks(&compiled.pre_hooks).await?;
         let built = match node.resource_type {
             ResourceType::Seed => {

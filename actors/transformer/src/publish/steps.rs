@@ -67,6 +67,8 @@ pub(super) struct Build<'a> {
     pub(super) failed: Vec<FailedNode>,
     /// Hooks that ask to run outside of the transaction.
     pub(super) after_commit: Vec<String>,
+    /// Whether hooks or templates did more than read: the session may not be as it was.
+    pub(super) is_marked: bool,
 }
 
 impl<'a> Build<'a> {
@@ -125,6 +127,7 @@ impl<'a> Build<'a> {
             results: Vec::new(),
             failed: Vec::new(),
             after_commit: Vec::new(),
+            is_marked: false,
         })
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use ballpoint_postgres::dependents::{self, Dependent, NotMade};
+use ballpoint_postgres::dependents::{self, Dependent, ViewError};
 use sqlx::PgConnection;
 
 use super::steps::Build;
@@ -28,8 +28,8 @@ const HUNG_ATTEMPTS_MAX: u32 = 3;
 /// Why a swap did not happen.
 enum Undone {
     Database(sqlx::Error),
-    /// A view of somebody else does not fit what takes the place of what it read.
-    View(NotMade),
+    /// A view cannot be taken down, or does not fit what takes the place of what it read.
+    View(ViewError),
     /// A view of this build reads what is replaced, and not what replaces it.
     Shadow(Dependent),
 }
@@ -40,11 +40,17 @@ impl From<sqlx::Error> for Undone {
     }
 }
 
+impl From<ViewError> for Undone {
+    fn from(error: ViewError) -> Self {
+        Self::View(error)
+    }
+}
+
 impl Undone {
     /// Whether another attempt may do better.
     fn is_worth_another(&self, attempt: u32) -> bool {
         let error = match self {
-            Self::Database(error) | Self::View(NotMade { source: error, .. }) => error,
+            Self::Database(error) | Self::View(ViewError { source: error, .. }) => error,
             Self::Shadow(_) => return false,
         };
         let code = error.as_database_error().and_then(|it| it.code());
@@ -84,17 +90,20 @@ impl Build<'_> {
                 undone if undone.is_worth_another(attempt) => {
                     tokio::time::sleep(PAUSE * attempt).await;
                 }
-                Undone::View(view) if self.is_gone(&view) => {
+                // Let go once: it may be the dropping that fails.
+                Undone::View(view)
+                    if self.is_gone(&view)
+                        && let_go.insert((view.schema.clone(), view.name.clone())) =>
+                {
                     tracing::info!(view = %view, "a view of a model that is gone is dropped");
-                    let_go.insert((view.schema, view.name));
                 }
-                Undone::View(NotMade {
+                Undone::View(ViewError {
                     schema,
                     name,
                     on,
                     source,
                 }) => {
-                    let reason = format!("does not fit it any more: {}", describe(&source));
+                    let reason = format!("cannot be made again: {}", describe(&source));
                     let advice = "change or drop that view first";
                     self.refuse(live.get(&on), &format!("{schema}.{name}"), &reason, advice);
                     return Ok(false);
@@ -154,12 +163,13 @@ impl Build<'_> {
         dependents::drop_all(&mut self.conn, &views).await?;
         let statements = self.statements(&keys);
         execute(&mut self.conn, &statements).await?;
-        let kept: Vec<Dependent> = views
+        let of_others: Vec<Dependent> = views
             .into_iter()
+            .filter(|view| !live.contains_key(&view.oid))
             .filter(|view| !let_go.contains(&(view.schema.clone(), view.name.clone())))
             .collect();
-        let made = dependents::create_all(&mut self.conn, &kept).await;
-        made.map_err(Undone::View)
+        dependents::create_all(&mut self.conn, &of_others).await?;
+        Ok(())
     }
 
     /// Whether a view that reads what is dropped was built by this very build.
@@ -170,8 +180,8 @@ impl Build<'_> {
 
     fn statements(&self, foreign_keys: &[String]) -> String {
         let mut sql: String = foreign_keys.concat();
-        // Dependents first. What hangs on them was taken down: nothing falls that is not named.
-        for id in self.rebuilt.iter().rev() {
+        // Views that hang on one of them are gone by now: nothing falls that is not named.
+        for id in &self.rebuilt {
             let relation = &self.project.nodes[id].relation;
             if let Some(kind) = self.compiler.catalog.kind(relation) {
                 sql.push_str(&format!("drop {} if exists {relation};\n", kind.name()));
@@ -186,7 +196,7 @@ impl Build<'_> {
     }
 
     /// Whether a view is what a model left behind that is in the project no more.
-    fn is_gone(&self, view: &NotMade) -> bool {
+    fn is_gone(&self, view: &ViewError) -> bool {
         let relation = self.rebuilt.first().map(|id| Relation {
             schema: view.schema.clone(),
             identifier: view.name.clone(),
