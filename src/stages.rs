@@ -62,7 +62,11 @@ fn source_config(name: &str, url: &str, source: &SourceConfig) -> PostgresSource
             .max_value_bytes
             .map_or(PostgresSourceConfig::MAX_VALUE_BYTES, |size| size.0),
         on_gap: source.on_gap,
-        max_slot_wal: source.max_slot_wal.map(|size| size.0),
+        max_slot_wal: source
+            .max_slot_wal
+            .map_or(Some(PostgresSourceConfig::MAX_SLOT_WAL), |size| {
+                Some(size.0).filter(|bytes| *bytes > 0)
+            }),
         ..PostgresSourceConfig::new(name, url)
     }
 }

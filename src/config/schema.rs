@@ -103,7 +103,7 @@ pub(crate) struct SourceConfig {
     /// What is done when the log that was read last is no longer there.
     #[serde(default)]
     pub(crate) on_gap: GapPolicy,
-    /// Log that the source may keep for us; absent: as much as it takes.
+    /// Log that the source may keep for us; 0: as much as it takes.
     pub(crate) max_slot_wal: Option<ByteSize>,
     /// Absent: nobody minds how stale it is.
     pub(crate) freshness: Option<FreshnessConfig>,

@@ -88,7 +88,7 @@ pub struct PostgresSourceConfig {
     /// Rows with a longer value are rejected; PostgreSQL takes text up to 1 GiB, and so do its readers.
     pub max_value_bytes: u64,
     pub on_gap: GapPolicy,
-    /// Log that the source may keep for us, in bytes; absent: as much as it takes.
+    /// Log that the source may keep for us, in bytes; `None`: as much as it takes.
     pub max_slot_wal: Option<u64>,
     /// By `schema.table`.
     pub table: BTreeMap<String, TableConfig>,
@@ -106,6 +106,8 @@ pub struct PostgresSourceConfig {
 impl PostgresSourceConfig {
     /// Unless it is configured: 64 MiB.
     pub const MAX_VALUE_BYTES: u64 = 64 << 20;
+    /// Unless it is configured: 50 GB. A busy database's log of some hours, which its disk has room for.
+    pub const MAX_SLOT_WAL: u64 = 50_000_000_000;
 
     /// Every table of the database, in the best mode each allows.
     pub fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
@@ -119,7 +121,7 @@ impl PostgresSourceConfig {
             on_schema_change: SchemaPolicy::Propagate,
             max_value_bytes: Self::MAX_VALUE_BYTES,
             on_gap: GapPolicy::Resnapshot,
-            max_slot_wal: None,
+            max_slot_wal: Some(Self::MAX_SLOT_WAL),
             table: BTreeMap::new(),
             sweep_pages_max: 32_768,
             range_pages: 4096,

@@ -40,7 +40,8 @@ pub(crate) struct Origin {
     pub(crate) cluster: String,
     /// Object and file ids of the table.
     pub(crate) storage: String,
-    pub(crate) columns: Vec<String>,
+    /// With their numbers: one that was dropped and made again is another one.
+    pub(crate) columns: Vec<(String, i32)>,
     pub(crate) since: Since,
 }
 
@@ -56,14 +57,22 @@ pub(crate) enum Since {
 
 impl Origin {
     /// The state in which a reading finds the table.
-    pub(crate) fn of(position: &CursorPosition) -> Self {
+    pub(crate) fn of(position: &CursorPosition, table: &SourceTable) -> Self {
         Self {
             cluster: position.cluster.clone(),
             storage: position.storage.clone(),
-            columns: position.columns.clone(),
+            columns: columns_of(table),
             since: Since::Xmin(position.snapshot.xmin),
         }
     }
+}
+
+/// The columns that are read of a table, by name and number.
+pub(crate) fn columns_of(table: &SourceTable) -> Vec<(String, i32)> {
+    let columns = table.columns.iter();
+    columns
+        .map(|it| (it.column.name.clone(), it.origin.number))
+        .collect()
 }
 
 /// What a reader of ranges reads.

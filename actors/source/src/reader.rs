@@ -257,7 +257,7 @@ impl PostgresSource {
             Some(_) if opened.write == WriteMode::Replace && self.is_large(opened.pages) => {
                 let exported = ranges::export(&mut connection).await;
                 let snapshot = exported.map_err(|error| self.connections.failure(&error))?;
-                let origin = Origin::of(&opened.position);
+                let origin = Origin::of(&opened.position, &found.table);
                 let what = self.ranged(found.table, opened.pages, origin);
                 self.in_ranges(connection, &snapshot, what, &sent).await
             }

@@ -14,12 +14,14 @@ use std::time::Duration;
 use ballpoint_runtime::changes::ChangeSource;
 use ballpoint_runtime::event::Event;
 use ballpoint_runtime::failure::in_one_line;
+use ballpoint_runtime::store::StoreError;
 use ballpoint_runtime::supervision::{Address, AddressError, Scope};
 use ballpoint_runtime::trace::TraceContext;
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::slot::Urgency;
 use super::{Follower, StreamStatus, Until};
 use crate::error::SyncError;
 use crate::sync::Loader;
@@ -169,26 +171,37 @@ async fn keep_following(follower: &Follower) {
 async fn failed(follower: &Follower, error: &SyncError, failures: u32) {
     let text = in_one_line(error);
     let source = follower.source().name().to_owned();
-    follower.noting(|status| status.last_error = Some(text.clone()));
+    follower.noting(|status| {
+        status.last_error = Some(text.clone());
+        status.failures = failures;
+    });
     if failures == 1 {
         tracing::warn!(%source, error = %text, "following the source's log is interrupted");
     }
-    // One interruption is a restart of something; a second is a failure to be told of.
-    if failures == 2 {
-        let event = Event::SyncFailed {
-            source,
-            error: text,
-            class: error.class(),
-        };
-        let events = follower.loader().store().events();
-        match events.publish(event, TraceContext::current()).await {
-            Ok(_) => follower.noting(|status| status.is_failure_told = true),
-            Err(error) => {
-                tracing::debug!(error = %in_one_line(&error), "a failure was not recorded");
-            }
-        }
+    // One interruption is a restart of something; what goes on is a failure to be told of.
+    if failures < 2 {
+        return;
     }
-    if let Err(error) = follower.guard().await {
+    let failed = Event::SyncFailed {
+        source,
+        error: text,
+        class: error.class(),
+    };
+    if let Err(error) = tell_once(follower, failed).await {
+        tracing::debug!(error = %in_one_line(&error), "a failure was not recorded");
+    }
+    if let Err(error) = follower.guard(Urgency::Now).await {
         tracing::debug!(error = %in_one_line(&error), "the slot was not looked at");
     }
+}
+
+/// Tells of a failure, unless somebody has since following worked last: a predecessor, in another process.
+async fn tell_once(follower: &Follower, failed: Event) -> Result<(), StoreError> {
+    let store = follower.loader().store();
+    let source = follower.source().name();
+    if !store.incidents().has_failing_syncs(source).await? {
+        let events = store.events();
+        events.publish(failed, TraceContext::current()).await?;
+    }
+    Ok(())
 }

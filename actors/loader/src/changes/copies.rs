@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use ballpoint_runtime::changes::{ChangeSnapshot, StreamPosition};
+use ballpoint_runtime::clock::Clock;
 use ballpoint_runtime::failure::in_one_line;
 use ballpoint_runtime::segment::{TableName, TableSpec};
 use ballpoint_runtime::store::{Checkpoints, Streams};
@@ -27,8 +28,9 @@ use crate::error::{LoadError, SyncError, TableFailure, crash_point};
 use crate::report::TableReport;
 use crate::target::Target;
 
-/// A table that could not be copied is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// A table that could not be copied is tried again, each time after twice as long.
+const RETRY_MIN: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
 /// A source that goes away in the middle of a copy may be back soon: the round then goes on with the
 /// ranges that are missing, which is only possible while it holds the stream's position.
 const INTERRUPTIONS_MAX: u32 = 3;
@@ -44,11 +46,35 @@ pub(super) struct Copies {
 /// A table that could not be copied.
 pub(super) struct Waiting {
     pub(super) spec: TableSpec,
-    since: Instant,
+    /// How often it was tried in vain.
+    tries: u32,
+    due: Instant,
+    /// When that is, for people.
+    pub(super) next_try: String,
     /// `None` once it is written down that it waits, which then is no failure.
     pub(super) error: Option<LoadError>,
     /// Why it waits, for people.
     pub(super) reason: String,
+}
+
+impl Waiting {
+    fn new(spec: TableSpec, error: LoadError, tries: u32) -> Self {
+        let pause = pause_after(tries);
+        Self {
+            next_try: format!("{:.0}", Clock::system().real_now() + pause),
+            due: Instant::now() + pause,
+            reason: in_one_line(&error),
+            error: Some(error),
+            spec,
+            tries,
+        }
+    }
+}
+
+/// Between a try in vain and the next.
+fn pause_after(tries: u32) -> Duration {
+    let doubled = RETRY_MIN * 2_u32.saturating_pow(tries.saturating_sub(1).min(16));
+    doubled.min(RETRY_MAX)
 }
 
 impl Copies {
@@ -75,17 +101,19 @@ impl Copies {
 
     /// When a table that waits is to be tried again.
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        let oldest = self.waiting.iter().map(|it| it.since).min();
-        oldest.map(|since| since + RETRY_INTERVAL)
+        self.waiting.iter().map(|it| it.due).min()
     }
 
-    /// The tables among `specs` that are due to be looked at: not copied now, and not tried in vain just
-    /// before. One that has changed since is another table.
+    /// The tables among `specs` that are due to be looked at, while no round is at work: those that were not
+    /// tried in vain before, or long enough ago. One that has changed since is another table.
     pub(super) fn candidates<'a>(&mut self, specs: &'a [TableSpec]) -> Vec<&'a TableSpec> {
-        let waits = |it: &Waiting| specs.contains(&it.spec) && it.since.elapsed() < RETRY_INTERVAL;
-        self.waiting.retain(waits);
-        let due = |spec: &&TableSpec| !self.concern(&spec.table);
-        specs.iter().filter(due).collect()
+        self.waiting.retain(|it| specs.contains(&it.spec));
+        let now = Instant::now();
+        let waits = |spec: &TableSpec| {
+            let mut waiting = self.waiting.iter();
+            waiting.any(|it| it.spec.table == spec.table && now < it.due)
+        };
+        specs.iter().filter(|spec| !waits(spec)).collect()
     }
 
     /// Begins a round. Whatever state the tables had is forgotten: the stream leaves them out until they
@@ -126,15 +154,17 @@ impl Copies {
             // Only dropping a round cancels its task.
             Err(_) => return,
         };
+        let landed = |it: &Waiting| {
+            let mut reports = copied.reports.iter();
+            reports.any(|report| report.table == it.spec.table)
+        };
+        self.waiting.retain(|it| !landed(it));
         report.tables.extend(copied.reports);
-        let since = Instant::now();
-        let waiting = copied.failed.into_iter().map(|(spec, error)| Waiting {
-            reason: in_one_line(&error),
-            error: Some(error),
-            spec,
-            since,
-        });
-        self.waiting.extend(waiting);
+        for (spec, error) in copied.failed {
+            let before = self.waiting.iter().position(|it| it.spec == spec);
+            let tries = 1 + before.map_or(0, |at| self.waiting.swap_remove(at).tries);
+            self.waiting.push(Waiting::new(spec, error, tries));
+        }
     }
 
     /// The tables that failed, at the end.
@@ -338,4 +368,15 @@ async fn copy_one(
 
 fn is_interruption(error: &LoadError) -> bool {
     matches!(error, LoadError::Source(error) if error.is_transient())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_cannot_be_copied_is_tried_ever_more_seldom() {
+        let minutes = [1, 2, 3, 4, 6, 7, 100].map(|tries| pause_after(tries).as_secs() / 60);
+        assert_eq!(minutes, [1, 2, 4, 8, 32, 60, 60]);
+    }
 }

@@ -158,6 +158,21 @@ pub(super) async fn forgotten(
     Ok(forgotten.cloned().collect())
 }
 
+/// Whether a table's changes are missing only from after the stream's position on: a round of copies has held
+/// that back.
+pub(super) async fn are_ahead(
+    connection: &mut PgConnection,
+    source: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from ballpoint.checkpoints c join ballpoint.streams s using (source)
+                        where source = $1 and (c.position->>'snapshot_lsn')::pg_lsn > s.end_lsn)",
+    )
+    .bind(source)
+    .fetch_one(connection)
+    .await
+}
+
 /// Makes `table` be copied again: its rows stay until then.
 pub(super) async fn forget(
     connection: &mut PgConnection,

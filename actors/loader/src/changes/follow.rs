@@ -16,6 +16,7 @@ use super::copying;
 use super::following::{Again, Following};
 use super::look;
 use super::session::Session;
+use super::slot::Urgency;
 use super::table::TableState;
 use crate::error::{LoadError, SyncError, crash_point};
 use crate::report::{SyncReport, TableReport};
@@ -78,9 +79,8 @@ pub struct StreamStatus {
     /// Tables that are being copied; the changes of the others go on to flow.
     pub copying: Vec<String>,
     pub last_error: Option<String>,
-    /// Whether an event told that following fails, and none yet that it works again.
-    #[serde(skip)]
-    pub(super) is_failure_told: bool,
+    /// How often in a row following has failed.
+    pub failures: u32,
 }
 
 /// Shares a status with whoever shows it.
@@ -231,7 +231,6 @@ impl Follower {
         let mut report = FollowReport::default();
         let mut copies = Copies::default();
         let mut differing = Vec::new();
-        let mut is_after_round = false;
         loop {
             let look = self.look().await?;
             if look.specs.is_empty() {
@@ -239,11 +238,7 @@ impl Follower {
                 self.retire().await?;
                 return Ok(Some(report));
             }
-            // What a round has held back is read first.
-            let after_round = std::mem::take(&mut is_after_round);
-            if !after_round {
-                self.guard().await?;
-            }
+            self.guard(Urgency::AfterReading).await?;
             let begins = self.attach(&mut session, &look.specs).await?;
             let streams = self
                 .copy_missing(&mut session, &look.specs, begins, &mut copies)
@@ -252,7 +247,6 @@ impl Follower {
                 self.account_for(&look, &mut copies, &|_| false).await?;
                 self.wait_for(&copies).await?;
                 copies.collect(&mut report).await;
-                is_after_round = true;
                 continue;
             }
             if copies.are_complete() {
@@ -267,8 +261,7 @@ impl Follower {
             let end = snapshot
                 .as_ref()
                 .map_or(until, |it| Until::Exactly(it.lsn()));
-            let mut following =
-                Following::open(self, session, look, &mut copies, after_round).await?;
+            let mut following = Following::open(self, session, look, &mut copies).await?;
             following.account_for().await?;
             self.tell_of_recovery().await?;
             let again = following.run(end).await;
@@ -279,7 +272,6 @@ impl Follower {
                 Again::Rejoin => {
                     session = following.session;
                     copies.collect(&mut report).await;
-                    is_after_round = true;
                 }
                 Again::Done => {
                     if let Some(snapshot) = snapshot {
@@ -406,12 +398,10 @@ impl Follower {
 
     /// Says that following works again, where somebody was told that it does not.
     async fn tell_of_recovery(&self) -> Result<(), LoadError> {
-        if self.noting(|status| std::mem::take(&mut status.is_failure_told)) {
-            let finished = Event::SyncFinished {
-                source: self.source.name().to_owned(),
-                rows: 0,
-            };
-            let events = self.loader.store().events();
+        let (store, source) = (self.loader.store(), self.source.name().to_owned());
+        if store.incidents().has_failing_syncs(&source).await? {
+            let finished = Event::SyncFinished { source, rows: 0 };
+            let events = store.events();
             events.publish(finished, TraceContext::current()).await?;
         }
         Ok(())

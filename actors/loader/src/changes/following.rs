@@ -72,21 +72,19 @@ pub(super) struct Following<'a> {
     wants_look: bool,
     looked_at: Instant,
     /// Up to here the stream is busy with what a round of copies has held back.
-    drains_to: Lsn,
+    drains_to: Option<Lsn>,
     /// While some run, the position stays where it is, and the other tables run ahead.
     copies: &'a mut Copies,
     changed: HashMap<TableName, u64>,
 }
 
 impl<'a> Following<'a> {
-    /// Opens the stream from the warehouse's position, for the tables that have a state. `after_round`: a round
-    /// of copies has held it back.
+    /// Opens the stream from the warehouse's position, for the tables that have a state.
     pub(super) async fn open(
         follower: &'a Follower,
         mut session: Session,
         look: Look,
         copies: &'a mut Copies,
-        after_round: bool,
     ) -> Result<Self, SyncError> {
         let name = follower.source().name();
         session.part().await?;
@@ -112,13 +110,14 @@ impl<'a> Following<'a> {
             status.opened += 1;
             status.end_lsn = position.end.to_string();
             status.last_error = None;
+            status.failures = 0;
         });
         let now = Instant::now();
         Ok(Self {
             follower,
             session,
             stream,
-            drains_to: if after_round { look.log_end } else { Lsn(0) },
+            drains_to: tables.iter().map(|it| it.snapshot_lsn).max(),
             look: Arc::new(look),
             tables,
             by_name,

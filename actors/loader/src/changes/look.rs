@@ -107,7 +107,8 @@ impl Follower {
                     }
                 }
             }
-            self.noting(|status| status.held.push(waiting.reason.clone()));
+            let waits = format!("{}; next try at {}", waiting.reason, waiting.next_try);
+            self.noting(|status| status.held.push(waits));
         }
         Ok(())
     }

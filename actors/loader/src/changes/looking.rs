@@ -69,7 +69,7 @@ impl Drop for Looking {
 }
 
 impl Follower {
-    async fn news(&self, known: Known) -> Result<News, SyncError> {
+    pub(super) async fn news(&self, known: Known) -> Result<News, SyncError> {
         if !known.is_asked_for {
             if self.is_over_budget().await? && !known.is_draining {
                 return Ok(News::OverBudget);

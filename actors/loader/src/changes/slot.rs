@@ -8,11 +8,21 @@ use ballpoint_runtime::segment::SourceError;
 
 use super::Follower;
 use super::copies::Copies;
+use super::copying;
 use super::session::Session;
 use crate::error::{LoadError, SyncError};
 
 /// Between looks at how much log the source keeps, while its tables are copied.
 const BUDGET_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How much a slot that holds back too much is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Its log is about to be read: what a round of copies has held back is read first.
+    AfterReading,
+    /// It is not read.
+    Now,
+}
 
 impl Follower {
     /// One slot a source and warehouse: a second warehouse on the same source has its own.
@@ -72,14 +82,27 @@ impl Follower {
 
     /// Gives up a slot that holds back more log than it may: the source's disk comes first. The next
     /// attachment finds the slot missing and copies its tables again.
-    pub(super) async fn guard(&self) -> Result<(), SyncError> {
-        if self.is_over_budget().await?
-            && let Some(slot) = self.slot().await?
+    pub(super) async fn guard(&self, urgency: Urgency) -> Result<(), SyncError> {
+        if !self.is_over_budget().await?
+            || urgency == Urgency::AfterReading && self.drains().await?
         {
+            return Ok(());
+        }
+        if let Some(slot) = self.slot().await? {
             tracing::warn!(source = self.source().name(), %slot, "the slot is given up");
             self.source().retire(&slot).await?;
         }
         Ok(())
+    }
+
+    /// Whether the slot holds log back that a round of copies has not let be read: giving it up then would
+    /// only make the next round as long.
+    async fn drains(&self) -> Result<bool, LoadError> {
+        let failed = || LoadError::warehouse("looking how far the tables are");
+        let pool = self.loader().store().pool();
+        let mut connection = pool.acquire().await.map_err(failed())?;
+        let ahead = copying::are_ahead(&mut connection, self.source().name()).await;
+        ahead.map_err(failed())
     }
 
     /// Waits for a round of copies beside which nothing flows. A copy that makes the source keep more log
@@ -94,7 +117,7 @@ impl Follower {
                 () = tokio::time::sleep(BUDGET_INTERVAL) => {}
             }
             if self.is_over_budget().await? {
-                self.guard().await?;
+                self.guard(Urgency::Now).await?;
                 let reason = "copying its tables makes it keep more log than max_slot_wal: raise that, or \
                               copy while less is written";
                 return Err(SourceError::Configuration {

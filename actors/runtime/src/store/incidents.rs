@@ -288,6 +288,28 @@ impl Incidents {
         .map_err(StoreError::query("looking for a gap in a source's log"))
     }
 
+    /// Whether somebody was told that syncs of `source` fail, and not yet that they work again: by the latest
+    /// of its events, and where history has them no longer by its incident.
+    ///
+    /// # Errors
+    /// As every query.
+    pub async fn has_failing_syncs(&self, source: &str) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select coalesce((select payload->>'type' = 'sync_failed' from ballpoint.events
+                              where payload->>'type' in ('sync_failed', 'sync_finished')
+                                and payload->>'source' = $2 order by id desc limit 1),
+                             exists (select from ballpoint.incidents
+                                     where kind = $1 and subject = $2 and state = 'open'
+                                       and causes <> array[$3]))",
+        )
+        .bind(IncidentKind::Source.as_str())
+        .bind(source)
+        .bind(LOG_GAP)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::query("looking for failed syncs"))
+    }
+
     /// Closes the incidents of what is configured no longer: nothing else would.
     ///
     /// # Errors

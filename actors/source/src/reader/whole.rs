@@ -18,6 +18,14 @@ use crate::ranges::{self, Origin, RangedTable, Since};
 use crate::selection::copy_out;
 use crate::{oversize, probe};
 
+/// Whether a table's rows, or a partition's, stand in another file than the snapshot's catalog says: the
+/// function answers by the present one.
+const REWRITTEN: &str = "
+select exists (select from (select relid::oid from pg_partition_tree($1::bigint::oid)
+                            union select $1::bigint::oid) p(relid)
+               join pg_class c on c.oid = p.relid
+               where c.relkind = 'r' and c.relfilenode <> pg_relation_filenode(c.oid))";
+
 impl PostgresSource {
     /// Whether a table of so many pages is worth a second connection.
     pub(super) fn is_large(&self, pages: i64) -> bool {
@@ -65,11 +73,13 @@ impl PostgresSource {
     }
 
     /// A transaction under a snapshot that somebody else has exported, such as a new replication slot's,
-    /// and the columns of a table that are followed, in it.
+    /// and the columns of a table that are followed, in it. The snapshot shows the catalog as it was, but
+    /// PostgreSQL reads rows by the catalog as it is, and shows none that were all written anew since: both
+    /// have to be what is wanted, and the rows where they were.
     ///
     /// # Errors
     /// As [`ballpoint_runtime::segment::SourceReader::open`]; [`SourceError::Unavailable`] also where the
-    /// table is not what it was when `wanted` was made.
+    /// table is not what it was when `wanted` was made, or when the snapshot was.
     pub(crate) async fn under(
         &self,
         snapshot: &str,
@@ -86,15 +96,27 @@ impl PostgresSource {
             .execute(AssertSqlSafe(begin))
             .await
             .map_err(|error| self.connections.failure(&error))?;
-        let mut found = self.find(&mut connection, table).await?;
-        leave_out(&mut found, wanted);
-        let columns = found.columns.iter().map(|it| &it.column);
-        if !columns.eq(&wanted.columns) {
-            return Err(SourceError::Unavailable {
-                source_name: self.config.name.clone(),
-                reason: format!("{table} changed while it was read"),
-            });
+        let changed = || SourceError::Unavailable {
+            source_name: self.config.name.clone(),
+            reason: format!("{table} changed while it was read"),
+        };
+        // Locked, it stays as it is.
+        let mut present = self.connections.acquire(CATALOG_TIMEOUT).await?;
+        let now = self.find(&mut present, table).await?;
+        self.connections.give_back(present);
+        if !is_as_wanted(now, wanted) {
+            return Err(changed());
         }
+        let mut found = self.find(&mut connection, table).await?;
+        let is_rewritten: bool = sqlx::query_scalar(REWRITTEN)
+            .bind(found.oid)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(|error| self.connections.failure(&error))?;
+        if is_rewritten || !is_as_wanted(found.clone(), wanted) {
+            return Err(changed());
+        }
+        leave_out(&mut found, wanted);
         Ok((connection, found))
     }
 
@@ -116,11 +138,10 @@ impl PostgresSource {
         let place = probe::place(&mut connection, &found)
             .await
             .map_err(failed)?;
-        let columns = wanted.columns.iter().map(|column| column.name.clone());
         let origin = Origin {
             cluster: place.cluster,
             storage: place.storage,
-            columns: columns.collect(),
+            columns: ranges::columns_of(&found),
             since: Since::Replayed(replayed_from.to_owned()),
         };
         let refused = oversize::set_aside(&mut connection, &mut found, wanted, "true")
@@ -144,4 +165,13 @@ impl PostgresSource {
             note_rows: None,
         })
     }
+}
+
+/// Whether a table has the columns that are wanted, and they are the same ones.
+fn is_as_wanted(mut table: SourceTable, wanted: &TableSpec) -> bool {
+    leave_out(&mut table, wanted);
+    let columns = table.columns.iter().map(|it| &it.column);
+    let numbers = table.columns.iter().map(|it| it.origin.number);
+    let wanted_numbers = wanted.origin.columns.iter().map(|it| it.number);
+    table.oid == wanted.origin.oid && columns.eq(&wanted.columns) && numbers.eq(wanted_numbers)
 }

@@ -33,7 +33,7 @@ impl Following<'_> {
             look: Arc::clone(&self.look),
             followed: self.by_name.keys().cloned().collect(),
             is_asked_for,
-            is_draining: self.end < self.drains_to,
+            is_draining: Some(self.end) < self.drains_to,
         };
         self.looking = Some(Looking::start(self.follower, known));
     }

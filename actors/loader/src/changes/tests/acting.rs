@@ -78,6 +78,20 @@ async fn what_fails_is_told_once_and_so_is_that_it_works_again() {
         format!("select count(*) from ballpoint.events where payload->>'type' = '{kind}'")
     };
     until_raw_says(&shop, &told("sync_failed"), 1).await;
+    actor.stop(None);
+    ended.await.unwrap();
+    // The next process meets the same failure, and somebody knows of it.
+    let (actor, ended) = started(&shop).await;
+    let begun = Instant::now();
+    loop {
+        let status = ractor::call!(actor, |reply| StreamMsg::Describe { reply }).unwrap();
+        if status.failures >= 3 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until_raw_says(&shop, &told("sync_failed"), 1).await;
     shop.try_sync(true).await.unwrap();
     until_raw_says(&shop, &told("sync_finished"), 1).await;
     shop.assert_equal("orders").await;

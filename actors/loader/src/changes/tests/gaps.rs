@@ -2,6 +2,9 @@
 
 use ballpoint_source::config::GapPolicy;
 
+use crate::changes::looking::{Known, News};
+use crate::changes::slot::Urgency;
+
 use super::*;
 
 async fn slot(shop: &Followed) -> String {
@@ -111,15 +114,47 @@ async fn a_gap_can_be_refused_until_somebody_asks_for_a_new_copy() {
     assert_eq!(closed_gaps(&shop).await, 1);
 }
 
+async fn strict(shop: &Followed) -> Follower {
+    let mut config = PostgresSourceConfig::new("shop", shop.source.url());
+    config.mode = Some(Mode::Cdc);
+    config.max_slot_wal = Some(1);
+    follower(&shop.warehouse, config).await
+}
+
+/// Giving it up would only make the next round of copies as long.
+#[tokio::test]
+async fn a_slot_over_its_budget_is_kept_while_what_copies_held_back_is_read() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    let strict = strict(&shop).await;
+    shop.in_source("update orders set amount = 7").await;
+    let ran_ahead = "update ballpoint.checkpoints c set position = position
+        || jsonb_build_object('snapshot_lsn', (end_lsn + 1)::text) from ballpoint.streams s";
+    run(shop.warehouse.pool(), ran_ahead).await;
+    strict.guard(Urgency::AfterReading).await.unwrap();
+    for (is_draining, is_given_up) in [(true, false), (false, true)] {
+        let known = Known {
+            look: strict.look().await.unwrap().into(),
+            followed: Vec::new(),
+            is_asked_for: false,
+            is_draining,
+        };
+        let news = strict.news(known).await.unwrap();
+        assert_eq!(matches!(news, News::OverBudget), is_given_up);
+    }
+    slot(&shop).await;
+    strict.guard(Urgency::Now).await.unwrap();
+    let slots = "select count(*) from pg_replication_slots where database = current_database()";
+    assert_eq!(one::<i64>(shop.source.pool(), slots).await, 0);
+}
+
 #[tokio::test]
 async fn a_slot_over_its_budget_is_given_up_and_its_tables_copied_again() {
     let shop = Followed::with(ORDERS).await;
     shop.catch_up().await;
     shop.in_source("update orders set amount = 7").await;
-    let mut config = PostgresSourceConfig::new("shop", shop.source.url());
-    config.max_slot_wal = Some(1);
-    let strict = follower(&shop.warehouse, config).await;
-    strict.guard().await.unwrap();
+    let strict = strict(&shop).await;
+    strict.guard(Urgency::AfterReading).await.unwrap();
     let store = Store::open(shop.warehouse.pool().clone()).await.unwrap();
     let streams = store.streams().all().await.unwrap();
     let lag = streams[0].lag.expect("it was looked at");

@@ -127,3 +127,37 @@ async fn a_table_that_refuses_its_changes_waits_and_the_others_go_on() {
     }
     assert_eq!(shop.copies("other").await, 1);
 }
+
+#[tokio::test]
+async fn a_table_that_cannot_be_copied_says_when_it_is_tried_again() {
+    let shop = Followed::with(ORDERS).await;
+    shop.loader().await.prepare().await.unwrap();
+    let in_the_way = "create view raw.orders as select 1 as id";
+    run(shop.warehouse.pool(), in_the_way).await;
+    shop.follower.catch_up(&[]).await.unwrap_err();
+    let held = shop.follower.status().held;
+    assert!(held[0].contains("next try at 20"), "{held:?}");
+    run(shop.warehouse.pool(), "drop view raw.orders").await;
+    shop.catch_up().await;
+    shop.assert_equal("orders").await;
+}
+
+#[tokio::test]
+async fn a_new_row_that_is_there_already_counts_once() {
+    let shop = Followed::with(ORDERS).await;
+    shop.catch_up().await;
+    let there = "create table public.one as select * from raw.orders where id = 1; update public.one set id = 51;
+                 insert into raw.orders select * from public.one";
+    sqlx::raw_sql(there)
+        .execute(shop.warehouse.pool())
+        .await
+        .unwrap();
+    shop.in_source(
+        "create table other (id int primary key); insert into orders values (51, 'n', 1, null), (52, 'n', 1, null)",
+    )
+    .await;
+    let report = shop.catch_up().await;
+    let orders = report.tables.iter().find(|it| it.table.name == "orders");
+    assert_eq!(orders.map(|it| (it.read, it.updated)), Some((2, 2)));
+    shop.assert_equal("orders").await;
+}
