@@ -14,11 +14,12 @@ use crate::project::{Project, md5_hex};
 /// The digest of every relation and data test of a project, by unique id.
 pub(super) fn digests(project: &Project) -> BTreeMap<String, String> {
     let mut digests = upstream(project);
+    let shared = shared(project);
     for (id, node) in &project.nodes {
         match digests.get_mut(id) {
             Some(digest) => add_declared(node, digest),
             None if node.materialization == Materialization::Test => {
-                digests.insert(id.clone(), test_digest(node, &shared(project)));
+                digests.insert(id.clone(), test_digest(node, &shared));
             }
             None => {}
         }
