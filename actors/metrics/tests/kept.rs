@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ballpoint_metrics::{SecurityContext, Served};
+use ballpoint_runtime::segment::TableName;
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 
@@ -170,8 +171,10 @@ cubes:
     measures: [{name: count, type: count}]
 ";
     let shop = Shop::with(model).await;
-    let known = |service: &ballpoint_metrics::Service| service.snapshot.data_version > 0;
-    let service = shop.until("the first look", known).await;
+    let orders = [TableName::new("marts", "orders")];
+    let known =
+        |service: &ballpoint_metrics::Service| service.results.versions.of(&orders).is_some();
+    let service = shop.until("the events", known).await;
     let query = json!({ "measures": ["Recent.count"], "dimensions": ["Recent.status"] });
     let (first, second) = (load(&shop, query.clone()).await, load(&shop, query).await);
     assert!(!first.hit && !second.hit, "it depends on the clock");

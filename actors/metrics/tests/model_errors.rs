@@ -37,6 +37,10 @@ fn each_mistake_is_named_with_its_line() {
             "cubes:\n  - name: A\n    sql_table: t\n    joins:\n      - name: Bx\n        relationship: many_to_one\n        sql: x\n  - name: B\n    sql_table: u\n",
             "m.yml:5: join to unknown cube \"Bx\", did you mean \"B\"?",
         ),
+        (
+            "cubes:\n  - name: A\n    sql_table: t\n    joins: [{name: B, relationship: many_to_one, sql: x}]\n    measures: [{name: n, type: count}]\n  - name: B\n    sql_table: u\n    measures: [{name: n, type: count}]\nviews:\n  - name: V\n    cubes:\n      - {join_path: A, includes: [n]}\n      - {join_path: A.B, includes: '*'}\n",
+            "m.yml:13: \"n\" is in \"V\" already: exclude it, or give it an alias",
+        ),
     ];
     for (text, wanted) in cases {
         assert_eq!(problems(text).first().map(String::as_str), Some(wanted));

@@ -129,6 +129,8 @@ cubes:
       - {name: soFar, type: sum, sql: amount, rolling_window: {trailing: unbounded}}
       - {name: place, type: rank, multi_stage: true, order_by: [{sql: '{total}', dir: desc}]}
       - {name: placed, type: number, sql: '{place} + 1', multi_stage: true}
+      - {name: middle, type: number, sql: 'percentile_cont(0.5) WITHIN GROUP (ORDER BY {CUBE}.amount)'}
+      - {name: above, type: number, sql: '{total} - {middle}'}
     segments:
       - {name: heavy, sql: weight > 1}
 views:

@@ -85,10 +85,23 @@ pub(super) fn compile_view(
                 continue;
             };
             let id = MemberId { cube, index: at };
-            let at = model.cubes[index].members.len();
+            let name = name_in_view(&included, prefix.as_deref());
+            let view = &model.cubes[index];
             let source = node.text("join_path", problems).unwrap_or_default();
+            if let Some(&other) = view.by_name.get(&name) {
+                let same = |it: &Origin| it.member == id && it.path == path;
+                if !view.members[other].origin.as_ref().is_some_and(same) {
+                    let message = format!(
+                        "\"{name}\" is in \"{}\" already: exclude it, or give it an alias",
+                        view.name
+                    );
+                    problems.add(&node.place.at(&source), message);
+                }
+                continue;
+            }
+            let at = view.members.len();
             model.cubes[index].sources.push((at, source));
-            add_member(model, index, id, &path, prefix.as_deref(), included);
+            add_member(model, index, id, &path, name, included);
         }
     }
     map_drill_members(model, index);
@@ -186,18 +199,24 @@ fn read_includes(
     }
 }
 
+fn name_in_view(included: &Included, prefix: Option<&str>) -> String {
+    let name = included.alias.as_ref().unwrap_or(&included.name);
+    match prefix {
+        Some(prefix) => format!("{prefix}_{name}"),
+        None => name.clone(),
+    }
+}
+
 fn add_member(
     model: &mut Model,
     view: usize,
     id: MemberId,
     path: &[usize],
-    prefix: Option<&str>,
+    name: String,
     included: Included,
 ) {
     let source = model.member(id).clone();
     let own_title = (source.short_title != titleize(&source.name)).then_some(source.short_title);
-    let name = included.alias.unwrap_or_else(|| source.name.clone());
-    let name = prefix.map_or_else(|| name.clone(), |prefix| format!("{prefix}_{name}"));
     let short_title = included
         .title
         .or(own_title)

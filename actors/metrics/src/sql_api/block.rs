@@ -166,7 +166,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Whether a single row has a value of this; what a window or a stage makes is of many.
+    /// Whether a single row has a value of this; what a window or a stage makes is of many, and so may
+    /// be what a calculation computes of columns.
     fn has_rows(&self, id: MemberId) -> bool {
         let member = self.model.member(id);
         let Some(measure) = member.measure() else {
@@ -175,7 +176,10 @@ impl<'a> Block<'a> {
         let behind = member.origin.as_ref().map(|origin| origin.member);
         let templates = member.templates();
         let mut read = templates.iter().flat_map(|it| it.members()).chain(behind);
-        let of_many = measure.rolling_window.is_some() || measure.stage.is_some();
+        let of_columns = || templates.iter().any(|it| it.members().next().is_none());
+        let of_many = measure.rolling_window.is_some()
+            || measure.stage.is_some()
+            || (behind.is_none() && measure.aggregation.is_calculated() && of_columns());
         !of_many && read.all(|it| self.has_rows(it))
     }
 
