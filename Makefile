@@ -1,5 +1,5 @@
 # Each target is one plain command; what takes logic is in tools/ or in the program.
-.PHONY: demo test soak check bench bench-dbt dbt-functional bench-el bench-metrics fuzz-metrics web screens dist
+.PHONY: demo test soak check bench bench-agents bench-dbt dbt-functional bench-el bench-metrics fuzz-metrics web screens dist
 
 demo: ## build and start Ballpoint on its embedded default
 	@tools/setup demo
@@ -36,6 +36,10 @@ bench-metrics: ## the metrics' figures beside an axum echo, printed
 
 fuzz-metrics: ## 10,000 random queries against an evaluation of their own, and 10,000 malformed ones
 	BALLPOINT_FUZZ=10000 BALLPOINT_FUZZ_CASES=10000 cargo test --release -p ballpoint-metrics --test main -- --nocapture fuzz:: malformed::
+
+bench-agents: ## docs/agents-benchmark.md: the questions with and without agents, and how fast they are answered
+	@tools/setup demo
+	cargo bench --bench agents | tee docs/agents-benchmark.md
 
 bench: ## the first table of docs/figures.md, printed
 	cargo bench --bench spine

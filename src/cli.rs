@@ -81,6 +81,9 @@ pub(crate) enum Command {
         /// Whoever reads the questions; absent: as the project configures
         #[arg(long, value_enum)]
         backend: Option<BackendName>,
+        /// What `eval --json` printed before: a case that was right there and is not now fails
+        #[arg(long)]
+        baseline: Option<PathBuf>,
     },
     /// Write back into the sources: plan, look, approve, apply, undo
     #[command(subcommand)]

@@ -17,6 +17,7 @@ mod shipped;
 mod sources;
 mod stack;
 mod stages;
+mod verified;
 
 use std::process::ExitCode;
 

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::session::Own;
 use crate::sources::Source;
-use crate::{duties, evidence, stages};
+use crate::{duties, evidence, stages, verified};
 
 /// Restarts allowed within [`WINDOW`] before an actor is parked.
 const RESTARTS_MAX: usize = 5;
@@ -169,12 +169,14 @@ fn agents(own: &Own, scope: &Scope, write_backs: Option<&WriteBacks>) -> Supervi
             own.clock.clone(),
         );
         let model = stages::model(&own.project);
+        let verified = Arc::new(verified::questions(&own.project));
         kept(ActorSpec::new(Analyst::NAME, Analyst, move || {
             AnalystArgs {
                 metrics: metrics.clone(),
                 store: store.clone(),
                 clock: clock.clone(),
                 model: model.clone(),
+                verified: Arc::clone(&verified),
             }
         }))
     };

@@ -74,7 +74,11 @@ pub(crate) async fn run(cli: Cli, environment: Environment) -> anyhow::Result<Ex
         }) => compare_cube::run(&context, &url, token.as_deref(), queries.as_deref()).await,
         Command::Proof { id, replay } => proof::run(&context, &id, replay).await,
         Command::Ask(args) => questions::ask(&context, args).await,
-        Command::Eval { file, backend } => questions::eval(&context, &file, backend).await,
+        Command::Eval {
+            file,
+            backend,
+            baseline,
+        } => questions::eval(&context, &file, backend, baseline.as_deref()).await,
         Command::ReverseEtl(command) => reverse_etl::run(&context, command).await,
         Command::Status(args) => operate::status(&context, args).await,
         Command::Restart { actor } => operate::restart(&context, &actor).await,

@@ -2,6 +2,7 @@
 //! otherwise this process does, with the part of the tree that answering needs.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -90,7 +91,10 @@ impl Answering {
                 if let Some(id) = &proof {
                     // With this process all ends that could tell of it later.
                     let body = metrics.service().await?.proof_of(id).await;
-                    own.store.proofs().put(id, &body.unwrap_or_default()).await?;
+                    own.store
+                        .proofs()
+                        .put(id, &body.unwrap_or_default())
+                        .await?;
                 }
                 let (status, body) = (served.status, serde_json::from_slice(&served.body)?);
                 Ok((ApiReply { status, body }, proof))
@@ -165,7 +169,7 @@ pub(super) async fn query(context: &Context, text: &str) -> anyhow::Result<ExitC
                 .unwrap_or_default(),
         );
         if let Some(proof) = proof {
-            output::note(&format!("proof {proof}"));
+            output::note(format!("proof {proof}"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -206,13 +210,16 @@ pub(super) async fn ask(context: &Context, args: AskArgs) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line a case and a summary; exit code 1 when an answer is wrong.
+/// A line a case and a summary; exit code 1 when an answer is wrong, or was right in the baseline
+/// and is not now.
 pub(super) async fn eval(
     context: &Context,
     file: &Path,
     backend: Option<BackendName>,
+    baseline: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
     check_backend(context, backend)?;
+    let before = baseline.map(right_before).transpose()?.unwrap_or_default();
     let text = std::fs::read_to_string(file)
         .map_err(|error| UserError(format!("{}: {error}", file.display())))?;
     let cases = eval::read_cases(&text)
@@ -243,19 +250,43 @@ pub(super) async fn eval(
     }
     answering.close().await?;
     let summary = Summary::of(&reports);
+    let lost: Vec<&str> = reports
+        .iter()
+        .filter(|it| it.points < 1 && before.contains(&it.id))
+        .map(|it| it.id.as_str())
+        .collect();
     if context.place.json {
-        output::json(&json!({ "summary": summary }))?;
+        output::json(&json!({ "summary": summary, "regressions": lost }))?;
     } else {
         output::line(format!(
             "{} of {} right, {} wrong, {} asked back needlessly",
             summary.right, summary.cases, summary.wrong, summary.needless
         ));
+        if !lost.is_empty() {
+            output::line(format!("right before, and not now: {}", lost.join(", ")));
+        }
     }
-    Ok(if summary.wrong == 0 {
+    Ok(if summary.wrong == 0 && lost.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The ids of the cases that were right in an earlier run, by the lines that it printed.
+fn right_before(file: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        UserError(format!("--baseline {}: {error}", file.display()))
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| unreadable(&error))?;
+    let mut right = BTreeSet::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).map_err(|error| unreadable(&error))?;
+        if let (Some(id), Some(1)) = (line["id"].as_str(), line["points"].as_i64()) {
+            right.insert(id.to_owned());
+        }
+    }
+    Ok(right)
 }
 
 async fn rows_of(answering: &Answering, query: &Query) -> anyhow::Result<Vec<Row>> {

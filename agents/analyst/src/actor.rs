@@ -25,6 +25,7 @@ use tracing::Instrument;
 use crate::answer::Answer;
 use crate::answerer::Answerer;
 use crate::progress::{Step, Turn};
+use crate::verified::VerifiedQuestions;
 
 /// Questions answered at the same time; each holds a connection of the warehouse.
 const QUESTIONS_MAX: usize = 16;
@@ -44,6 +45,8 @@ pub struct AnalystArgs {
     pub clock: Clock,
     /// The language model that the project configures.
     pub model: Option<ModelSettings>,
+    /// Questions whose queries people have checked.
+    pub verified: Arc<VerifiedQuestions>,
 }
 
 /// An answer, or why there is none.
@@ -176,6 +179,7 @@ impl Actor for Analyst {
             clock: args.clock,
             time_zone: TimeZone::UTC,
             backend,
+            verified: args.verified,
             local,
         };
         Ok(AnalystState {

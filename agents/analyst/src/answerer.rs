@@ -25,6 +25,7 @@ use crate::follow_up;
 use crate::meta;
 use crate::narrate::{Told, head};
 use crate::progress::{Progress, Step, Turn};
+use crate::verified::{VerifiedQuestion, VerifiedQuestions};
 use crate::wording::{NOTICES, say};
 
 /// Why a question got no answer at all.
@@ -50,6 +51,8 @@ pub struct Answerer {
     /// The zone in which people say "yesterday".
     pub time_zone: TimeZone,
     pub backend: Arc<dyn PlanBackend>,
+    /// Questions whose queries people have checked.
+    pub verified: Arc<VerifiedQuestions>,
     /// Words what can be asked next, whoever planned.
     pub local: Arc<PlannerBackend>,
 }
@@ -102,9 +105,18 @@ impl Answerer {
             backend = self.backend.name()
         );
         let step = progress.begin(Step::PLAN).await;
-        let planned = self.backend.plan(request).instrument(span).await;
+        let planner = self.local.planner(Arc::clone(&snapshot.catalog));
+        let verified = self.verified.find(question).and_then(|it| {
+            let planned = it.planned(&planner, &context)?;
+            Some((it, planned))
+        });
+        let (verified, planned) = match verified {
+            Some((it, planned)) => (Some(it), planned),
+            None => (None, self.backend.plan(request).instrument(span).await),
+        };
         step.done(&planned_label(&planned.plan)).await;
-        let notices = self.notices(&planned);
+        let mut notices = self.notices(&planned);
+        notices.extend(verified.map(checked_by));
         let (plan, backend) = (planned.plan, planned.backend);
         let base = Answer {
             backend: backend.to_owned(),
@@ -126,7 +138,6 @@ impl Answerer {
             Plan::Clarify(plan) => clarify(&snapshot.catalog, *plan, state, base),
             Plan::Refuse(plan) => (refuse(plan, base), state.clone()),
         };
-        let planner = self.local.planner(Arc::clone(&snapshot.catalog));
         follow_up::add(&planner, &context, &state, &offer, &mut answer);
         Ok((answer, state))
     }
@@ -400,6 +411,15 @@ fn valid(service: &Service, query: &Query) -> Result<(), String> {
     match reply.status {
         200 => Ok(()),
         _ => Err(label(reply.body.get("error"))),
+    }
+}
+
+/// The badge of a verified question.
+fn checked_by(verified: &VerifiedQuestion) -> Notice {
+    Notice {
+        level: "info".to_owned(),
+        code: "verified".to_owned(),
+        text: say(NOTICES, "verified", &[("by", &verified.verified_by)]),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod eval;
 pub mod progress;
 pub mod replay;
 pub mod stats;
+pub mod verified;
 
 mod asides;
 mod chart;
@@ -26,3 +27,4 @@ pub use answer::{Answer, Behaviour, Notice};
 pub use answerer::{AnswerError, Answerer};
 pub use ballpoint_llm::{ModelSettings, Secret};
 pub use progress::{Progress, StepState, Turn, TurnPart};
+pub use verified::VerifiedQuestions;

@@ -59,6 +59,7 @@ impl Stack {
             store: store.clone(),
             clock,
             model: None,
+            verified: Default::default(),
         };
         let chat_args = ChatArgs {
             analyst,
