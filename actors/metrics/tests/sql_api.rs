@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use ballpoint_metrics::{SecurityContext, Service};
+use ballpoint_runtime::clock::Clock;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -473,5 +474,60 @@ async fn the_catalogue_shows_cubes_as_tables_with_types_and_comments() {
         .await;
     let taken = service.publish_tables(shop.database.pool()).await;
     assert!(taken.unwrap_err().to_string().contains("somebody else"));
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_run_but_reading_and_for_no_longer_than_the_role_may() {
+    let shop = Shop::open().await;
+    let alter = "do $$ begin execute format('alter database %I set statement_timeout = 60000',
+                 current_database()); end $$";
+    shop.execute(alter).await;
+    let options = shop.database.pool().connect_options();
+    let pool = sqlx::PgPool::connect_with((*options).clone())
+        .await
+        .unwrap();
+    let model = (*shop.service().await.snapshot.model).clone();
+    let service = ballpoint_metrics::Service::new(model, pool, Clock::system());
+    for (sql, code, says) in [
+        (
+            "EXPLAIN ANALYZE CREATE TABLE x AS SELECT 1",
+            "25006",
+            "CREATE",
+        ),
+        ("EXPLAIN ANALYZE EXECUTE before", "25006", "EXECUTE"),
+        (
+            "SELECT public.to_letter('all')",
+            "42501",
+            "public.to_letter",
+        ),
+        (
+            "SELECT relname, n_live_tup FROM pg_stat_user_tables",
+            "42501",
+            "pg_stat_user_tables",
+        ),
+        ("SET statement_timeout = 0", "42501", "60000 ms"),
+        (
+            "SET SESSION statement_timeout TO '2min'",
+            "42501",
+            "60000 ms",
+        ),
+        ("SET statement_timeout=1; SELECT 1", "42501", "alone"),
+    ] {
+        let (found, message) = refused(&service, sql).await;
+        assert!(
+            found == code && message.contains(says),
+            "{sql}: {found} {message}"
+        );
+    }
+    for fine in [
+        "SET statement_timeout = '5s'",
+        "SET statement_timeout TO DEFAULT",
+        "SELECT pg_catalog.lower(relname) FROM pg_class",
+        "SELECT \"update\" FROM (SELECT 1 AS \"update\") AS t",
+    ] {
+        let nobody = SecurityContext::default();
+        assert_eq!(service.translate(fine, &nobody).await.unwrap().sql, fine);
+    }
     shop.close().await;
 }

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use serde_norway::Value as Yaml;
 use sha2::{Digest, Sha256};
 
-use super::access::compile_policies;
 use super::jinja::Templates;
 use super::joins::components;
 use super::members::{compile_member, hash_members};
+use super::policies::compile_policies;
 use super::reference::{Draft, Kind, Names};
 use super::source::{ModelError, Node, Place, Problem, Problems, SourceFile, hint, to_json};
 use super::title::{titleize, underscore};

@@ -9,6 +9,7 @@ mod jinja;
 pub mod joins;
 mod measures;
 mod members;
+mod policies;
 mod pre_aggregations;
 mod reference;
 mod source;

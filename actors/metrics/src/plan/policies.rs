@@ -44,11 +44,16 @@ impl Lookup<'_> {
         query: &Normalized,
         resolved: &mut Resolved,
     ) -> Result<(), QueryError> {
-        let read = reached(self.model, self.named(resolved));
+        let mut read = reached(self.model, self.named(resolved));
         self.add_default_filters(query, &read, resolved);
         resolved.row_filters = self.row_filters(&read, resolved)?;
-        let mut behind = Vec::new();
-        for id in read.iter().copied() {
+        let mut at = 0;
+        while let Some(&id) = read.get(at) {
+            at += 1;
+            match self.masked(id)? {
+                Masked::Nowhere => {}
+                masked => drop(resolved.masked.insert(id, masked)),
+            }
             let dimension = self.model.member(id).dimension();
             if !dimension.is_some_and(|it| it.sub_query) {
                 continue;
@@ -58,13 +63,8 @@ impl Lookup<'_> {
             let inside = reached(self.model, templates.iter().flat_map(|it| it.members()));
             let filters = self.row_filters(&inside, resolved)?;
             resolved.inner_filters.insert(id, filters);
-            behind.extend(inside);
-        }
-        for id in read.into_iter().chain(behind) {
-            match self.masked(id)? {
-                Masked::Nowhere => {}
-                masked => drop(resolved.masked.insert(id, masked)),
-            }
+            let new = inside.into_iter().filter(|id| !read.contains(id));
+            read.extend(new.collect::<Vec<_>>());
         }
         resolved.date_policies(query)
     }
