@@ -8,6 +8,7 @@
 //! Rows of cubes are watched as they pass (`ledger`). The proof of each result is named in the
 //! setting `ballpoint.proof`, which changes before the result ends; `SHOW ballpoint.proof` tells it too.
 
+mod arrival;
 mod ledger;
 mod prepared;
 mod reader;

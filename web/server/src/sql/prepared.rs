@@ -41,6 +41,8 @@ enum Owed {
     Parsed(Option<(String, Prepared)>),
     /// That a statement or portal is closed.
     Closed { by_client: bool },
+    /// The rows of a portal.
+    Rows,
     /// That it is ready for the next query.
     Ready,
 }
@@ -70,6 +72,10 @@ impl Statements {
         Ok(())
     }
 
+    pub(super) fn execute(&mut self) {
+        self.owed.push_back(Owed::Rows);
+    }
+
     /// The client ends what it sends, and waits.
     pub(super) fn ends(&mut self) {
         self.owed.push_back(Owed::Ready);
@@ -97,7 +103,7 @@ impl Statements {
     /// Whether a message of the warehouse is ours alone.
     pub(super) fn hears(&mut self, kind: u8) -> bool {
         match kind {
-            b'1' | b'3' => self.is_done(kind),
+            b'1' | b'3' | b'C' | b'I' | b's' => self.is_done(kind),
             // Nothing is answered up to the next Sync.
             b'E' => {
                 let is_passed = |it: &mut Owed| !matches!(it, Owed::Ready);
@@ -116,6 +122,7 @@ impl Statements {
         let is_it = |it: &mut Owed| match it {
             Owed::Parsed(_) => kind == b'1',
             Owed::Closed { .. } => kind == b'3',
+            Owed::Rows => matches!(kind, b'C' | b'I' | b's'),
             Owed::Ready => false,
         };
         match self.owed.pop_front_if(is_it) {
@@ -131,5 +138,36 @@ impl Statements {
     /// Whether the warehouse is at work for the client.
     pub(super) fn is_busy(&self) -> bool {
         !self.owed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_anew_here_is_heard_here_and_nothing_else_is() {
+        let mut statements = Statements::default();
+        statements.parse("one", None);
+        statements.close(b"Sone\0").unwrap();
+        statements.execute();
+        statements.ends();
+        assert!(
+            !statements.hears(b'1') && !statements.hears(b'3'),
+            "the client's"
+        );
+        assert!(!statements.hears(b'C') && statements.is_busy());
+        assert!(!statements.hears(b'Z') && !statements.is_busy());
+        // After an error nothing of what was sent is owed, up to the end of it.
+        statements.owed.push_back(Owed::Closed { by_client: false });
+        statements.parse("two", None);
+        statements.ends();
+        statements.ends();
+        assert!(!statements.hears(b'E'));
+        assert_eq!(statements.owed.len(), 2);
+        statements.hears(b'Z');
+        statements.hears(b'Z');
+        statements.owed.push_back(Owed::Closed { by_client: false });
+        assert!(statements.hears(b'3'), "ours");
     }
 }

@@ -1,10 +1,10 @@
-//! One client: let in, then listened to. Its statements are translated, the rest is passed on.
+//! One client, listened to from its arrival on. Its statements are translated, the rest is passed on.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use ballpoint_metrics::sql_api::{Asked, SqlError, Translated};
+use ballpoint_metrics::sql_api::{Asked, Basis, SqlError, Translated};
 use ballpoint_metrics::{SecurityContext, Service};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -12,33 +12,15 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::SqlDoor;
+use super::arrival::{self, failure, greet, log_in, open};
 use super::ledger::Ledger;
 use super::prepared::{Prepared, Statements};
-use super::upstream::{self, Socket};
+use super::upstream::Socket;
 use super::wire::{self, MESSAGE_BYTES_MAX};
-use crate::doors::{Identity, allowed};
+use crate::doors::Identity;
 
 /// The setting that names the proof of the latest result over cubes.
 const PROOF: &str = "ballpoint.proof";
-const PROTOCOL_3: u32 = 196_608;
-const CANCEL: u32 = 80_877_102;
-const SSL: u32 = 80_877_103;
-const GSS: u32 = 80_877_104;
-
-/// What a client said when it came.
-#[derive(Debug, Default)]
-struct Hello {
-    application: String,
-    encoding: String,
-}
-
-fn failure(code: &'static str, message: impl Into<String>) -> SqlError {
-    SqlError {
-        code,
-        message: message.into(),
-        hint: None,
-    }
-}
 
 /// Serves a client from its first byte to its last.
 pub(super) async fn serve(mut client: TcpStream, door: &SqlDoor) -> io::Result<()> {
@@ -76,124 +58,13 @@ pub(super) async fn serve(mut client: TcpStream, door: &SqlDoor) -> io::Result<(
     let ended = relay(client, warehouse, door, identity, notes.clone()).await;
     if notes.statements().is_busy() {
         // Nobody is left to read what the warehouse is at work on.
-        cancel(door, &[&CANCEL.to_be_bytes()[..], &key].concat()).await;
+        arrival::cancel(door, &key).await;
     }
     ended
 }
 
-/// Reads start-up packets until one starts a session; `None` for a request to cancel.
-async fn greet(client: &mut TcpStream, door: &SqlDoor) -> io::Result<Option<Hello>> {
-    loop {
-        let packet = wire::read_startup(client).await?;
-        let Some((code, rest)) = packet.split_first_chunk::<4>() else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        match u32::from_be_bytes(*code) {
-            SSL | GSS => wire::write(client, b"N").await?,
-            CANCEL => {
-                cancel(door, &packet).await;
-                return Ok(None);
-            }
-            PROTOCOL_3 => return Ok(Some(hello(rest)?)),
-            // A later minor version: this is the one that is spoken here.
-            other if other >> 16 == 3 => return Ok(Some(hello(rest)?)),
-            _ => {
-                let error = failure(
-                    "08P01",
-                    "the client speaks another protocol than PostgreSQL's 3.0",
-                );
-                wire::write(client, &wire::error("FATAL", &error)).await?;
-                return Ok(None);
-            }
-        }
-    }
-}
-
-fn hello(mut rest: &[u8]) -> io::Result<Hello> {
-    let mut hello = Hello {
-        application: String::new(),
-        encoding: "UTF8".to_owned(),
-    };
-    while !rest.is_empty() && rest[0] != 0 {
-        let (name, after) = wire::text(rest)?;
-        let (value, after) = wire::text(after)?;
-        match name {
-            "application_name" => hello.application = value.chars().take(60).collect(),
-            "client_encoding"
-                if value
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) =>
-            {
-                hello.encoding = value.to_owned();
-            }
-            _ => {}
-        }
-        rest = after;
-    }
-    // Texts are read here too.
-    let is_utf8 = matches!(
-        hello.encoding.to_lowercase().as_str(),
-        "utf8" | "utf-8" | "unicode" | "sql_ascii" | "auto"
-    );
-    if !is_utf8 {
-        hello.encoding = "UTF8".to_owned();
-    }
-    Ok(hello)
-}
-
-/// Passes a request to cancel on: the key in it is the warehouse's own.
-async fn cancel(door: &SqlDoor, packet: &[u8]) {
-    let Ok(service) = door.metrics.service().await else {
-        return;
-    };
-    let Some(at) = service.upstream() else { return };
-    let Ok(mut socket) = upstream::dial(&at).await else {
-        return;
-    };
-    let length = u32::try_from(packet.len() + 4).unwrap_or_default();
-    let _ = socket
-        .write_all(&[&length.to_be_bytes()[..], packet].concat())
-        .await;
-    let _ = socket.flush().await;
-}
-
-/// Asks for the password, which is a token or signed claims.
-async fn log_in(client: &mut TcpStream, door: &SqlDoor) -> io::Result<Result<Identity, SqlError>> {
-    if let Some(open) = door.doors.identify_password(None) {
-        return Ok(Ok(open));
-    }
-    wire::write(client, &wire::frame(b'R', &3_u32.to_be_bytes())).await?;
-    let Some(frame) = wire::read(client, MESSAGE_BYTES_MAX).await? else {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    };
-    if frame.kind != b'p' {
-        return Ok(Err(failure("08P01", "a password was expected")));
-    }
-    let (password, _) = wire::text(&frame.body)?;
-    let wrong = || {
-        failure(
-            "28P01",
-            "password authentication failed: the password is a token of this server, or a JWT",
-        )
-    };
-    let Some(identity) = door.doors.identify_password(Some(password)) else {
-        return Ok(Err(wrong()));
-    };
-    Ok(match allowed(&identity.security_context(), "data") {
-        Ok(()) => Ok(identity),
-        Err((_, why)) => Err(failure("42501", why)),
-    })
-}
-
-async fn open(door: &SqlDoor, hello: &Hello) -> Result<(Box<dyn Socket>, Bytes), SqlError> {
-    let away = |error: &dyn std::fmt::Display| failure("57P03", error.to_string());
-    let service = door.metrics.service().await.map_err(|error| away(&error))?;
-    let at = service
-        .upstream()
-        .ok_or_else(|| away(&"there is no warehouse"))?;
-    upstream::connect(&at, &hello.application, &hello.encoding).await
-}
-
+/// Who translated a text, and what the translation depends on.
+type By = (Service, Basis);
 type ToClient = Arc<Mutex<WriteHalf<TcpStream>>>;
 
 /// What both sides of a conversation know of it.
@@ -341,7 +212,8 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
     async fn query(&mut self, body: &[u8]) -> io::Result<Option<Bytes>> {
         let (sql, _) = wire::text(body)?;
         match self.translate(sql).await {
-            Ok((Translated { sql, asked }, service)) => {
+            Ok((Translated { sql, asked }, by)) => {
+                let service = by.map(|(service, _)| service);
                 self.notes.statements().ends();
                 let mut ledger = self.notes.ledger();
                 ledger.query(service.as_ref(), &asked);
@@ -360,10 +232,11 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         let (name, rest) = wire::text(body)?;
         let (sql, types) = wire::text(rest)?;
         match self.translate(sql).await {
-            Ok((translated, service)) => {
+            Ok((translated, by)) => {
                 let (sent, asked) = alone(translated);
-                let basis = service.filter(|_| asked.is_some()).map(|it| it.basis());
-                let prepared = basis.map(|basis| Prepared {
+                // What reads no cube is sent as it is.
+                let by = by.filter(|_| sent != sql);
+                let prepared = by.map(|(_, basis)| Prepared {
                     sql: sql.to_owned(),
                     sent: sent.clone(),
                     types: Bytes::copy_from_slice(types),
@@ -441,7 +314,10 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         // What cannot be read here PostgreSQL refuses.
         let _ = match kind {
             b'D' => ledger.describe(body),
-            b'E' => ledger.execute(body),
+            b'E' => {
+                statements.execute();
+                ledger.execute(body)
+            }
             b'C' => statements.close(body).and_then(|()| ledger.close(body)),
             b'S' => {
                 statements.ends();
@@ -452,8 +328,8 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
         };
     }
 
-    /// What to send, and who is asked; nobody is where nothing is.
-    async fn translate(&self, sql: &str) -> Result<(Translated, Option<Service>), SqlError> {
+    /// What to send, and who translated it; nobody where nothing is asked.
+    async fn translate(&self, sql: &str) -> Result<(Translated, Option<By>), SqlError> {
         if sql.trim().is_empty() {
             return Ok((Translated::plain(sql), None));
         }
@@ -463,8 +339,10 @@ impl<W: AsyncWrite + Unpin> Speaker<'_, W> {
             return Ok((Translated::plain(&sql), None));
         }
         let service = self.door.metrics.service().await?;
+        // Looked at before: what changes meanwhile is found at the next look.
+        let basis = service.basis();
         let translated = service.translate(sql, &self.context).await?;
-        Ok((translated, Some(service)))
+        Ok((translated, Some((service, basis))))
     }
 
     async fn refuse(&self, error: &SqlError) -> io::Result<()> {
