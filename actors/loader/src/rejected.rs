@@ -3,7 +3,8 @@
 
 use ballpoint_postgres::ident::quote_qualified;
 use ballpoint_runtime::records::RefusedRow;
-use sqlx::{AssertSqlSafe, PgConnection};
+use ballpoint_runtime::segment::TableName;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use crate::error::LoadError;
 use crate::report::TableReport;
@@ -13,16 +14,13 @@ use crate::transaction::WarehouseTransaction;
 pub(crate) const REFUSED_MAX: usize = 10_000;
 
 /// Creates the table where it is missing.
-pub(crate) async fn create(
-    transaction: &mut WarehouseTransaction,
-    schema: &str,
-) -> Result<(), LoadError> {
+pub(crate) async fn create(connection: &mut PgConnection, schema: &str) -> Result<(), LoadError> {
     let rejected = quote_qualified(schema, "_rejected");
     let there: bool = sqlx::query_scalar(
         "select exists (select from pg_attribute where attrelid = to_regclass($1) and attname = 'run')",
     )
     .bind(&rejected)
-    .fetch_one(&mut **transaction)
+    .fetch_one(&mut *connection)
     .await
     .map_err(LoadError::warehouse("keeping the rejected rows"))?;
     if there {
@@ -38,11 +36,33 @@ pub(crate) async fn create(
          alter table {rejected} add column if not exists run text,
            alter column rejected_at set default clock_timestamp()"
     );
-    transaction
-        .run(sql)
-        .await
-        .map_err(LoadError::warehouse("keeping the rejected rows"))?;
+    let created = connection.execute(AssertSqlSafe(sql)).await;
+    created.map_err(LoadError::warehouse("keeping the rejected rows"))?;
     Ok(())
+}
+
+/// Whether there are rejected rows of a table.
+pub(crate) async fn has_any(
+    connection: &mut PgConnection,
+    schema: &str,
+    source: &str,
+    table: &TableName,
+) -> Result<bool, sqlx::Error> {
+    let rejected = quote_qualified(schema, "_rejected");
+    let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(&rejected)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !there {
+        return Ok(false);
+    }
+    let sql =
+        format!("select exists (select from {rejected} where source = $1 and \"table\" = $2)");
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(source)
+        .bind(table.to_string())
+        .fetch_one(connection)
+        .await
 }
 
 /// Keeps `rows` and counts them in `report`. Of a table that is replaced, what was rejected earlier

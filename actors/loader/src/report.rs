@@ -99,10 +99,11 @@ impl TableReport {
         }
     }
 
-    /// Rows that changes of the source's log made different.
-    pub(crate) fn add_changes(&mut self, rows: u64) {
-        self.read += rows;
+    /// Rows that changes of the source's log made different, and that were rejected.
+    pub(crate) fn add_changes(&mut self, rows: u64, rejected: u64) {
+        self.read += rows + rejected;
         self.updated += rows;
+        self.rejected += rejected;
     }
 
     /// The load has ended. A proof that does not hold is an error, though the rows are committed.

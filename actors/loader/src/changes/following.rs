@@ -75,7 +75,8 @@ pub(super) struct Following<'a> {
     drains_to: Option<Lsn>,
     /// While some run, the position stays where it is, and the other tables run ahead.
     copies: &'a mut Copies,
-    changed: HashMap<TableName, u64>,
+    /// Rows of each table that became different, and that were rejected.
+    changed: HashMap<TableName, (u64, u64)>,
 }
 
 impl<'a> Following<'a> {

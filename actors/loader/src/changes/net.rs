@@ -18,6 +18,8 @@ pub(super) enum Effect {
     Patch(Tuple),
     /// The row with this key is gone.
     Delete(Tuple),
+    /// The same, and the row that is there instead is rejected for the length of the value at this place.
+    Reject(Tuple, usize),
 }
 
 /// A row's effect and the transaction that it comes from.
@@ -47,13 +49,27 @@ pub(super) enum Step {
     },
 }
 
-/// Folds the changes of one table. `key` are the positions of its key's columns.
+/// Where a row has a value of more than `limit` bytes, as it travels.
+pub(super) fn too_long(tuple: &Tuple, limit: usize) -> Option<usize> {
+    if tuple.size() <= limit {
+        return None;
+    }
+    tuple.fields().position(|field| match field {
+        Field::Text(value) | Field::Binary(value) => value.len() > limit,
+        Field::Null | Field::Unchanged => false,
+    })
+}
+
+/// Folds the changes of one table. `key` are the positions of its key's columns; rows with a longer value than
+/// `limit` are rejected.
 pub(super) fn by_key<'a>(
     changes: impl IntoIterator<Item = &'a Change>,
     key: &[usize],
+    limit: usize,
 ) -> Vec<Step> {
     let mut fold = Fold {
         key,
+        limit,
         steps: Vec::new(),
         net: Net::default(),
         found: HashMap::new(),
@@ -67,6 +83,7 @@ pub(super) fn by_key<'a>(
 
 struct Fold<'a> {
     key: &'a [usize],
+    limit: usize,
     steps: Vec<Step>,
     net: Net,
     found: HashMap<Vec<u8>, usize>,
@@ -100,13 +117,18 @@ impl Fold<'_> {
         let after = key_of(&new, self.key);
         let moved = before.as_ref().filter(|before| **before != after);
         let base = self.found.get(moved.unwrap_or(&after)).copied();
-        if let Some(Effect::Put(base) | Effect::Patch(base)) =
-            base.map(|at| &self.net.rows[at].effect)
-        {
+        let base = base.map(|at| self.net.rows[at].effect.clone());
+        if let Some(Effect::Put(base) | Effect::Patch(base) | Effect::Reject(base, _)) = &base {
             new = completed(&new, base);
         }
         let is_whole = !new.fields().any(|field| field == Field::Unchanged);
         match (moved.is_some(), old) {
+            (has_moved, old) if too_long(&new, self.limit).is_some() => {
+                if let Some(old) = old.filter(|_| has_moved) {
+                    self.delete(old.tuple.clone(), lsn);
+                }
+                self.put(new, lsn);
+            }
             (true, Some(old)) if is_whole => {
                 self.delete(old.tuple.clone(), lsn);
                 self.put(new, lsn);
@@ -122,7 +144,12 @@ impl Fold<'_> {
     }
 
     fn put(&mut self, new: Tuple, lsn: Lsn) {
-        self.set(key_of(&new, self.key), Effect::Put(new), lsn);
+        let key = key_of(&new, self.key);
+        let effect = match too_long(&new, self.limit) {
+            Some(at) => Effect::Reject(new, at),
+            None => Effect::Put(new),
+        };
+        self.set(key, effect, lsn);
     }
 
     fn delete(&mut self, old: Tuple, lsn: Lsn) {
@@ -154,15 +181,25 @@ impl Fold<'_> {
 pub(super) struct Copies {
     pub(super) emptied: Option<Lsn>,
     pub(super) rows: Vec<(Tuple, i64, Lsn)>,
+    /// Those that are rejected for the length of the value at this place.
+    pub(super) rejected: Vec<(Tuple, usize, Lsn)>,
 }
 
-/// Folds the changes of a table whose rows are named by all their values.
-pub(super) fn by_row<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Copies {
+/// Folds the changes of a table whose rows are named by all their values; rows with a longer value than
+/// `limit` are rejected.
+pub(super) fn by_row<'a>(changes: impl IntoIterator<Item = &'a Change>, limit: usize) -> Copies {
     let mut copies = Copies::default();
     let mut found: HashMap<Bytes, usize> = HashMap::new();
     for change in changes {
         let lsn = change.commit_lsn;
         let mut add = |tuple: Tuple, count: i64| {
+            if let Some(at) = too_long(&tuple, limit) {
+                // One that goes was rejected when it came.
+                if count > 0 {
+                    copies.rejected.push((tuple, at, lsn));
+                }
+                return;
+            }
             let at = *found.entry(tuple.bytes().clone()).or_insert_with(|| {
                 copies.rows.push((tuple, 0, lsn));
                 copies.rows.len() - 1
@@ -182,7 +219,7 @@ pub(super) fn by_row<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Copie
             Operation::Truncate => {
                 copies = Copies {
                     emptied: Some(lsn),
-                    rows: Vec::new(),
+                    ..Copies::default()
                 };
                 found.clear();
             }

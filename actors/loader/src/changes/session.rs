@@ -12,13 +12,13 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection};
 use super::copying;
 use super::encode::{Format, Own, Rows};
 use super::net::{self, Copies, Effect, Net, Step};
-use super::statements::{DELETE, PATCH, PUT};
+use super::statements::{DELETE, PATCH, PUT, REJECT};
 use super::table::Table;
 use crate::error::{LoadError, crash_point};
 use crate::extraction;
 use crate::sync::copy_failure;
-use crate::target;
 use crate::transaction::LOCK_TIMEOUT;
+use crate::{rejected, target};
 
 /// Namespace of the locks that keep two streams of one source apart.
 const STREAM_LOCKS: i32 = 0x6270_6c73;
@@ -189,8 +189,12 @@ impl Session {
         plainly: bool,
     ) -> Result<u64, LoadError> {
         let format = Format::of(changes.iter().flat_map(tuples));
+        let limit = table.limit();
         let only_new = || {
-            let is_new = |change: &Change| matches!(change.operation, Operation::Insert { .. });
+            let is_new = |change: &Change| match &change.operation {
+                Operation::Insert { new } => net::too_long(new, limit).is_none(),
+                _ => false,
+            };
             changes.iter().all(is_new)
         };
         if plainly && format == Format::Binary && only_new() {
@@ -198,11 +202,13 @@ impl Session {
         }
         self.stage_for(table).await?;
         if table.key.is_empty() {
-            return self.write_copies(table, net::by_row(changes), format).await;
+            return self
+                .write_copies(table, net::by_row(changes, limit), format)
+                .await;
         }
         let mut rows = 0;
         let replayed = table.replays(changes);
-        for step in net::by_key(changes, &table.key) {
+        for step in net::by_key(changes, &table.key, limit) {
             rows += match step {
                 Step::Net(net) => self.write_net(table, net, format, replayed).await?,
                 // Which row has the old key by now nobody knows.
@@ -238,20 +244,26 @@ impl Session {
     ) -> Result<u64, LoadError> {
         let mut changed = self.empty(table, net.emptied).await?;
         let mut rows = Rows::new(format);
-        let mut staged = [0_u64; 3];
+        let mut staged = [0_u64; 4];
         for row in &net.rows {
             let (tuple, op, at) = match &row.effect {
                 Effect::Delete(tuple) => (tuple, DELETE, 0),
                 Effect::Put(tuple) => (tuple, PUT, 1),
                 Effect::Patch(tuple) => (tuple, PATCH, 2),
+                Effect::Reject(tuple, column) => {
+                    staged[3] += 1;
+                    push_rejected(&mut rows, table, tuple, *column, row.lsn);
+                    continue;
+                }
             };
             staged[at] += 1;
             push(&mut rows, op, 1, row.lsn, tuple);
         }
         self.stage(table, rows, format).await?;
+        let [deleted, put, patched, rejected] = staged;
+        self.keep_rejected(table, rejected, deleted + put).await?;
         let statements = &table.statements;
-        let [deleted, put, patched] = staged;
-        if deleted > 0 {
+        if deleted + rejected > 0 {
             changed += self.run(&statements.delete).await?;
         }
         if put > 0 {
@@ -294,10 +306,54 @@ impl Session {
             let op = if *count < 0 { DELETE } else { PUT };
             push(&mut rows, op, count.unsigned_abs(), *lsn, tuple);
         }
+        for (tuple, column, lsn) in &copies.rejected {
+            push_rejected(&mut rows, table, tuple, *column, *lsn);
+        }
         self.stage(table, rows, format).await?;
+        let rejected = copies.rejected.len() as u64;
+        self.keep_rejected(table, rejected, 0).await?;
         changed += self.run(&table.statements.remove_copies).await?;
         changed += self.run(&table.statements.add_copies).await?;
         Ok(changed)
+    }
+
+    /// Keeps the rejected rows that are staged, as a copy keeps them, and forgets those of `replaced` rows that have
+    /// come to fit, or are gone.
+    async fn keep_rejected(
+        &mut self,
+        table: &mut Table,
+        rejected: u64,
+        replaced: u64,
+    ) -> Result<(), LoadError> {
+        let failed = || LoadError::warehouse("keeping the rejected rows");
+        let connection = &mut self.connection;
+        if rejected > 0 {
+            rejected::create(connection, &table.raw.schema).await?;
+        }
+        let before = match table.has_rejected {
+            Some(before) => before,
+            None => rejected::has_any(
+                connection,
+                &table.raw.schema,
+                &self.source,
+                &table.spec.table,
+            )
+            .await
+            .map_err(failed())?,
+        };
+        table.has_rejected = Some(before || rejected > 0);
+        let statements = &table.statements;
+        let forget = (before && rejected + replaced > 0).then_some(&statements.forget_rejected);
+        let keep = (rejected > 0).then_some(&statements.reject);
+        for sql in forget.into_iter().chain(keep) {
+            sqlx::query(AssertSqlSafe(sql.clone()))
+                .bind(&self.source)
+                .execute(&mut *connection)
+                .await
+                .map_err(failed())?;
+        }
+        table.rejected += rejected;
+        Ok(())
     }
 
     async fn empty(&mut self, table: &Table, emptied: Option<Lsn>) -> Result<u64, LoadError> {
@@ -406,6 +462,17 @@ fn push(rows: &mut Rows, op: i16, count: u64, lsn: Lsn, tuple: &Tuple) {
         Own::Bits(&kept),
     ];
     rows.push(&own, tuple, &[]);
+}
+
+/// Stages a row that is rejected for one of its columns.
+fn push_rejected(rows: &mut Rows, table: &Table, tuple: &Tuple, column: usize, lsn: Lsn) {
+    push(
+        rows,
+        REJECT,
+        column as u64 + 1,
+        lsn,
+        &table.shortened(tuple),
+    );
 }
 
 fn tuples(change: &Change) -> impl Iterator<Item = &Tuple> {

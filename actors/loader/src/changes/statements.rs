@@ -1,7 +1,7 @@
 //! The statements that write a table's changes. Their text is constant for a table, so that the
 //! server prepares each once: what varies is a parameter or stands in the staging table.
 
-use ballpoint_postgres::ident::quote;
+use ballpoint_postgres::ident::{quote, quote_literal, quote_qualified};
 use ballpoint_runtime::segment::{TableName, TableSpec};
 
 use crate::target::{self, EXTRACTED_AT, GENERATION_ID};
@@ -10,6 +10,9 @@ use crate::target::{self, EXTRACTED_AT, GENERATION_ID};
 pub(super) const DELETE: i16 = 1;
 pub(super) const PUT: i16 = 2;
 pub(super) const PATCH: i16 = 3;
+pub(super) const REJECT: i16 = 4;
+/// Of each value of a rejected row, in characters.
+const SHOWN_CHARS: u32 = 200;
 
 const LSN: &str = "_ab_cdc_lsn";
 const DELETED_AT: &str = "_ab_cdc_deleted_at";
@@ -37,6 +40,10 @@ pub(super) struct Statements {
     /// For rows that are named by all their values: as many copies as `_count` says.
     pub(super) remove_copies: String,
     pub(super) add_copies: String,
+    /// Keeps the staged REJECT rows, whose `_count` is the number of the column; `$1` is the source.
+    pub(super) reject: String,
+    /// Forgets what was rejected earlier of rows that are staged, but for patched ones; `$1` is the source.
+    pub(super) forget_rejected: String,
 }
 
 impl Statements {
@@ -45,6 +52,7 @@ impl Statements {
         let stage = format!("pg_temp._ballpoint_changes_{number}");
         let mut staged = spec.columns.clone();
         staged.iter_mut().for_each(|column| column.not_null = false);
+        let rejected = quote_qualified(&raw.schema, "_rejected");
         let (raw, names) = (target::quoted(raw), target::names(&spec.columns));
         let soft = spec.options.soft_delete;
         let mark = format!("{DELETED_AT} = {AT}, {EXTRACTED_AT} = {AT}");
@@ -72,11 +80,11 @@ impl Statements {
             delete: match soft {
                 true => format!(
                     "update {raw} r set {mark}, {LSN} = s._lsn from {stage} s
-                     where s._op = {DELETE} and {same_key}"
+                     where s._op in ({DELETE}, {REJECT}) and {same_key}"
                 ),
                 false => format!(
                     "delete from {raw} r using {stage} s
-                     where s._op = {DELETE} and {same_key} and $1::bigint > 0"
+                     where s._op in ({DELETE}, {REJECT}) and {same_key} and $1::bigint > 0"
                 ),
             },
             put: format!("{insert} where s._op = {PUT} {}", on_conflict(spec)),
@@ -107,9 +115,44 @@ impl Statements {
                 same_row(spec),
                 if soft { format!("and r.{DELETED_AT} is null") } else { String::new() },
             ),
+            reject: reject(spec, &rejected, &stage),
+            forget_rejected: format!(
+                "delete from {rejected} r using {stage} s
+                 where r.source = $1 and r.\"table\" = {} and r.key = {}
+                   and s._op in ({DELETE}, {PUT}, {REJECT})",
+                quote_literal(&spec.table.to_string()),
+                shown_key(spec),
+            ),
             add_copies: format!("{insert}, generate_series(1, s._count) where s._op = {PUT}"),
         }
     }
+}
+
+/// The key as `_rejected` has it.
+fn shown_key(spec: &TableSpec) -> String {
+    let key = spec.primary_key.iter();
+    let key: Vec<String> = key.map(|name| format!("s.{}::text", quote(name))).collect();
+    match key.as_slice() {
+        [] => "null::text".to_owned(),
+        some => format!("concat_ws(', ', {})", some.join(", ")),
+    }
+}
+
+fn reject(spec: &TableSpec, rejected: &str, stage: &str) -> String {
+    let columns = || spec.columns.iter().map(|column| column.name.as_str());
+    let names: Vec<String> = columns().map(quote_literal).collect();
+    let shown = columns().map(|name| format!("left(s.{}::text, {SHOWN_CHARS})", quote(name)));
+    format!(
+        "insert into {rejected} (source, \"table\", key, \"column\", reason, \"row\")
+         select $1, {}, {}, (array[{}])[s._count],
+                'the value is longer than max_value_bytes = {}', row({})::text
+         from {stage} s where s._op = {REJECT}",
+        quote_literal(&spec.table.to_string()),
+        shown_key(spec),
+        names.join(", "),
+        spec.options.max_value_bytes.unwrap_or_default(),
+        shown.collect::<Vec<_>>().join(", "),
+    )
 }
 
 fn matching(key: &[String]) -> String {

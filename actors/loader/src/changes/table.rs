@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ballpoint_runtime::changes::{Change, Lsn, Relation, StreamPosition};
+use ballpoint_runtime::changes::{Change, Field, Lsn, Relation, StreamPosition, Tuple};
 use ballpoint_runtime::segment::{Column, Position, TableName, TableSpec};
 use ballpoint_runtime::store::{Checkpoints, StoreError};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::columns::Fit;
+use super::net;
 use super::statements::Statements;
 
 /// Version of the checkpoint's form; another one means that the table is copied again.
 const FORMAT: u32 = 1;
 /// A build is asked for this often while changes keep coming.
+/// Of a value that is too long, at most.
+const SHOWN_BYTES: usize = 800;
 pub(super) const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A table's state, in its checkpoint; written with its snapshot's rows. The stream's position says
@@ -163,6 +166,10 @@ pub(super) struct Table {
     fit: Option<(Arc<Relation>, bool, Fit)>,
     /// Rows that the transaction at work has made different.
     pub(super) written: u64,
+    /// Rows that it has rejected.
+    pub(super) rejected: u64,
+    /// Whether there may be rejected rows of it; `None` before that was looked for.
+    pub(super) has_rejected: Option<bool>,
     /// Rows that are committed and that no event has told of yet.
     pub(super) untold: u64,
     told_at: Option<Instant>,
@@ -190,6 +197,8 @@ impl Table {
             is_left: false,
             fit: None,
             written: 0,
+            rejected: 0,
+            has_rejected: None,
             untold: 0,
             told_at: None,
         }
@@ -244,6 +253,44 @@ impl Table {
         self.is_staged = false;
         self.stage_in_use = false;
         self.written = 0;
+        self.rejected = 0;
+    }
+
+    /// Longer values are rejected.
+    pub(super) fn limit(&self) -> usize {
+        let limit = self.spec.options.max_value_bytes;
+        limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
+    }
+
+    /// A row that is rejected as it can be staged: its long values cut, or left out where that would leave no
+    /// value of their type.
+    pub(super) fn shortened(&self, tuple: &Tuple) -> Tuple {
+        let limit = self.limit();
+        let columns = self.spec.columns.iter();
+        let fields = tuple.fields().zip(columns).map(|(field, column)| {
+            let (Field::Text(value) | Field::Binary(value)) = field else {
+                return field;
+            };
+            if value.len() <= limit {
+                return field;
+            }
+            let is_text = ["text", "character"]
+                .iter()
+                .any(|it| column.sql_type.starts_with(it) && !column.sql_type.ends_with("[]"));
+            match std::str::from_utf8(value) {
+                Ok(text) if is_text => {
+                    let shown = text.floor_char_boundary(SHOWN_BYTES.min(limit));
+                    match field {
+                        Field::Text(_) => Field::Text(&value[..shown]),
+                        _ => Field::Binary(&value[..shown]),
+                    }
+                }
+                _ => Field::Null,
+            }
+        });
+        net::tuple(fields)
     }
 
     /// Whether to tell of its rows now.

@@ -48,11 +48,13 @@ impl Following<'_> {
         for table in &mut self.tables {
             table.stage_in_use = false;
             let rows = std::mem::take(&mut table.written);
-            if rows > 0 {
-                *self.changed.entry(table.spec.table.clone()).or_default() += rows;
+            let rejected = std::mem::take(&mut table.rejected);
+            if rows + rejected > 0 {
+                let counts = self.changed.entry(table.spec.table.clone()).or_default();
+                *counts = (counts.0 + rows, counts.1 + rejected);
             }
         }
-        let changes = self.changed.values().sum();
+        let changes = self.changed.values().map(|counts| counts.0).sum();
         self.follower.noting(|status| {
             status.changes = changes;
             status.commits += 1;
@@ -62,15 +64,15 @@ impl Following<'_> {
     /// Adds what changed to the report.
     pub(in crate::changes) fn account(&mut self, report: &mut FollowReport) {
         for table in &self.tables {
-            let rows = self.changed.remove(&table.spec.table).unwrap_or_default();
+            let (rows, rejected) = self.changed.remove(&table.spec.table).unwrap_or_default();
             let mut known = report.tables.iter_mut();
             match known.find(|known| known.table == table.spec.table) {
-                Some(known) => known.add_changes(rows),
+                Some(known) => known.add_changes(rows, rejected),
                 None => {
                     let name = self.follower.source().name();
                     let (of, raw) = (table.spec.table.clone(), table.raw.clone());
                     let mut added = TableReport::begun(name, of, raw);
-                    added.add_changes(rows);
+                    added.add_changes(rows, rejected);
                     report.tables.push(added);
                 }
             }

@@ -76,7 +76,7 @@ fn delete(key: &str) -> Operation {
 
 /// One line a step, such as `put 1 a x, delete 2 - -`.
 fn folded(operations: Vec<Operation>) -> Vec<String> {
-    let steps = by_key(&changes(operations), &[0]);
+    let steps = by_key(&changes(operations), &[0], 9);
     let shown = steps.iter().map(|step| match step {
         Step::Move { old, new, .. } => format!("move {} to {}", shown(old), shown(new)),
         Step::Net(net) => {
@@ -85,6 +85,7 @@ fn folded(operations: Vec<Operation>) -> Vec<String> {
                 Effect::Put(row) => format!("put {}", shown(row)),
                 Effect::Patch(row) => format!("patch {}", shown(row)),
                 Effect::Delete(row) => format!("delete {}", shown(row)),
+                Effect::Reject(row, at) => format!("reject {} for {at}", shown(row)),
             });
             emptied
                 .into_iter()
@@ -174,15 +175,55 @@ fn rows_without_a_key_are_counted() {
             tuple: row(old),
         },
     };
-    let copies = by_row(&changes(vec![
-        insert("1 a x"),
-        insert("1 a x"),
-        gone("2 b y"),
-        update_from("3 c z", true, "3 d ~"),
-        insert("4 e -"),
-        gone("4 e -"),
-    ]));
+    let copies = by_row(
+        &changes(vec![
+            insert("1 a x"),
+            insert("1 a x"),
+            gone("2 b y"),
+            update_from("3 c z", true, "3 d ~"),
+            insert("4 e -"),
+            gone("4 e -"),
+        ]),
+        9,
+    );
     let rows: Vec<(String, i64)> = copies.rows.iter().map(|r| (shown(&r.0), r.1)).collect();
     let expected = [("1 a x", 2), ("2 b y", -1), ("3 c z", -1), ("3 d z", 1)];
     assert_eq!(rows, expected.map(|(row, count)| (row.to_owned(), count)));
+}
+
+#[test]
+fn rows_with_a_long_value_are_rejected_until_they_fit() {
+    for (operations, expected) in [
+        (
+            vec![insert("1 a xxxxxxxxxx")],
+            "reject 1 a xxxxxxxxxx for 2",
+        ),
+        (
+            vec![insert("1 a x"), update("1 b xxxxxxxxxx"), update("1 c ~")],
+            "reject 1 c xxxxxxxxxx for 2",
+        ),
+        (
+            vec![update("1 bbbbbbbbbb ~")],
+            "reject 1 bbbbbbbbbb ~ for 1",
+        ),
+        (vec![insert("1 a xxxxxxxxxx"), update("1 b y")], "put 1 b y"),
+        (
+            vec![insert("1 a xxxxxxxxxx"), delete("1 - -")],
+            "delete 1 - -",
+        ),
+        (
+            vec![update_from("1 - -", false, "2 b xxxxxxxxxx")],
+            "delete 1 - -, reject 2 b xxxxxxxxxx for 2",
+        ),
+    ] {
+        assert_eq!(folded(operations), [expected]);
+    }
+    let copies = by_row(
+        &changes(vec![
+            insert("1 a xxxxxxxxxx"),
+            update_from("1 a xxxxxxxxxx", true, "1 b y"),
+        ]),
+        9,
+    );
+    assert_eq!((copies.rows.len(), copies.rejected.len()), (1, 1));
 }

@@ -161,3 +161,47 @@ async fn a_new_row_that_is_there_already_counts_once() {
     assert_eq!(orders.map(|it| (it.read, it.updated)), Some((2, 2)));
     shop.assert_equal("orders").await;
 }
+
+#[tokio::test]
+async fn rows_with_a_value_over_the_limit_are_rejected_until_they_fit() {
+    let log = "create table log (line text); alter table log replica identity full";
+    let shop = Followed::configured(&format!("{ORDERS} {log}"), |config| {
+        config.max_value_bytes = 5_000;
+    })
+    .await;
+    shop.catch_up().await;
+    shop.in_source(
+        "insert into orders values (51, 'new', 1, repeat('x', 5001)), (52, 'new', 1, repeat('x', 5000));
+         update orders set large = repeat('y', 6000) where id in (1, 2, 3);
+         insert into log values (repeat('l', 5001)), ('short')",
+    )
+    .await;
+    let report = shop.catch_up().await;
+    let of = |name: &str| {
+        let mut tables = report.tables.iter();
+        let table = tables.find(|it| it.table.name == name).unwrap();
+        (table.read, table.updated, table.rejected)
+    };
+    assert_eq!((of("orders"), of("log")), ((8, 4, 4), (2, 1, 1)));
+    shop.in_source(
+        "update orders set customer = 'still' where id = 1; update orders set large = 'short' where id = 2;
+         delete from orders where id = 3",
+    )
+    .await;
+    shop.catch_up().await;
+    let rejected = "select string_agg(concat_ws(' ', \"table\", key, \"column\"), ', ' order by \"table\", key)
+                    from raw._rejected where reason like '%max_value_bytes = 5000'";
+    let rejected: String = one(shop.warehouse.pool(), rejected).await;
+    assert_eq!(
+        rejected,
+        "public.log line, public.orders 1 large, public.orders 51 large"
+    );
+    shop.in_source(
+        "delete from orders where length(large) > 5000; delete from log where length(line) > 5000",
+    )
+    .await;
+    shop.catch_up().await;
+    for table in ["orders", "log"] {
+        shop.assert_equal(table).await;
+    }
+}
