@@ -385,6 +385,40 @@ async fn what_is_not_served_is_refused_with_a_reason() {
     shop.close().await;
 }
 
+/// Each operator of a chain is one level more; a stack that overflows ends the whole process.
+#[tokio::test]
+async fn a_chain_of_any_length_is_answered() {
+    let shop = Shop::open().await;
+    let service = shop.service().await;
+    let chain = |link: &str| {
+        format!(
+            "SELECT status FROM Orders WHERE true{}",
+            link.repeat(20_000)
+        )
+    };
+    for link in [
+        " OR status = 'a'",
+        " IS NULL",
+        " UNION SELECT 1",
+        "::text",
+        " AND NOT true",
+    ] {
+        let (code, says) = refused(&service, &chain(link)).await;
+        assert_eq!(
+            (code.as_str(), says.contains("1000 at most")),
+            ("54001", true),
+            "{says}"
+        );
+    }
+    let listed = format!(
+        "SELECT status FROM Orders WHERE status IN ('a'{})",
+        ", 'b'".repeat(20_000)
+    );
+    let context = SecurityContext::default();
+    assert!(service.translate(&listed, &context).await.is_ok());
+    shop.close().await;
+}
+
 #[tokio::test]
 async fn access_policies_hold_for_sql_too() {
     let model = support::MODEL.replace(

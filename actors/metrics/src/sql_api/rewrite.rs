@@ -9,7 +9,9 @@ use sqlparser::ast::{
     VisitorMut, visit_relations,
 };
 use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::block::{self, Block, CLOSE, OPEN};
 use super::planned::Piece;
@@ -23,6 +25,29 @@ use crate::service::Service;
 /// Deeper than anybody writes, shallower than a stack.
 const DEPTH_MAX: usize = 60;
 
+/// Operators of one text, at most: each may be one level more of what is read from it.
+const OPERATORS_MAX: usize = 1000;
+
+/// Operators that are words.
+const NESTING: [Keyword; 16] = [
+    Keyword::AND,
+    Keyword::AT,
+    Keyword::BETWEEN,
+    Keyword::COLLATE,
+    Keyword::EXCEPT,
+    Keyword::ILIKE,
+    Keyword::IN,
+    Keyword::INTERSECT,
+    Keyword::IS,
+    Keyword::JOIN,
+    Keyword::LIKE,
+    Keyword::NOT,
+    Keyword::NOTNULL,
+    Keyword::OR,
+    Keyword::SIMILAR,
+    Keyword::UNION,
+];
+
 /// What to send for a text in which a cube is named.
 pub(super) fn rewrite(
     service: &Service,
@@ -30,10 +55,18 @@ pub(super) fn rewrite(
     zone: &str,
     context: &SecurityContext,
 ) -> Result<Translated, SqlError> {
-    let parsed = Parser::new(&PostgreSqlDialect {})
-        .with_recursion_limit(DEPTH_MAX)
-        .try_with_sql(sql)
-        .and_then(|mut parser| parser.parse_statements());
+    let parsed = Tokenizer::new(&PostgreSqlDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(ParserError::from);
+    if let Ok(tokens) = &parsed {
+        check_length(tokens)?;
+    }
+    let parsed = parsed.and_then(|tokens| {
+        Parser::new(&PostgreSqlDialect {})
+            .with_recursion_limit(DEPTH_MAX)
+            .with_tokens_with_locations(tokens)
+            .parse_statements()
+    });
     let mut statements = parsed
         .map_err(|error| SqlError::new("42601", format!("the statement was not read: {error}")))?;
     let is_alone = statements.len() == 1;
@@ -64,6 +97,34 @@ pub(super) fn rewrite(
     }
     let sql = texts.join("; ");
     Ok(Translated { sql, asked })
+}
+
+/// `a or b or c …` nests once for each operator, and the parser's own limit counts brackets only.
+fn check_length(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    let operators = tokens.iter().filter(|it| nests(&it.token)).count();
+    if operators <= OPERATORS_MAX {
+        return Ok(());
+    }
+    let message = format!("the statement has {operators} operators, of {OPERATORS_MAX} at most");
+    Err(SqlError::new("54001", message).hint("many values of one column are written as IN (…)"))
+}
+
+fn nests(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => NESTING.contains(&word.keyword),
+        Token::Whitespace(_)
+        | Token::Comma
+        | Token::Period
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::Placeholder(_)
+        | Token::LParen
+        | Token::RParen
+        | Token::SemiColon
+        | Token::EOF => false,
+        _ => true,
+    }
 }
 
 struct Rewriter<'a> {
