@@ -74,7 +74,9 @@ async fn views_of_others_and_views_that_wait_stand_on_what_is_rebuilt() {
             "create schema bi;
              create view bi.dash with (security_barrier) as
                  select s.country, m.id from analytics.stg s join analytics.mart m using (id);
-             comment on view bi.dash is 'theirs'; grant select on bi.dash to public;",
+             comment on view bi.dash is 'theirs'; grant select on bi.dash to public;
+             alter table analytics.stg add primary key (id);
+             create table bi.child (id int references analytics.stg);",
         )
         .await;
     // The view waits from now on; what it stands on is built anew.
