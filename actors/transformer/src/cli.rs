@@ -55,6 +55,7 @@ impl std::fmt::Debug for CliEnv {
 /// Runs one command; `args` begin with its name (`["build", "--select", "x"]`).
 pub async fn run(args: &[String], env: &CliEnv) -> u8 {
     let args = defaults::completed(arguments::normalized(args), env);
+    let args = arguments::without_negations(args);
     let named = std::iter::once("dbt".to_owned()).chain(args);
     match Arguments::try_parse_from(named) {
         Ok(arguments) => commands::run(arguments, env).await,

@@ -57,6 +57,12 @@ pub(crate) struct Compiler {
     pub(crate) full_refresh: bool,
 }
 
+/// What `before_begin()` and its kin make of a hook.
+fn json_of(text: &str) -> Option<Json> {
+    let is_object = text.trim_start().starts_with('{');
+    is_object.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
 /// PostgreSQL cuts longer names in silence: the next run would not find what this one made.
 fn check_length(node: &Node) -> Result<(), ProjectError> {
     let name = &node.relation.identifier;
@@ -162,11 +168,13 @@ impl Compiler {
             };
             let mut transaction = hook.get("transaction").and_then(Json::as_bool);
             let engine = &self.project.engine;
-            let mut sql = engine.render_text(text, &node.place, scope.value())?;
-            let inner: Option<Json> = match sql.trim_start().starts_with('{') {
-                true => serde_json::from_str(&sql).ok(),
-                false => None,
-            };
+            // Read before it is rendered where it can be: what is rendered into it may hold quotes.
+            let mut inner = json_of(text);
+            let mut sql = String::new();
+            if inner.is_none() {
+                sql = engine.render_text(text, &node.place, scope.value())?;
+                inner = json_of(&sql);
+            }
             if let Some(inner) = inner {
                 transaction = inner.get("transaction").and_then(Json::as_bool);
                 let text = inner.get("sql").and_then(Json::as_str).unwrap_or_default();

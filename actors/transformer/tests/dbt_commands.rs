@@ -429,3 +429,66 @@ async fn a_cancelled_run_begins_nothing_more_and_is_no_success() {
     let built = "select count(*) from pg_class where relname = 'slow'";
     assert_eq!(bench.text(built).await, "0");
 }
+
+#[tokio::test]
+async fn a_test_of_what_is_disabled_or_missing_is_left_out_and_the_rest_is_built() {
+    let bench = Workbench::shop().await;
+    bench.write(
+        "models/marts/off.sql",
+        "{{ config(enabled=false) }} select 1 as id",
+    );
+    bench.write("tests/of_off.sql", "select 1 from {{ ref('off') }}");
+    bench.write("tests/of_gone.sql", "select 1 from {{ ref('gone') }}");
+    bench.write(
+        "models/marts/units.yml",
+        "unit_tests: [{name: u, model: off, given: [], expect: {rows: [{id: 1}]}}]",
+    );
+    let (code, output) = bench.dbt("build").await;
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("'gone', which does not exist"), "{output}");
+    assert!(!output.contains("'off'"), "{output}");
+}
+
+#[tokio::test]
+async fn a_criterion_that_names_nothing_is_said_and_an_error_where_warnings_are() {
+    let bench = Workbench::shop().await;
+    let (code, output) = bench.dbt("run --select stg_order stg_orders").await;
+    assert_eq!(code, 0, "{output}");
+    let said = "The selection criterion 'stg_order' does not match any enabled nodes";
+    assert!(output.contains(said), "{output}");
+    let (code, _) = bench.dbt("run --warn-error --select stg_order").await;
+    assert_eq!(code, 2);
+    let (code, output) = bench
+        .dbt("run --no-warn-error --no-full-refresh --select stg_order")
+        .await;
+    assert_eq!(code, 0, "{output}");
+}
+
+#[tokio::test]
+async fn a_hook_after_the_commit_may_name_its_relation() {
+    let bench = Workbench::shop().await;
+    bench.write(
+        "models/marts/kept.sql",
+        "{{ config(materialized='table', post_hook=after_commit('vacuum {{ this }}')) }} select 1 as one",
+    );
+    let (code, output) = bench.dbt("run --select kept").await;
+    assert_eq!(code, 0, "{output}");
+}
+
+#[tokio::test]
+async fn a_snapshot_grows_with_the_texts_of_its_source() {
+    let bench = Workbench::shop().await;
+    bench.sql("create table raw.names (id int, name varchar(3)); insert into raw.names values (1, 'Ann')").await;
+    bench.write(
+        "snapshots/names.sql",
+        "{% snapshot names %}{{ config(target_schema='kept', unique_key='id', strategy='check', check_cols='all') }}
+         select * from raw.names{% endsnapshot %}",
+    );
+    let (code, output) = bench.dbt("snapshot").await;
+    assert_eq!(code, 0, "{output}");
+    bench.sql("alter table raw.names alter name type varchar(9); update raw.names set name = 'Annabel'").await;
+    let (code, output) = bench.dbt("snapshot").await;
+    assert_eq!(code, 0, "{output}");
+    let kept = "select string_agg(name, ',' order by name) from kept.names";
+    assert_eq!(bench.text(kept).await, "Ann,Annabel");
+}

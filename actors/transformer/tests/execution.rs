@@ -136,6 +136,15 @@ async fn a_hook_that_fails_is_said_and_leaves_the_old_table() {
         "dbt_project.yml",
         &format!("{project}\non-run-start: select no_such_hook\n"),
     );
+    // dbt goes on after a hook that failed, unless the project says otherwise.
+    let (code, output) = bench.dbt("run --select two").await;
+    assert_eq!((code, output.contains("SKIP=0")), (1, true), "{output}");
+    bench.write(
+        "dbt_project.yml",
+        &format!(
+            "{project}\non-run-start: select no_such_hook\nflags: {{skip_nodes_if_on_run_start_fails: true}}\n"
+        ),
+    );
     let (code, output) = bench.dbt("run --select two").await;
     assert_eq!((code, output.contains("SKIP=1")), (1, true), "{output}");
     let results = bench.artifact("run_results.json");

@@ -61,6 +61,28 @@ const COMMANDS: &[&str] = &[
     "run-operation",
 ];
 
+/// Switches whose `--no-…` only takes back what the environment or the project says.
+const SWITCHES: &[&str] = &[
+    "warn-error",
+    "quiet",
+    "debug",
+    "full-refresh",
+    "store-failures",
+    "favor-state",
+    "empty",
+    "show",
+    "log-cache-events",
+];
+
+/// The command line without what takes back nothing that is left in it.
+pub(super) fn without_negations(mut args: Vec<String>) -> Vec<String> {
+    args.retain(|arg| {
+        let switch = arg.strip_prefix("--no-");
+        switch.is_none_or(|name| !SWITCHES.contains(&name)) && arg != "--log-cache-events"
+    });
+    args
+}
+
 /// A command line as clap can read it: flags before the command go behind it, those without effect
 /// are dropped.
 pub(super) fn normalized(args: &[String]) -> Vec<String> {

@@ -16,6 +16,7 @@ use super::{CliEnv, EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE};
 use crate::artifacts;
 use crate::error::ProjectError;
 use crate::jinja::relation::Relation;
+use crate::project::Project;
 use crate::project::node::ResourceType;
 use crate::queries::blocking_compile;
 use crate::run::{self, Connections, NodeResult, Progress, RunOptions, Status};
@@ -218,7 +219,8 @@ async fn run_nodes(
         pool: &pool,
     };
     let mut results = hooks.run(When::Start, &[]).await;
-    if results.iter().any(|result| result.status.blocks()) {
+    let failed = results.iter().any(|result| result.status.blocks());
+    if failed && skips_after_a_failed_start(project) {
         results.extend(run::all_skipped(&compiler, selected, command == "build"));
     } else {
         let shown = log.clone();
@@ -232,6 +234,13 @@ async fn run_nodes(
     results.extend(run::without_work(project, selected, &results));
     pool.close().await;
     Ok(results)
+}
+
+/// `skip_nodes_if_on_run_start_fails` of the project's flags: dbt goes on unless it says so.
+fn skips_after_a_failed_start(project: &Project) -> bool {
+    let flags = project.file.get("flags");
+    let skips = flags.and_then(|flags| flags.get("skip_nodes_if_on_run_start_fails"));
+    skips.and_then(serde_json::Value::as_bool).unwrap_or(false)
 }
 
 fn summarize(session: &Session, results: &[NodeResult]) -> Result<u8, Stop> {

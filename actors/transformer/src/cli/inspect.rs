@@ -25,6 +25,20 @@ const KEYS: &[&str] = &[
     "unique_id",
 ];
 
+/// What `ls` lists where no kind is asked for.
+const LISTED: [ResourceType; 10] = [
+    ResourceType::Model,
+    ResourceType::Seed,
+    ResourceType::Snapshot,
+    ResourceType::Test,
+    ResourceType::UnitTest,
+    ResourceType::Source,
+    ResourceType::Exposure,
+    ResourceType::SemanticModel,
+    ResourceType::Metric,
+    ResourceType::SavedQuery,
+];
+
 pub(super) fn list(env: &CliEnv, log: &Log, flags: &ListFlags) -> Result<u8, Stop> {
     let asked = Asked {
         command: "list",
@@ -32,7 +46,7 @@ pub(super) fn list(env: &CliEnv, log: &Log, flags: &ListFlags) -> Result<u8, Sto
         ..Asked::default()
     };
     let session = session(env, log, &flags.common, asked)?;
-    let selected = session.select(&flags.selection, &[])?;
+    let selected = session.select(&flags.selection, &LISTED)?;
     let manifest = match flags.output.as_str() {
         "json" => artifacts::manifest(&session.project, &session.now()),
         _ => serde_json::Value::Null,

@@ -141,7 +141,9 @@ pub(super) fn load_options(
 ) -> Result<LoadOptions, ProjectError> {
     let project_dir = project_dir(env, common);
     // What the command line says of profiles beats the configured warehouse.
-    let names_profile = common.profiles_dir.is_some() || common.profile.is_some();
+    let configured = env.default_target.as_ref().map(|target| &target.name);
+    let names_target = common.target.is_some() && common.target.as_ref() != configured;
+    let names_profile = common.profiles_dir.is_some() || common.profile.is_some() || names_target;
     let target = match &env.default_target {
         Some(target) if !names_profile => TargetChoice::Explicit(target.clone()),
         _ => TargetChoice::Profiles {
@@ -324,11 +326,9 @@ impl Session {
         flags: &SelectionFlags,
         default: &[ResourceType],
     ) -> Result<BTreeSet<String>, ProjectError> {
-        let given = resource_types(&flags.resource_type)?;
-        let types = if given.is_empty() {
-            default.to_vec()
-        } else {
-            given
+        let types = match flags.resource_type.iter().all(|name| name == "default") {
+            true => default.to_vec(),
+            false => resource_types(&flags.resource_type)?,
         };
         if let Some(ids) = &flags.only {
             return Ok(ids.iter().cloned().collect());
@@ -349,7 +349,35 @@ impl Session {
             indirect: Indirect::parse(&flags.indirect_selection).unwrap_or_default(),
             state,
         };
+        self.warn_of_nothing(&selection)?;
         select(&self.project, &selection)
+    }
+
+    /// Says which criteria name nothing: most often a name that is written wrong.
+    fn warn_of_nothing(&self, selection: &Selection) -> Result<(), ProjectError> {
+        let criteria = selection
+            .select
+            .iter()
+            .flat_map(|text| text.split_whitespace());
+        for criterion in criteria {
+            let alone = Selection {
+                select: vec![criterion.to_owned()],
+                exclude: Vec::new(),
+                resource_types: Vec::new(),
+                exclude_resource_types: Vec::new(),
+                ..selection.clone()
+            };
+            if select(&self.project, &alone)?.is_empty() {
+                let message = format!(
+                    "The selection criterion '{criterion}' does not match any enabled nodes"
+                );
+                if self.strict {
+                    return Err(ProjectError::Configuration(message));
+                }
+                self.log.warn(&message);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn now(&self) -> String {

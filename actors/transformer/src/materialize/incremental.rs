@@ -303,7 +303,7 @@ pub(crate) fn outgrows(known: &[Column], given: &[Column]) -> bool {
 }
 
 /// A `varchar` that has to grow before longer texts fit: its new type.
-fn wider(old: &str, new: &str) -> bool {
+pub(super) fn wider(old: &str, new: &str) -> bool {
     let length = |data_type: &str| -> Option<u64> {
         let rest = data_type.strip_prefix("character varying(")?;
         rest.strip_suffix(')')?.parse().ok()

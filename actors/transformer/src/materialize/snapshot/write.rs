@@ -2,7 +2,7 @@
 
 use ballpoint_postgres::ident;
 
-use super::super::incremental::{Column, columns_of, quoted_list};
+use super::super::incremental::{Column, columns_of, quoted_list, wider};
 use super::super::{Built, Sender, named};
 use super::{HardDeletes, Strategy};
 use crate::project::node::Node;
@@ -60,14 +60,18 @@ pub(super) async fn apply(
         .filter(|(name, _)| name != "dbt_change_type" && !own.contains(name))
         .collect();
     for (name, data_type) in &staged {
-        if known.iter().all(|(other, _)| other != name) {
-            let name = ident::quote(name);
-            sender
-                .run(&format!(
-                    "alter table {relation} add column {name} {data_type}"
-                ))
-                .await?;
-        }
+        let before = known.iter().find(|(other, _)| other == name);
+        let name = ident::quote(name);
+        let change = match before {
+            None => format!("add column {name} {data_type}"),
+            Some((_, before)) if wider(before, data_type) => {
+                format!("alter column {name} type {data_type}")
+            }
+            Some(_) => continue,
+        };
+        sender
+            .run(&format!("alter table {relation} {change}"))
+            .await?;
     }
     let columns: Vec<String> = staged.into_iter().map(|(name, _)| name).collect();
     let list = quoted_list(&columns);

@@ -180,8 +180,17 @@ impl Loader {
             vec![("_dbt_generic_test_kwargs".to_owned(), kwargs)],
         );
         self.engine.render(template, place, with_kwargs.value())?;
-        let (mut all, more) = (scope.recorded(), with_kwargs.recorded());
-        all.macros.extend(more.macros);
+        let (mut all, mut more) = (scope.recorded(), with_kwargs.recorded());
+        // The test's own macro stands first, as dbt has it.
+        more.macros.append(&mut all.macros);
+        all.macros = more.macros;
+        // These two are not rendered by dbt before they run.
+        let is_plain = |(package, name): &(String, String)| {
+            package == BUILT_IN && ["test_unique", "test_not_null"].contains(&name.as_str())
+        };
+        if all.macros.first().is_some_and(is_plain) {
+            all.macros.truncate(1);
+        }
         all.refs.extend(more.refs);
         all.sources.extend(more.sources);
         config::merge_all(&mut all.config, &more.config);

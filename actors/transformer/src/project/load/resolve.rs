@@ -14,17 +14,18 @@ impl Loader {
     /// Turns names into ids, and finds what is missing and what runs in a ring.
     pub(super) fn resolve(&mut self) -> Result<Graph, ProjectError> {
         let mut resolved: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut left_out = Vec::new();
         for node in self.nodes.values() {
-            let mut ids: Vec<String> = Vec::new();
-            for (package, name) in &node.refs {
-                ids.push(self.resolve_ref(node, package.as_deref(), name)?);
+            match self.resolve_node(node) {
+                Ok(ids) => {
+                    resolved.insert(node.unique_id.clone(), ids);
+                }
+                Err(error) if node.is_test() => left_out.push((node.unique_id.clone(), error)),
+                Err(error) => return Err(error),
             }
-            for (source, table) in &node.sources {
-                ids.push(self.resolve_source(node, source, table)?);
-            }
-            let mut seen = HashSet::new();
-            ids.retain(|id| seen.insert(id.clone()));
-            resolved.insert(node.unique_id.clone(), ids);
+        }
+        for (id, error) in left_out {
+            self.leave_out(id, &error);
         }
         for source in self.sources.keys() {
             resolved.entry(source.clone()).or_default();
@@ -55,6 +56,40 @@ impl Loader {
         }
         self.point_constraints();
         Ok(graph)
+    }
+
+    fn resolve_node(&self, node: &Node) -> Result<Vec<String>, ProjectError> {
+        let mut ids: Vec<String> = Vec::new();
+        for (package, name) in &node.refs {
+            ids.push(self.resolve_ref(node, package.as_deref(), name)?);
+        }
+        for (source, table) in &node.sources {
+            ids.push(self.resolve_source(node, source, table)?);
+        }
+        let mut seen = HashSet::new();
+        ids.retain(|id| seen.insert(id.clone()));
+        Ok(ids)
+    }
+
+    /// A test of something that is not there does not run: without a word if that is disabled.
+    fn leave_out(&mut self, id: String, error: &ProjectError) {
+        if !self.is_of_disabled(error) {
+            self.warnings.push(format!("{error}; the test is left out"));
+        }
+        self.nodes.remove(&id);
+        self.disabled_ids.push(id);
+    }
+
+    fn is_of_disabled(&self, error: &ProjectError) -> bool {
+        match error {
+            ProjectError::MissingRef { name, .. } => self.disabled.contains(name),
+            ProjectError::MissingSource { name, .. } => {
+                let end = format!(".{name}");
+                let mut sources = self.disabled_ids.iter();
+                sources.any(|id| id.starts_with("source.") && id.ends_with(&end))
+            }
+            _ => false,
+        }
     }
 
     /// `to: ref('x')` of a foreign key as the relation that it means.
@@ -174,7 +209,13 @@ impl Loader {
             let Some(mut unit) = node.unit_test.take() else {
                 continue;
             };
-            unit.model_id = self.resolve_ref(&node, None, &unit.model)?;
+            unit.model_id = match self.resolve_ref(&node, None, &unit.model) {
+                Err(error) if self.is_of_disabled(&error) => {
+                    self.disabled_ids.push(id);
+                    continue;
+                }
+                found => found?,
+            };
             for given in &mut unit.given {
                 given.unique_id = match super::unit_tests::input(&given.input) {
                     Some(Input::Ref(package, name)) => {

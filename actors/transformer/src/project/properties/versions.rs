@@ -12,6 +12,21 @@ use crate::project::node::{Version, compare_versions};
 /// What a version says instead of its model.
 const REPLACED: [&str; 4] = ["description", "docs", "access", "constraints"];
 
+/// A day or a time as dbt's artifacts have it: with a time of day and an offset.
+fn moment(text: &str) -> String {
+    let Ok(pieces) = jiff::fmt::temporal::Pieces::parse(text) else {
+        return text.to_owned();
+    };
+    let midnight = jiff::civil::Time::midnight();
+    let time = pieces.date().to_datetime(pieces.time().unwrap_or(midnight));
+    let offset = pieces.to_numeric_offset().unwrap_or(jiff::tz::Offset::UTC);
+    let zoned = time.to_zoned(jiff::tz::TimeZone::fixed(offset));
+    zoned.map_or_else(
+        |_| text.to_owned(),
+        |zoned| zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+    )
+}
+
 impl FileReader<'_> {
     /// What an entry says: of one node, or of each version of a model.
     pub(super) fn patches(
@@ -41,7 +56,7 @@ impl FileReader<'_> {
             let version = Version {
                 version: number.clone(),
                 latest: latest.clone(),
-                deprecation_date: text("deprecation_date"),
+                deprecation_date: text("deprecation_date").map(|day| moment(&day)),
             };
             let mut patch = self.patch(&self.merged(item, entry), kind)?;
             patch.stem =
@@ -100,5 +115,20 @@ impl FileReader<'_> {
             .iter()
             .filter(|column| column.get("include").is_none());
         of_model.chain(own).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn a_day_is_its_midnight_and_what_is_no_time_stays_as_it_is() {
+        assert_eq!(moment("2030-01-01"), "2030-01-01T00:00:00+00:00");
+        assert_eq!(
+            moment("2030-01-01 10:30:00+02:00"),
+            "2030-01-01T10:30:00+02:00"
+        );
+        assert_eq!(moment("soon"), "soon");
     }
 }
