@@ -240,7 +240,8 @@ impl Runner {
                 Some("57014") => QueryError::TooSlow {
                     seconds: self.statement_timeout.as_secs(),
                 },
-                code @ Some("42P01") => QueryError::Database {
+                // Of the same code is a name that FROM does not have.
+                code @ Some("42P01") if !error.message().contains("FROM") => QueryError::Database {
                     message: format!(
                         "{}: {NOT_BUILT}; `ballpoint run` builds it",
                         error.message()

@@ -17,6 +17,9 @@ use crate::relations::Reads;
 use crate::results::{Fresh, Kept};
 use crate::service::Service;
 
+/// Claims that RFC 7519 registers for a token's own life.
+const OF_ONE_TOKEN: [&str; 4] = ["exp", "iat", "jti", "nbf"];
+
 /// A reply as it goes over the wire.
 #[derive(Clone, Debug)]
 pub struct Served {
@@ -149,9 +152,10 @@ impl Service {
             return Served::kept(&kept);
         }
         let mut keys = vec![key];
-        // What says "last week" means another week some day.
+        // What says "last week" means another week some day, and what wants no kept result wants none
+        // the next time either.
         keys.extend(
-            raw.filter(|_| !dated)
+            raw.filter(|_| !dated && !is_fresh_wanted(request))
                 .map(|raw| self.key("raw", raw, context)),
         );
         self.load_and_keep(keys, request, context).await
@@ -237,12 +241,23 @@ impl Service {
             key.push('\0');
         }
         if !groups.is_empty() || !context.claims.is_null() {
-            key.push_str(&serde_json::json!([groups, context.claims]).to_string());
+            key.push_str(&serde_json::json!([groups, who(&context.claims)]).to_string());
         }
         key.push('\0');
         key.push_str(text);
         key
     }
+}
+
+/// What a caller's next token says as well: not when it was made, nor for how long.
+fn who(claims: &Value) -> Value {
+    let mut claims = claims.clone();
+    if let Some(claims) = claims.as_object_mut() {
+        OF_ONE_TOKEN.iter().for_each(|name| {
+            claims.remove(*name);
+        });
+    }
+    claims
 }
 
 /// Whether the request wants no kept result, as Cube's clients say it.

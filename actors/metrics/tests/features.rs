@@ -384,3 +384,67 @@ fn what_cannot_be_read_says_where() {
         assert!(error.contains(wanted), "{error}");
     }
 }
+
+const SALES: &str = r#"
+cubes:
+  - name: sales
+    sql: >
+      SELECT * FROM (VALUES (1, 'paid', 100, timestamptz '2026-01-30 20:00Z'),
+      (2, 'new', 300, '2026-02-10 00:00Z'), (3, 'new', 10, '2026-02-28 19:00Z')) v(id, status, amount, at)
+    dimensions:
+      - {name: id, sql: id, type: number, primary_key: true, public: true}
+      - {name: big, sql: "{CUBE}.status = 'paid' OR {CUBE}.amount > 200", type: boolean}
+      - {name: at, sql: at, type: time}
+      - {name: later, sql: "{CUBE}.at + interval '1 day'", type: time}
+    measures:
+      - {name: count, type: count}
+      - {name: total, type: sum, sql: amount}
+      - name: before
+        multi_stage: true
+        type: number
+        sql: "{total}"
+        time_shift: [{time_dimension: at, interval: 1 month, type: prior}]
+"#;
+
+#[tokio::test]
+async fn a_dimension_is_one_operand_and_a_month_is_one_of_the_query_s_zone() {
+    let database = TestDatabase::create().await;
+    let clock = Clock::starting_at("2026-03-01T00:00:00Z".parse().unwrap());
+    let service = Service::new(compile(SALES).unwrap(), database.pool().clone(), clock);
+    let load = async |query: Value| {
+        let (request, nobody) = (json!({ "query": query }), SecurityContext::default());
+        let reply = service.load(&request, &nobody).await;
+        (reply.status, reply.body)
+    };
+    for (filter, count) in [
+        (json!({ "member": "sales.big", "operator": "set" }), "3"),
+        (json!({ "member": "sales.big", "operator": "notSet" }), "0"),
+        (
+            json!({ "member": "sales.big", "operator": "equals", "values": ["true"] }),
+            "2",
+        ),
+        (
+            json!({ "member": "sales.big", "operator": "notEquals", "values": ["true"] }),
+            "1",
+        ),
+    ] {
+        let (_, body) = load(json!({ "measures": ["sales.count"], "filters": [filter] })).await;
+        assert_eq!(body["data"][0]["sales.count"], count, "{filter}: {body}");
+    }
+    let day = json!({ "dimension": "sales.later", "granularity": "day", "dateRange": ["2026-02-11", "2026-02-11"] });
+    let (_, body) = load(json!({ "measures": ["sales.count"], "timeDimensions": [day] })).await;
+    assert_eq!(body["data"][0]["sales.count"], "1", "{body}");
+    // 31 January in Kolkata, at half past one, is the 30th still in UTC; a month on it is 28 February.
+    let month = json!({ "dimension": "sales.at", "granularity": "month", "dateRange": ["2026-02-01", "2026-03-31"] });
+    let query = json!({ "measures": ["sales.total", "sales.before"], "timeDimensions": [month], "timezone": "Asia/Kolkata" });
+    let (_, body) = load(query).await;
+    let of = |at: usize, name: &str| body["data"][at][name].as_str().map(str::to_owned);
+    assert_eq!(of(0, "sales.before").as_deref(), Some("100"), "{body}");
+    assert_eq!(of(1, "sales.before").as_deref(), Some("300"), "{body}");
+    let values: Vec<String> = (0..40_000).map(|it| it.to_string()).collect();
+    let many = json!([{ "member": "sales.id", "operator": "equals", "values": values }]);
+    let (status, body) = load(json!({ "measures": ["sales.count"], "filters": many })).await;
+    assert_eq!(status, 400);
+    let says = "the query compares with 40000 values, of 32767 at most";
+    assert!(body["error"].as_str().unwrap().contains(says), "{body}");
+}

@@ -187,3 +187,25 @@ cubes:
     assert_eq!(now["checksum"], proof["checksum"]);
     shop.close().await;
 }
+
+#[tokio::test]
+async fn a_renewed_token_finds_its_results_and_who_wants_none_gets_none() {
+    let shop = Shop::open().await;
+    settled(&shop).await;
+    let load = async |request: Value, made_at: u32| {
+        let claims = json!({ "sub": "ann", "iat": made_at, "exp": made_at + 60, "jti": made_at });
+        let caller = SecurityContext::from_claims(claims, "groups");
+        let raw = request.to_string();
+        shop.handle.load_served(&raw, || Ok(request), &caller).await
+    };
+    let request =
+        json!({ "query": { "measures": ["Orders.count"], "dimensions": ["Orders.status"] } });
+    load(request.clone(), 1).await;
+    assert!(load(request.clone(), 2).await.hit, "the same caller's");
+    let mut fresh = request;
+    fresh["cache"] = json!("no-cache");
+    for _ in 0..2 {
+        assert!(!load(fresh.clone(), 3).await.hit);
+    }
+    shop.close().await;
+}

@@ -26,6 +26,9 @@ use crate::model::joins::JoinTree;
 use crate::model::{Aggregation, MemberId, Model, SecurityContext};
 use crate::query::Filter;
 
+/// Bound values of one statement, at most: PostgreSQL's protocol counts them in 16 bits.
+const VALUES_MAX: usize = 32_767;
+
 pub(crate) fn write(
     model: &Model,
     query: &Normalized,
@@ -52,6 +55,12 @@ pub(crate) fn write(
         text.push_str(&format!(" OFFSET {offset}"));
     }
     let params = select.writer.params.clone();
+    if params.len() > VALUES_MAX {
+        return Err(QueryError::Invalid(format!(
+            "the query compares with {} values, of {VALUES_MAX} at most",
+            params.len()
+        )));
+    }
     let total = (query.query.total == Some(true)).then(|| {
         let text = format!("SELECT count(*) AS total FROM ({body}) AS original_query");
         Statement::new(text, params.clone())

@@ -218,6 +218,12 @@ impl<'a> Writer<'a> {
                 }
                 let sql = self.dimension(dimension)?;
                 Ok(match self.shifts.get(&id) {
+                    // A month is counted where the query's clock hangs: its end is another hour in UTC.
+                    Some(shift) if self.zone_name != "UTC" && !self.is_local(id) => format!(
+                        "(({}{shift}) AT TIME ZONE {})",
+                        self.localized(&sql),
+                        quote_literal(self.zone_name)
+                    ),
                     Some(shift) => format!("({sql}{shift})"),
                     None => sql,
                 })
@@ -238,7 +244,8 @@ impl<'a> Writer<'a> {
 
     fn dimension(&mut self, dimension: &Dimension) -> Result<String, QueryError> {
         match &dimension.sql {
-            DimensionSql::Expression(sql) => self.template(sql),
+            // Whoever compares it puts an operator beside it.
+            DimensionSql::Expression(sql) => Ok(in_parentheses(self.template(sql)?)),
             DimensionSql::Geo {
                 latitude,
                 longitude,
