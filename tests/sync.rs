@@ -206,18 +206,25 @@ async fn a_source_whose_log_can_be_read_is_followed_while_the_stack_is_up() {
         (seen.await.ok()? == "7991 10 9000").then_some(())
     })
     .await;
-    let mut status = ballpoint(&data_dir);
-    let (_, stdout, _) = finish(
-        status
-            .args(["status", "--json"])
-            .current_dir(project.path()),
-    );
-    let status: Value = serde_json::from_str(&stdout).unwrap();
-    let stream = &status["streams"][0];
-    assert_eq!(stream["source"], "shop", "{status}");
+    // How far the slot is behind is looked at every few seconds.
+    let stream = until("the slot has been looked at", PATIENCE, || async {
+        let mut status = ballpoint(&data_dir);
+        let (_, stdout, _) = finish(
+            status
+                .args(["status", "--json"])
+                .current_dir(project.path()),
+        );
+        let mut status: Value = serde_json::from_str(&stdout).unwrap();
+        let stream = status["streams"][0].take();
+        let is_known = stream["lag_bytes"].is_u64() && stream["lag_seconds"].is_f64();
+        is_known.then_some(stream)
+    })
+    .await;
+    assert_eq!(stream["source"], "shop", "{stream}");
+    assert!(stream["retained_bytes"].is_u64(), "{stream}");
     assert!(
         stream["slot"].as_str().unwrap().starts_with("ballpoint_"),
-        "{status}"
+        "{stream}"
     );
     stack.stop();
 }
