@@ -51,10 +51,23 @@ pub(crate) struct Answer {
     answer_type: Option<String>,
     definition: Option<Vec<Value>>,
     reading: Option<Vec<Value>>,
+    cells: Option<Vec<CellReference>>,
     companion: Option<Value>,
     export: Option<Value>,
     follow_ups: Option<Vec<String>>,
     notices: Option<Vec<Value>>,
+}
+
+/// A figure of the answer's text, and the cell of its rows that it is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what another crate serializes")]
+pub(crate) struct CellReference {
+    /// As the text has it.
+    figure: String,
+    /// Index into the rows.
+    row: usize,
+    /// Key of the row.
+    member: String,
 }
 
 /// A conversation with its messages, oldest first.

@@ -600,6 +600,7 @@ export interface components {
             answer_type?: string | null;
             definition?: unknown[] | null;
             reading?: unknown[] | null;
+            cells?: components["schemas"]["CellReference"][] | null;
             companion?: unknown;
             export?: unknown;
             follow_ups?: string[] | null;
@@ -658,6 +659,15 @@ export interface components {
              * @description Plans that wait for somebody's approval.
              */
             write_backs_waiting: number;
+        };
+        /** @description A figure of the answer's text, and the cell of its rows that it is. */
+        CellReference: {
+            /** @description As the text has it. */
+            figure: string;
+            /** @description Index into the rows. */
+            row: number;
+            /** @description Key of the row. */
+            member: string;
         };
         /** @description How to draw the rows. */
         Chart: {
@@ -1399,7 +1409,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `event: result` with Cube's load response, once at first and then for each change of its rows; `event: problem` with `{error}` */
+            /** @description `event: result` with Cube's load response, once at first and then for each change of its rows, each under the id of its proof; `event: problem` with `{error}` */
             200: {
                 headers: {
                     [name: string]: unknown;
